@@ -1,0 +1,1 @@
+"""What a site may change, and the one table of coded concepts."""

@@ -1,0 +1,1 @@
+"""The network and everything about it: file, hash, labels, calibration, training."""

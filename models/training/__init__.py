@@ -1,0 +1,1 @@
+"""Prepare, train, calibrate, export, quantise and evaluate the network; one command each."""

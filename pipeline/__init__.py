@@ -1,0 +1,1 @@
+"""Pixels to findings: pure functions without I/O, clock, logger or network."""

@@ -1,0 +1,304 @@
+"""The words of the house: what an image is, what was found in it, and how sure we are.
+
+Every value is frozen; change one with `dataclasses.replace`.
+Pixel arrays are RGB, uint8, height × width × 3. Contours are int32, N × 2, columns x then y,
+in pixels of the source image. Boxes are pixels of the source image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NewType
+
+import numpy as np
+from numpy.typing import NDArray
+
+RESEARCH_USE_ONLY = "RESEARCH USE ONLY - NOT FOR DIAGNOSTIC USE"
+"""The one label; every derived object, row and event carries it (law 3)."""
+
+StudyUID = NewType("StudyUID", str)
+SeriesUID = NewType("SeriesUID", str)
+SOPInstanceUID = NewType("SOPInstanceUID", str)
+SmearId = NewType("SmearId", str)
+"""What one smear is gathered by: a series UID, or a digest of the specimen's identifiers."""
+
+RGB = NDArray[np.uint8]
+Contour = NDArray[np.int32]
+
+
+class CellType(StrEnum):
+    """The network's classes, in the order of its `cell_type` output."""
+
+    BASOPHIL = "basophil"
+    EOSINOPHIL = "eosinophil"
+    ERYTHROBLAST = "erythroblast"
+    IMMATURE_GRANULOCYTE = "immature_granulocyte"
+    LYMPHOCYTE = "lymphocyte"
+    MONOCYTE = "monocyte"
+    NEUTROPHIL = "neutrophil"
+    PLATELET = "platelet"
+    LYMPHOBLAST = "lymphoblast"
+    MYELOBLAST = "myeloblast"
+
+
+CELL_TYPES: tuple[CellType, ...] = tuple(CellType)
+
+
+class Call(StrEnum):
+    """What we say about one cell."""
+
+    LEUKEMIC = "leukemic"
+    NORMAL = "normal"
+    REFERRED = "referred"
+
+
+class ReferralReason(StrEnum):
+    """Why a cell is shown to an expert instead of being called."""
+
+    UNCERTAIN = "uncertain"
+    UNLIKE_TRAINING = "unlike_training"
+    CUT_BY_EDGE = "cut_by_edge"
+    SMUDGE_CELL = "smudge_cell"
+    POOR_OUTLINE = "poor_outline"
+    FIELD_QUALITY = "field_quality"
+
+
+class QualityFlag(StrEnum):
+    """Why a field cannot be trusted, or not fully."""
+
+    OUT_OF_FOCUS = "out_of_focus"
+    UNDEREXPOSED = "underexposed"
+    OVEREXPOSED = "overexposed"
+    STAIN_OUT_OF_RANGE = "stain_out_of_range"
+    TOO_THICK = "too_thick"
+    TOO_THIN = "too_thin"
+    EMPTY = "empty"
+    NOT_A_SMEAR = "not_a_smear"
+    SCALE_UNKNOWN = "scale_unknown"
+
+
+class ScaleSource(StrEnum):
+    """Where the physical scale of a field came from."""
+
+    DATASET = "dataset"
+    RED_CELLS = "red_cells"
+    ASSUMED = "assumed"
+
+
+class CellKind(StrEnum):
+    """What the segmentation took a region for, before the network sees it."""
+
+    WHITE_CELL = "white_cell"
+    SMUDGE_CELL = "smudge_cell"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SourceImage:
+    """One decoded frame that passed every check; it cannot exist in a bad state.
+
+    `spacing_um` is µm a pixel (row direction equals column direction) or None when the
+    dataset gives no trustworthy spacing.
+    """
+
+    sop_instance_uid: SOPInstanceUID
+    frame: int
+    """1-based, as in DICOM."""
+    pixels: RGB
+    spacing_um: float | None
+
+    @property
+    def height(self) -> int:
+        return int(self.pixels.shape[0])
+
+    @property
+    def width(self) -> int:
+        return int(self.pixels.shape[1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """Physical scale of a field: µm a pixel, and how we know."""
+
+    um_per_px: float
+    source: ScaleSource
+    red_cell_diameter_px: float | None = None
+    red_cells_measured: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Box:
+    """Upright box in source pixels; x, y is the upper left corner, inside the picture."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellShape:
+    """Shape figures; lengths in µm when the scale is known from the dataset or red cells."""
+
+    area_um2: float
+    nucleus_area_um2: float
+    perimeter_um: float
+    equivalent_diameter_um: float
+    circularity: float
+    """4π area / perimeter², 1 for a circle."""
+    solidity: float
+    """Area over convex-hull area."""
+    eccentricity: float
+    nucleus_to_cell_ratio: float
+    """Nucleus area over whole-cell area, 0 to 1."""
+    nucleus_lobes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Cell:
+    """One white cell that was found, before the network sees it."""
+
+    index: int
+    """1-based within its field, in reading order."""
+    kind: CellKind
+    box: Box
+    contour: Contour
+    nucleus_contours: tuple[Contour, ...]
+    shape: CellShape
+    is_cut_by_edge: bool
+    is_touching: bool
+    confidence: float
+    """Segmentation's own confidence, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldQuality:
+    """Coded reasons and the figures behind them; `is_usable` False means refer, do not count."""
+
+    flags: frozenset[QualityFlag]
+    is_usable: bool
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FieldCells:
+    """What the segmentation says of one field: scale, quality and cells."""
+
+    scale: Scale
+    quality: FieldQuality
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Prediction:
+    """What the network says of one crop."""
+
+    leukemic_probability: float
+    """Calibrated, 0 to 1."""
+    type_probabilities: tuple[float, ...]
+    """In the order of CELL_TYPES; sums to 1."""
+    activation_map: NDArray[np.float32]
+    """7 × 7, non-negative, class activation for leukemic; row 0 is the top of the crop."""
+    novelty: float
+    """Distance to the training data; above the model's limit means unlike it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionPolicy:
+    """How probabilities become calls. Chosen on validation patients; kept in the model's manifest."""
+
+    refer_above: float
+    """A probability in [refer_above, leukemic_from) is referred as uncertain."""
+    leukemic_from: float
+    novelty_limit: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelIdentity:
+    """Which network answered, on what. Part of every result and of every derived UID."""
+
+    name: str
+    version: str
+    sha256: str
+    execution_provider: str
+    """What really ran, e.g. CPUExecutionProvider, never what was asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CellFinding:
+    """One cell with what was said about it."""
+
+    cell: Cell
+    prediction: Prediction
+    cell_type: CellType
+    call: Call
+    reasons: tuple[ReferralReason, ...]
+    """Empty unless the call is REFERRED."""
+
+    @property
+    def type_probability(self) -> float:
+        return max(self.prediction.type_probabilities)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FieldFindings:
+    """One analysed field. `cells` is empty when the quality is not usable."""
+
+    study_uid: StudyUID
+    series_uid: SeriesUID
+    sop_instance_uid: SOPInstanceUID
+    frame: int
+    width: int
+    height: int
+    scale: Scale
+    quality: FieldQuality
+    cells: tuple[CellFinding, ...]
+    model: ModelIdentity
+
+
+class Grade(StrEnum):
+    """For people to see at a glance; never a diagnosis. Defined in pipeline/smear.py."""
+
+    NONE_SEEN = "none_seen"
+    FEW = "few"
+    MANY = "many"
+    REFER = "refer"
+
+
+class CountWarning(StrEnum):
+    """How far the number of counted cells carries (CLSI H20-A2 counts 200, many labs 100)."""
+
+    BELOW_100 = "below_100"
+    BELOW_200 = "below_200"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A fraction with its 95 % interval, all 0 to 1."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SmearFindings:
+    """Every field of one smear, counted. Independent of the order in which fields came."""
+
+    smear_id: SmearId
+    fields: tuple[FieldFindings, ...]
+    """Sorted by SOP Instance UID, then frame."""
+    white_cells_counted: int
+    """Cells called leukemic or normal that are leukocytes (platelets and erythroblasts apart)."""
+    leukemic_count: int
+    normal_count: int
+    differential: Mapping[CellType, int]
+    leukemic_fraction: Interval | None
+    """Wilson interval; None when nothing was counted."""
+    referred: Mapping[ReferralReason, int]
+    fields_rejected: Mapping[SOPInstanceUID, frozenset[QualityFlag]]
+    count_warning: CountWarning | None
+    grade: Grade
+    grade_reason: str
+    model: ModelIdentity

@@ -1,0 +1,1 @@
+"""Findings to standard objects, and their way out."""
