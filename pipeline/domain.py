@@ -206,7 +206,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecisionPolicy:
-    """How probabilities become calls. Chosen on validation patients; kept in the model's manifest."""
+    """How probabilities become calls: chosen on validation patients, kept in the manifest."""
 
     refer_above: float
     """A probability in [refer_above, leukemic_from) is referred as uncertain."""
@@ -238,7 +238,8 @@ class CellFinding:
 
     @property
     def type_probability(self) -> float:
-        return max(self.prediction.type_probabilities)
+        """The network's probability for `cell_type`."""
+        return self.prediction.type_probabilities[CELL_TYPES.index(self.cell_type)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

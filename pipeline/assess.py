@@ -1,0 +1,113 @@
+"""Probabilities to findings: one call a cell, or a coded reason why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from pipeline.domain import (
+    CELL_TYPES,
+    Call,
+    Cell,
+    CellFinding,
+    CellKind,
+    CellType,
+    DecisionPolicy,
+    FieldQuality,
+    Prediction,
+    QualityFlag,
+    ReferralReason,
+)
+
+BLASTS = frozenset({CellType.LYMPHOBLAST, CellType.MYELOBLAST})
+
+REFERRING_FLAGS = frozenset(
+    {
+        QualityFlag.OUT_OF_FOCUS,
+        QualityFlag.UNDEREXPOSED,
+        QualityFlag.OVEREXPOSED,
+        QualityFlag.STAIN_OUT_OF_RANGE,
+        QualityFlag.SCALE_UNKNOWN,
+    }
+)
+"""Flags that make every cell of an otherwise usable field a matter for an expert: each changes
+what the network sees of a single cell. Thickness and thinness change only how many are seen."""
+
+LEAST_OUTLINE_CONFIDENCE = 0.2
+"""Below this the outline itself is in doubt, and with it the crop that the network saw."""
+
+
+def assess(
+    cells: Sequence[Cell],
+    predictions: Sequence[Prediction],
+    policy: DecisionPolicy,
+    quality: FieldQuality,
+) -> tuple[CellFinding, ...]:
+    """Turn one prediction a cell into one finding a cell, in the same order.
+
+    Raises ValueError when the two sequences differ in length.
+    """
+    return tuple(
+        _assess_cell(cell, prediction, policy, quality)
+        for cell, prediction in zip(cells, predictions, strict=True)
+    )
+
+
+def _assess_cell(
+    cell: Cell, prediction: Prediction, policy: DecisionPolicy, quality: FieldQuality
+) -> CellFinding:
+    reasons = tuple(_referral_reasons(cell, prediction, policy, quality))
+    call = Call.REFERRED if reasons else _confident_call(prediction, policy)
+    return CellFinding(
+        cell=cell,
+        prediction=prediction,
+        cell_type=_type_that_fits(prediction, call),
+        call=call,
+        reasons=reasons,
+    )
+
+
+def _referral_reasons(
+    cell: Cell, prediction: Prediction, policy: DecisionPolicy, quality: FieldQuality
+) -> Iterator[ReferralReason]:
+    if cell.kind is CellKind.SMUDGE_CELL:
+        yield ReferralReason.SMUDGE_CELL
+    if cell.is_cut_by_edge:
+        yield ReferralReason.CUT_BY_EDGE
+    if cell.confidence < LEAST_OUTLINE_CONFIDENCE:
+        yield ReferralReason.POOR_OUTLINE
+    if quality.flags & REFERRING_FLAGS:
+        yield ReferralReason.FIELD_QUALITY
+    if prediction.novelty > policy.novelty_limit:
+        yield ReferralReason.UNLIKE_TRAINING
+    if _is_uncertain(prediction, policy):
+        yield ReferralReason.UNCERTAIN
+
+
+def _is_uncertain(prediction: Prediction, policy: DecisionPolicy) -> bool:
+    """In the uncertain band, or the two heads of the network contradict each other."""
+    probability = prediction.leukemic_probability
+    if probability < policy.leukemic_from:
+        return probability >= policy.refer_above
+    return most_likely_type(prediction) not in BLASTS
+
+
+def _confident_call(prediction: Prediction, policy: DecisionPolicy) -> Call:
+    is_leukemic = prediction.leukemic_probability >= policy.leukemic_from
+    return Call.LEUKEMIC if is_leukemic else Call.NORMAL
+
+
+def most_likely_type(
+    prediction: Prediction, among: frozenset[CellType] = frozenset(CELL_TYPES)
+) -> CellType:
+    """The type with the highest probability, among those given."""
+    ranked = np.argsort(prediction.type_probabilities)[::-1]
+    return next(CELL_TYPES[i] for i in ranked if CELL_TYPES[i] in among)
+
+
+def _type_that_fits(prediction: Prediction, call: Call) -> CellType:
+    """A cell called normal is not shown as a blast: the type head never saw normal precursors."""
+    if call is Call.NORMAL:
+        return most_likely_type(prediction, frozenset(CELL_TYPES) - BLASTS)
+    return most_likely_type(prediction)

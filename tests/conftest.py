@@ -1,0 +1,29 @@
+"""Fixtures for every room: the real images where they are at hand, and quick property tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "smearlink",
+    deadline=None,
+    max_examples=25,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("smearlink")
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The pack of real smear images, or a skip that says where it was looked for."""
+    folder = Path(os.environ.get("SMEARLINK_TEST_DATA", CHECKOUT.parent / "shared" / "data"))
+    if not (folder / "manifest.csv").is_file():
+        pytest.skip(f"no smear images: {folder.name}/manifest.csv absent; set SMEARLINK_TEST_DATA")
+    return folder
