@@ -1,0 +1,90 @@
+"""What a result is: its kind, its identity and its bytes; and the plan of a smear's objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from pipeline.domain import SOPInstanceUID
+
+
+class ResultKind(StrEnum):
+    """Everything that one smear can give; a site chooses which."""
+
+    ANNOTATED_FIELD = "annotated_field"
+    GALLERY = "gallery"
+    PRESENTATION_STATE = "presentation_state"
+    STRUCTURED_REPORT = "structured_report"
+    BULK_ANNOTATIONS = "bulk_annotations"
+    SEGMENTATION = "segmentation"
+    KEY_OBJECTS = "key_objects"
+    FHIR_BUNDLE = "fhir_bundle"
+    TABLE = "table"
+    PDF_REPORT = "pdf_report"
+    HL7_MESSAGE = "hl7_message"
+
+
+DICOM_KINDS: frozenset[ResultKind] = frozenset(
+    {
+        ResultKind.ANNOTATED_FIELD,
+        ResultKind.GALLERY,
+        ResultKind.PRESENTATION_STATE,
+        ResultKind.STRUCTURED_REPORT,
+        ResultKind.BULK_ANNOTATIONS,
+        ResultKind.SEGMENTATION,
+        ResultKind.KEY_OBJECTS,
+    }
+)
+
+DICOM_MEDIA_TYPE = "application/dicom"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One finished result, ready to be sent."""
+
+    kind: ResultKind
+    name: str
+    """File name made of UIDs or ids only, never of patient data."""
+    media_type: str
+    uid: str
+    """SOP Instance UID of a DICOM object, derived id of anything else."""
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportContext:
+    """What a report needs besides the findings; the clock is passed in."""
+
+    version: int
+    """1 for the first report of a smear, 2 and more when it amends the one before."""
+    issued_at: datetime
+    """Aware; the same value on a replay gives the same bytes."""
+    software_version: str
+    compress_images: bool
+    """Baseline JPEG when true, uncompressed RGB when false."""
+    kinds: frozenset[ResultKind]
+
+    def __post_init__(self) -> None:
+        if self.issued_at.tzinfo is None:
+            raise ValueError("issued_at needs a time zone")
+        if self.version < 1:
+            raise ValueError("a report's first version is 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectReference:
+    """One planned DICOM object of the set: known before it is built, as its UIDs are derived."""
+
+    kind: ResultKind
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+    instance_number: int
+    """Within its series, from 1."""
+    source: SOPInstanceUID | None
+    """The image that it shows or annotates; None when it speaks of the whole smear."""
+    frame: int | None
+    """1-based frame of `source`; None when it speaks of the whole smear."""
