@@ -1,0 +1,247 @@
+"""Fields of one smear, counted: the differential, the leukemic share, and a grade for the eye.
+
+The grade is defined here and nowhere else. It sorts smears for people who look at many; it names
+no disease and proposes no diagnosis.
+
+- REFER: the count cannot be trusted. No white cell was counted; or more cells were referred than
+  counted; or more fields were refused than kept; or fewer than `GRADE_FROM_CELLS` cells were
+  counted and their interval still reaches below `MANY_FROM`.
+- MANY: at least `MANY_FROM` of the counted white cells were called leukemic.
+- FEW: at least one was.
+- NONE_SEEN: none was.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+
+from pipeline.domain import (
+    CELL_TYPES,
+    Call,
+    CellFinding,
+    CellType,
+    CountWarning,
+    FieldFindings,
+    Grade,
+    Interval,
+    ModelIdentity,
+    QualityFlag,
+    ReferralReason,
+    SmearFindings,
+    SmearId,
+    SOPInstanceUID,
+)
+from pipeline.errors import Defect, NeedsReview
+
+Z_95 = 1.959963984540054
+"""Two-sided 95 % point of the normal distribution."""
+
+NOT_LEUKOCYTES = frozenset({CellType.PLATELET, CellType.ERYTHROBLAST})
+"""Seen on a smear, but no part of a differential count of 100 leukocytes."""
+
+LEUKOCYTES: tuple[CellType, ...] = tuple(t for t in CELL_TYPES if t not in NOT_LEUKOCYTES)
+
+MANY_FROM = 0.20
+"""A share of one cell in five is where the classifications of haematology place their own line,
+so smears on either side of it are read in a different order and by different people."""
+
+GRADE_FROM_CELLS = 16
+"""From 16 cells on, the interval of a smear without a leukemic cell ends below `MANY_FROM`
+(Wilson: z² / (n + z²) < 0.20), so that "none seen" cannot stand for "many"."""
+
+FULL_COUNT = 200
+"""CLSI H20-A2: the reference differential counts 200 cells a smear and reader."""
+
+SHORT_COUNT = 100
+"""What many laboratories count in routine work."""
+
+
+def gather_smear(smear_id: SmearId, fields: Iterable[FieldFindings]) -> SmearFindings:
+    """Count the fields of one smear; any order, and a field given twice, gives the same findings.
+
+    Raises `Defect` without a field and `NeedsReview` when two networks answered for one smear.
+    """
+    gathered = _each_once(fields)
+    if not gathered:
+        raise Defect(
+            "A smear was gathered without a field; gather it when its first field is analysed.",
+            code="smear_without_fields",
+        )
+    counted = [cell for cell in _cells(gathered) if is_counted(cell)]
+    leukemic = sum(cell.call is Call.LEUKEMIC for cell in counted)
+    rejected = _rejected(gathered)
+    referred_cells = sum(cell.call is Call.REFERRED for cell in _cells(gathered))
+    fraction = wilson(leukemic, len(counted)) if counted else None
+    grade, reason = _grade(
+        fraction,
+        leukemic=leukemic,
+        counted=len(counted),
+        referred=referred_cells,
+        refused=sum(not field.quality.is_usable for field in gathered),
+        fields=len(gathered),
+    )
+    return SmearFindings(
+        smear_id=smear_id,
+        fields=gathered,
+        white_cells_counted=len(counted),
+        leukemic_count=leukemic,
+        normal_count=len(counted) - leukemic,
+        differential=_differential(counted),
+        leukemic_fraction=fraction,
+        referred=_referred(gathered),
+        fields_rejected=rejected,
+        count_warning=count_warning(len(counted)),
+        grade=grade,
+        grade_reason=reason,
+        model=_one_model(gathered),
+    )
+
+
+def wilson(k: int, n: int) -> Interval:
+    """Share k/n with its 95 % score interval (Wilson 1927); raises `Defect` unless 0 ≤ k ≤ n > 0.
+
+    Chosen over the textbook interval because it stays within 0 to 1 and keeps its promise for
+    the small counts and rare cells that a smear gives.
+    """
+    if not 0 <= k <= n or n == 0:
+        raise Defect(f"An interval needs 0 <= k <= n and n > 0, not {k} of {n}.", code="bad_count")
+    share = k / n
+    squeeze = 1 + Z_95**2 / n
+    centre = (share + Z_95**2 / (2 * n)) / squeeze
+    reach = Z_95 * math.sqrt(share * (1 - share) / n + Z_95**2 / (4 * n**2)) / squeeze
+    return Interval(
+        value=share,
+        low=0.0 if k == 0 else max(0.0, centre - reach),
+        high=1.0 if k == n else min(1.0, centre + reach),
+    )
+
+
+def is_counted(cell: CellFinding) -> bool:
+    """Whether the cell is part of the white-cell count.
+
+    A cell called leukemic always is: a call must not vanish because the type head took the cell
+    for a platelet. A referred cell never is.
+    """
+    if cell.call is Call.LEUKEMIC:
+        return True
+    return cell.call is Call.NORMAL and cell.cell_type not in NOT_LEUKOCYTES
+
+
+def referred_cell_count(smear: SmearFindings) -> int:
+    """Cells shown to an expert instead of being called; a cell with two reasons is one cell."""
+    return sum(cell.call is Call.REFERRED for cell in _cells(smear.fields))
+
+
+def usable_field_count(smear: SmearFindings) -> int:
+    """Fields (frames) whose cells were counted."""
+    return sum(field.quality.is_usable for field in smear.fields)
+
+
+def count_warning(counted: int) -> CountWarning | None:
+    """How far a count carries; None from a full count on."""
+    if counted < SHORT_COUNT:
+        return CountWarning.BELOW_100
+    if counted < FULL_COUNT:
+        return CountWarning.BELOW_200
+    return None
+
+
+def _each_once(fields: Iterable[FieldFindings]) -> tuple[FieldFindings, ...]:
+    """Sort by SOP Instance UID and frame; of a field given twice keep one, always the same one."""
+    once: dict[tuple[SOPInstanceUID, int], FieldFindings] = {}
+    for field in sorted(fields, key=_rank):
+        once.setdefault((field.sop_instance_uid, field.frame), field)
+    return tuple(once.values())
+
+
+def _rank(field: FieldFindings) -> tuple[str, int, str, str, tuple[float, ...]]:
+    return (
+        field.sop_instance_uid,
+        field.frame,
+        field.model.sha256,
+        field.model.execution_provider,
+        tuple(cell.prediction.leukemic_probability for cell in field.cells),
+    )
+
+
+def _cells(fields: Iterable[FieldFindings]) -> Iterator[CellFinding]:
+    return (cell for field in fields for cell in field.cells)
+
+
+def _differential(counted: Iterable[CellFinding]) -> Mapping[CellType, int]:
+    """Every leukocyte type in network order, zeros included: a type not seen is a finding too."""
+    seen = Counter(cell.cell_type for cell in counted)
+    return {t: seen[t] for t in CELL_TYPES if t in LEUKOCYTES or seen[t]}
+
+
+def _referred(fields: Iterable[FieldFindings]) -> Mapping[ReferralReason, int]:
+    """Cells by reason; a cell with two reasons stands under both."""
+    seen = Counter(reason for cell in _cells(fields) for reason in cell.reasons)
+    return {reason: seen[reason] for reason in ReferralReason if seen[reason]}
+
+
+def _rejected(
+    fields: Iterable[FieldFindings],
+) -> Mapping[SOPInstanceUID, frozenset[QualityFlag]]:
+    """Instances with a refused frame, and the flags of all their refused frames."""
+    rejected: dict[SOPInstanceUID, frozenset[QualityFlag]] = {}
+    for field in fields:
+        if not field.quality.is_usable:
+            earlier = rejected.get(field.sop_instance_uid, frozenset())
+            rejected[field.sop_instance_uid] = earlier | field.quality.flags
+    return rejected
+
+
+def _one_model(fields: tuple[FieldFindings, ...]) -> ModelIdentity:
+    """The network that answered; machines that ran it differently are all named.
+
+    One smear may be shared out among workers with and without a GPU: same file, same answer,
+    other provider.
+    """
+    files = {(f.model.name, f.model.version, f.model.sha256) for f in fields}
+    if len(files) > 1:
+        raise NeedsReview(
+            "The fields of one smear were analysed by different networks and cannot be counted "
+            "together; analyse the whole smear again with the present one.",
+            code="smear_with_two_models",
+        )
+    [(name, version, sha256)] = files
+    providers = sorted({part for f in fields for part in f.model.execution_provider.split("+")})
+    return ModelIdentity(
+        name=name, version=version, sha256=sha256, execution_provider="+".join(providers)
+    )
+
+
+def _grade(
+    fraction: Interval | None,
+    *,
+    leukemic: int,
+    counted: int,
+    referred: int,
+    refused: int,
+    fields: int,
+) -> tuple[Grade, str]:
+    """The rules at the top of this file, in their order, each with its sentence."""
+    if fraction is None:
+        return Grade.REFER, "No white cell could be counted; an expert should look."
+    share = _share_text(fraction, leukemic=leukemic, counted=counted)
+    if refused * 2 > fields:
+        return Grade.REFER, f"{refused} of {fields} fields were refused for quality. {share}"
+    if referred > counted:
+        return Grade.REFER, f"More cells were referred ({referred}) than counted. {share}"
+    if counted < GRADE_FROM_CELLS and fraction.low < MANY_FROM:
+        return Grade.REFER, f"Too few cells to tell few from many. {share}"
+    if fraction.value >= MANY_FROM:
+        return Grade.MANY, share
+    if leukemic:
+        return Grade.FEW, share
+    return Grade.NONE_SEEN, share
+
+
+def _share_text(fraction: Interval, *, leukemic: int, counted: int) -> str:
+    return (
+        f"{leukemic} of {counted} counted white cells were called leukemic "
+        f"({fraction.value:.1%}, 95% interval {fraction.low:.1%} to {fraction.high:.1%})."
+    )
