@@ -1,0 +1,292 @@
+"""Train the network on packed crops: `python -m models.training.train --help`.
+
+A run writes `settings.json`, `curve.csv`, `last.pt` (resumable) and `averaged.pt` (the weights
+to use: an exponential moving average) to its folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import csv
+import json
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as nnf
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from models.evaluation.metrics import area_under_roc
+from models.training.augment import Jitter
+from models.training.data import (
+    UNKNOWN,
+    Batch,
+    CropPack,
+    CropRow,
+    load_pack,
+    plain_batches,
+    training_batches,
+)
+from models.training.network import SmearNet, astra_start, reset_batch_statistics
+
+CROP_PX = 224
+LEUKEMIC_SMOOTHING = 0.05
+TYPE_SMOOTHING = 0.05
+TYPE_LOSS_WEIGHT = 0.5
+WEIGHT_DECAY = 0.02
+
+
+def main() -> None:
+    options = _parser().parse_args()
+    torch.manual_seed(options.seed)
+    torch.set_num_threads(options.threads)
+    options.run.mkdir(parents=True, exist_ok=True)
+    jitter = Jitter()
+    settings = vars(options) | {"jitter": asdict(jitter)}
+    (options.run / "settings.json").write_text(json.dumps(settings, default=str, indent=1))
+    training = load_pack(options.pack, parts=options.parts, side=_pack_side(options))
+    judged = load_pack(options.pack, parts=["val", "unseen"], side=_pack_side(options))
+    network, averaged, optimiser, first_step = _start(options, training)
+    batches = training_batches(
+        training,
+        side=options.side,
+        size=options.batch,
+        first_step=first_step,
+        seed=options.seed,
+        jitter=jitter,
+    )
+    _train(options, network, averaged, optimiser, batches, judged, first_step)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pack", type=Path, required=True, help="folder that prepare.py wrote")
+    parser.add_argument("--run", type=Path, required=True, help="folder for this run's files")
+    parser.add_argument("--astra", type=Path, help="joined astra archive to start from")
+    parser.add_argument("--weights", type=Path, help="averaged.pt of an earlier run to start from")
+    parser.add_argument("--parts", nargs="+", default=["train"], help="parts of the pack to fit")
+    parser.add_argument("--view", type=int, default=160, help="central pixels of a 224 px crop")
+    parser.add_argument("--side", type=int, default=128, help="pixels that the view is shrunk to")
+    parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--batch", type=int, default=48)
+    parser.add_argument("--rate", type=float, default=3e-4)
+    parser.add_argument("--warmup", type=int, default=60)
+    parser.add_argument("--cooldown", type=int, default=0, help="last steps, rate falling to 0")
+    parser.add_argument("--momentum", type=float, default=0.99, help="of the moving average")
+    parser.add_argument("--judge-every", type=int, default=200)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=20)
+    return parser
+
+
+def _pack_side(options: argparse.Namespace) -> int:
+    return 2 * round(CROP_PX * options.side / options.view / 2)
+
+
+def _start(
+    options: argparse.Namespace, training: CropPack
+) -> tuple[nn.Module, nn.Module, torch.optim.Optimizer, int]:
+    network = SmearNet().to(memory_format=torch.channels_last)
+    last = options.run / "last.pt"
+    saved = torch.load(last, map_location="cpu", weights_only=True) if last.exists() else None
+    if saved is None and options.weights:
+        network.load_state_dict(torch.load(options.weights, weights_only=True))
+    if saved is None and options.astra:
+        _begin_with_astra(network, options, training)
+    averaged = copy.deepcopy(network).requires_grad_(False)
+    optimiser = _optimiser(network, options.rate)
+    if saved is None:
+        return network, averaged, optimiser, 0
+    network.load_state_dict(saved["network"])
+    averaged.load_state_dict(saved["averaged"])
+    optimiser.load_state_dict(saved["optimiser"])
+    return network, averaged, optimiser, saved["step"]
+
+
+def _begin_with_astra(network: nn.Module, options: argparse.Namespace, training: CropPack) -> None:
+    start = astra_start(options.astra)
+    missing, unexpected = network.load_state_dict(start, strict=False)
+    heads = {f"{head}.{part}" for head in ("leukemic", "cell_type") for part in ("weight", "bias")}
+    if set(missing) != heads or unexpected:
+        raise SystemExit(f"the archive does not fit: missing {missing}, unexpected {unexpected}")
+    views = training_batches(
+        training,
+        side=options.side,
+        size=options.batch,
+        first_step=0,
+        seed=options.seed,
+        jitter=Jitter(),
+    )
+    reset_batch_statistics(network, [next(views).crops for _ in range(8)])
+
+
+def _optimiser(network: nn.Module, rate: float) -> torch.optim.Optimizer:
+    """AdamW; no decay on norms and biases, the new heads learn three times as fast."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = defaultdict(list)
+    for name, parameter in network.named_parameters():
+        is_head = name.startswith(("leukemic.", "cell_type."))
+        groups[is_head, parameter.ndim > 1].append(parameter)
+    return torch.optim.AdamW(
+        [
+            {
+                "params": parameters,
+                "lr": rate * (3 if is_head else 1),
+                "top": rate * (3 if is_head else 1),
+                "weight_decay": WEIGHT_DECAY if decays else 0.0,
+            }
+            for (is_head, decays), parameters in groups.items()
+        ]
+    )
+
+
+def _train(
+    options: argparse.Namespace,
+    network: nn.Module,
+    averaged: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    batches: Iterator[Batch],
+    judged: CropPack,
+    first_step: int,
+) -> None:
+    began = time.monotonic()
+    losses: list[float] = []
+    for step in range(first_step, options.steps):
+        _set_rate(optimiser, step, options)
+        losses.append(_learn(network, optimiser, next(batches)))
+        _follow(averaged, network, min(options.momentum, (1 + step) / (10 + step)))
+        if (step + 1) % options.judge_every == 0 or step + 1 == options.steps:
+            _save(options.run, network, averaged, optimiser, step + 1)
+            figures = judge(averaged, judged, options.side)
+            seconds = round(time.monotonic() - began)
+            line = {
+                "step": step + 1,
+                "seconds": seconds,
+                "loss": round(np.mean(losses), 4),
+            } | figures
+            _append(options.run / "curve.csv", line)
+            losses.clear()
+
+
+def _set_rate(optimiser: torch.optim.Optimizer, step: int, options: argparse.Namespace) -> None:
+    left = options.steps - step
+    factor = min(1.0, (step + 1) / options.warmup)
+    if options.cooldown:
+        factor = min(factor, left / options.cooldown)
+    for group in optimiser.param_groups:
+        group["lr"] = group["top"] * factor
+
+
+def _learn(network: nn.Module, optimiser: torch.optim.Optimizer, batch: Batch) -> float:
+    network.train()
+    with torch.autocast(batch.crops.device.type, dtype=torch.bfloat16):
+        leukemic, cell_type = network(batch.crops)
+    loss = joint_loss(leukemic.float(), cell_type.float(), batch)
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+    optimiser.step()
+    return float(loss.detach())
+
+
+def joint_loss(leukemic: Tensor, cell_type: Tensor, batch: Batch) -> Tensor:
+    """Binary cross-entropy on leukemic plus cross-entropy on types, each where a label exists."""
+    target = batch.leukemic * (1 - LEUKEMIC_SMOOTHING) + LEUKEMIC_SMOOTHING / 2
+    binary = nnf.binary_cross_entropy_with_logits(leukemic, target, reduction="none")
+    weighted = (binary * batch.leukemic_weight).sum() / batch.leukemic_weight.sum().clamp(min=1)
+    types = nnf.cross_entropy(
+        cell_type,
+        batch.cell_type,
+        ignore_index=UNKNOWN,
+        label_smoothing=TYPE_SMOOTHING,
+        reduction="sum",
+    )
+    known = (batch.cell_type != UNKNOWN).sum().clamp(min=1)
+    return weighted + TYPE_LOSS_WEIGHT * types / known
+
+
+@torch.no_grad()
+def _follow(averaged: nn.Module, network: nn.Module, momentum: float) -> None:
+    kept, new = averaged.state_dict(), network.state_dict()
+    for name, value in kept.items():
+        if value.is_floating_point():
+            value.lerp_(new[name], 1 - momentum)
+        else:
+            value.copy_(new[name])
+
+
+def _save(
+    run: Path, network: nn.Module, averaged: nn.Module, optimiser: torch.optim.Optimizer, step: int
+) -> None:
+    state = {
+        "network": network.state_dict(),
+        "averaged": averaged.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "step": step,
+    }
+    for name, value in (("last.pt", state), ("averaged.pt", averaged.state_dict())):
+        torch.save(value, run / f".{name}")
+        (run / f".{name}").replace(run / name)
+
+
+def judge(network: nn.Module, pack: CropPack, side: int) -> dict[str, float]:
+    """Leukemic AUC and type accuracy of each source, on crops that were not fitted."""
+    leukemic, types = predict(network, pack, side)
+    figures: dict[str, float] = {}
+    for part, source in sorted({(row.part, row.source) for row in pack.rows}):
+        chosen = [i for i, row in enumerate(pack.rows) if (row.part, row.source) == (part, source)]
+        rows = [pack.rows[i] for i in chosen]
+        figures |= {
+            f"{source}_{name}": round(value, 4)
+            for name, value in _figures(rows, leukemic[chosen], types[chosen]).items()
+        }
+    return figures
+
+
+@torch.no_grad()
+def predict(
+    network: nn.Module, pack: CropPack, side: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Leukemic logits N and type logits N×10 of the plain views."""
+    network.eval()
+    leukemic, types = [], []
+    for batch in plain_batches(pack, side=side):
+        with torch.autocast(batch.crops.device.type, dtype=torch.bfloat16):
+            answers = network(batch.crops)
+        leukemic.append(answers[0].float())
+        types.append(answers[1].float())
+    return torch.cat(leukemic).numpy(), torch.cat(types).numpy()
+
+
+def _figures(
+    rows: list[CropRow], leukemic: NDArray[np.float32], types: NDArray[np.float32]
+) -> dict[str, float]:
+    truth = np.array([row.leukemic for row in rows])
+    known_types = np.array([row.cell_type for row in rows])
+    figures = {"above_half": float((leukemic > 0).mean())}
+    if {0, 1} <= set(truth):
+        known = truth != UNKNOWN
+        figures["auc"] = area_under_roc(truth[known] == 1, leukemic[known])
+    typed = known_types != UNKNOWN
+    if typed.any():
+        figures["types"] = float((types[typed].argmax(1) == known_types[typed]).mean())
+    return figures
+
+
+def _append(path: Path, line: dict[str, float]) -> None:
+    is_new = not path.exists()
+    with path.open("a", newline="") as stream:
+        writer = csv.DictWriter(stream, line.keys())
+        if is_new:
+            writer.writeheader()
+        writer.writerow(line)
+    print(json.dumps(line), flush=True)
+
+
+if __name__ == "__main__":
+    main()
