@@ -1,0 +1,189 @@
+"""The one table of coded concepts: everything coded that leaves this software is named here.
+
+A concept has a DICOM form (a triplet for a Code Sequence, PS3.3 section 8.8) and a FHIR form
+(a Coding). Where no published code fits, there is none: text alone is sent rather than a near
+miss. Diseases are absent on purpose; this software finds cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeSystem:
+    """A code system by its FHIR address and, where DICOM knows it, its designator (PS3.16 §8)."""
+
+    url: str
+    designator: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Concept:
+    """One coded concept."""
+
+    system: CodeSystem
+    code: str
+    display: str
+
+    @property
+    def dicom(self) -> tuple[str, str, str]:
+        """Code value, coding scheme designator, code meaning."""
+        if self.system.designator is None:
+            raise ValueError(f"{self.system.url} has no DICOM coding scheme designator")
+        return self.code, self.system.designator, self.display
+
+    @property
+    def fhir(self) -> dict[str, str]:
+        """A FHIR Coding."""
+        return {"system": self.system.url, "code": self.code, "display": self.display}
+
+
+LOINC = CodeSystem(url="http://loinc.org", designator="LN")
+SNOMED_CT = CodeSystem(url="http://snomed.info/sct", designator="SCT")
+DCM = CodeSystem(url="http://dicom.nema.org/resources/ontology/DCM", designator="DCM")
+UCUM = CodeSystem(url="http://unitsofmeasure.org", designator="UCUM")
+
+_TERMINOLOGY = "http://terminology.hl7.org/CodeSystem/"
+V2_0074 = CodeSystem(url=_TERMINOLOGY + "v2-0074")
+V2_0203 = CodeSystem(url=_TERMINOLOGY + "v2-0203")
+V3_OBSERVATION_VALUE = CodeSystem(url=_TERMINOLOGY + "v3-ObservationValue")
+V3_ACT_REASON = CodeSystem(url=_TERMINOLOGY + "v3-ActReason")
+V3_DATA_OPERATION = CodeSystem(url=_TERMINOLOGY + "v3-DataOperation")
+OBSERVATION_CATEGORY = CodeSystem(url=_TERMINOLOGY + "observation-category")
+MEDIA_TYPE = CodeSystem(url=_TERMINOLOGY + "media-type")
+PROVENANCE_PARTICIPANT = CodeSystem(url=_TERMINOLOGY + "provenance-participant-type")
+AUDIT_EVENT_TYPE = CodeSystem(url=_TERMINOLOGY + "audit-event-type")
+AUDIT_ENTITY_TYPE = CodeSystem(url=_TERMINOLOGY + "audit-entity-type")
+AUDIT_SOURCE_TYPE = CodeSystem(url=_TERMINOLOGY + "security-source-type")
+OBJECT_ROLE = CodeSystem(url=_TERMINOLOGY + "object-role")
+RESTFUL_INTERACTION = CodeSystem(url="http://hl7.org/fhir/restful-interaction")
+
+# --- Figures: LOINC -------------------------------------------------------------------------
+
+DIFFERENTIAL_PANEL = Concept(LOINC, "69738-3", "Differential panel, method unspecified - Blood")
+BLASTS_PER_LEUKOCYTES = Concept(LOINC, "26446-5", "Blasts/Leukocytes in Blood")
+"""A share in %; 708-8 would be a count in a volume, and 709-6 a count by hand."""
+SMEAR_FINDING = Concept(
+    LOINC, "5909-7", "Blood smear finding [Identifier] in Blood by Light microscopy"
+)
+SMUDGE_CELLS_PER_LEUKOCYTES = Concept(LOINC, "34992-8", "Smudge cells/Leukocytes in Blood")
+
+CELL_TYPE_SHARE: Mapping[str, Concept] = MappingProxyType(
+    {
+        "basophil": Concept(LOINC, "30180-4", "Basophils/Leukocytes in Blood"),
+        "eosinophil": Concept(LOINC, "26450-7", "Eosinophils/Leukocytes in Blood"),
+        "lymphocyte": Concept(LOINC, "26478-8", "Lymphocytes/Leukocytes in Blood"),
+        "monocyte": Concept(LOINC, "26485-3", "Monocytes/Leukocytes in Blood"),
+        "neutrophil": Concept(LOINC, "26511-6", "Neutrophils/Leukocytes in Blood"),
+        "lymphoblast": Concept(LOINC, "34922-5", "Lymphoblasts/Leukocytes in Blood"),
+        "myeloblast": Concept(LOINC, "30445-1", "Myeloblasts/Leukocytes in Blood"),
+    }
+)
+"""By cell type as the network names it; types that stand apart from the table have no code."""
+
+# --- Cells and specimens: SNOMED CT ---------------------------------------------------------
+
+LEUKOCYTE = Concept(SNOMED_CT, "52501007", "Leukocyte")
+BLAST = Concept(SNOMED_CT, "312256009", "Blast cell")
+SMUDGE_CELL = Concept(SNOMED_CT, "34717007", "Smudge cell")
+ARTIFACT = Concept(SNOMED_CT, "47973001", "Artifact")
+CELL = Concept(SNOMED_CT, "4421005", "Cell")
+NUCLEUS = Concept(SNOMED_CT, "84640000", "Nucleus")
+BLOOD = Concept(SNOMED_CT, "119297000", "Blood specimen")
+BLOOD_SMEAR = Concept(SNOMED_CT, "303248007", "Blood film specimen")
+MICROSCOPE_SLIDE = Concept(SNOMED_CT, "433466003", "Microscope slide")
+MAY_GRUNWALD_GIEMSA = Concept(SNOMED_CT, "255803006", "May-Grunwald Giemsa stain")
+WRIGHT = Concept(SNOMED_CT, "373682001", "Wright stain")
+GIEMSA = Concept(SNOMED_CT, "373646006", "Giemsa stain")
+LEISHMAN = Concept(SNOMED_CT, "255802001", "Leishman stain")
+
+CELL_TYPE: Mapping[str, Concept] = MappingProxyType(
+    {
+        "basophil": Concept(SNOMED_CT, "30061004", "Basophil"),
+        "eosinophil": Concept(SNOMED_CT, "14793004", "Eosinophil"),
+        "erythroblast": CELL,
+        "immature_granulocyte": LEUKOCYTE,
+        "lymphocyte": Concept(SNOMED_CT, "56972008", "Lymphocyte"),
+        "monocyte": Concept(SNOMED_CT, "55918008", "Monocyte"),
+        "neutrophil": LEUKOCYTE,
+        "platelet": Concept(SNOMED_CT, "16378004", "Platelet"),
+        "lymphoblast": Concept(SNOMED_CT, "15433008", "Lymphoblast"),
+        "myeloblast": Concept(SNOMED_CT, "15622002", "Myeloblast"),
+    }
+)
+"""By cell type as the network names it. The network tells neither band from segmented
+neutrophils nor the stages of immature granulocytes, so these take the wider code."""
+
+# --- Images and algorithms: DICOM -----------------------------------------------------------
+
+IMAGING_MEASUREMENT_REPORT = Concept(DCM, "126000", "Imaging Measurement Report")
+MEASUREMENT_GROUP = Concept(DCM, "125007", "Measurement Group")
+IMAGE_REGION = Concept(DCM, "111030", "Image Region")
+TRACKING_IDENTIFIER = Concept(DCM, "112039", "Tracking Identifier")
+TRACKING_UNIQUE_IDENTIFIER = Concept(DCM, "112040", "Tracking Unique Identifier")
+ALGORITHM_FAMILY = Concept(DCM, "111000", "Algorithm Family")
+ALGORITHM_NAME = Concept(DCM, "111001", "Algorithm Name")
+ALGORITHM_PARAMETERS = Concept(DCM, "111002", "Algorithm Parameters")
+ALGORITHM_VERSION = Concept(DCM, "111003", "Algorithm Version")
+ARTIFICIAL_INTELLIGENCE = Concept(DCM, "123110", "Artificial Intelligence")
+SOURCE_IMAGE = Concept(DCM, "121322", "Source image for image processing operation")
+PROCESSING_EQUIPMENT = Concept(DCM, "109102", "Processing Equipment")
+FOR_RESEARCH = Concept(DCM, "113009", "For Research")
+CERTAINTY_OF_FINDING = Concept(DCM, "111012", "Certainty of Finding")
+UNUSABLE_IMAGE = Concept(DCM, "111235", "Unusable - Quality renders image unusable")
+
+MODALITY_GENERAL_MICROSCOPY = Concept(DCM, "GM", "General Microscopy")
+MODALITY_SLIDE_MICROSCOPY = Concept(DCM, "SM", "Slide Microscopy")
+MODALITY_PHOTOGRAPHY = Concept(DCM, "XC", "External-camera Photography")
+MODALITY_OTHER = Concept(DCM, "OT", "Other")
+
+MODALITY: Mapping[str, Concept] = MappingProxyType(
+    {
+        concept.code: concept
+        for concept in (
+            MODALITY_GENERAL_MICROSCOPY,
+            MODALITY_SLIDE_MICROSCOPY,
+            MODALITY_PHOTOGRAPHY,
+            MODALITY_OTHER,
+        )
+    }
+)
+"""By Modality (0008,0060) of the sources that we take."""
+
+# --- Units: UCUM ----------------------------------------------------------------------------
+
+PERCENT = Concept(UCUM, "%", "%")
+
+# --- Exchange: HL7 --------------------------------------------------------------------------
+
+AI_ASSERTED = Concept(V3_OBSERVATION_VALUE, "AIAST", "Artificial Intelligence asserted")
+HEALTHCARE_RESEARCH = Concept(V3_ACT_REASON, "HRESCH", "healthcare research")
+"""Purpose of use, in the security labels of every resource; see ADR 0006."""
+LABORATORY = Concept(OBSERVATION_CATEGORY, "laboratory", "Laboratory")
+LABORATORY_SECTION = Concept(V2_0074, "LAB", "Laboratory")
+HEMATOLOGY_SECTION = Concept(V2_0074, "HM", "Hematology")
+ACCESSION = Concept(V2_0203, "ACSN", "Accession ID")
+MEDICAL_RECORD_NUMBER = Concept(V2_0203, "MR", "Medical record number")
+IMAGE = Concept(MEDIA_TYPE, "image", "Image")
+CREATED = Concept(V3_DATA_OPERATION, "CREATE", "create")
+UPDATED = Concept(V3_DATA_OPERATION, "UPDATE", "revise")
+ASSEMBLER = Concept(PROVENANCE_PARTICIPANT, "assembler", "Assembler")
+RESTFUL_OPERATION = Concept(AUDIT_EVENT_TYPE, "rest", "RESTful Operation")
+TRANSACTION = Concept(RESTFUL_INTERACTION, "transaction", "transaction")
+SYSTEM_OBJECT = Concept(AUDIT_ENTITY_TYPE, "2", "System Object")
+REPORT_ROLE = Concept(OBJECT_ROLE, "3", "Report")
+APPLICATION_SERVER = Concept(AUDIT_SOURCE_TYPE, "4", "Application Server")
+
+
+def _every_concept() -> Mapping[tuple[str, str], Concept]:
+    tables = [CELL_TYPE_SHARE, CELL_TYPE, MODALITY]
+    named = [value for value in globals().values() if isinstance(value, Concept)]
+    listed = [concept for table in tables for concept in table.values()]
+    return MappingProxyType({(c.system.url, c.code): c for c in named + listed})
+
+
+CONCEPTS: Mapping[tuple[str, str], Concept] = _every_concept()
+"""Every concept above by system address and code: a code that is not here was never meant."""
