@@ -1,0 +1,337 @@
+"""Walk the structure of a received dataset without decoding it: is it whole, and whose is it?
+
+Every element header is read, every value is skipped, so a gigabyte costs a few kilobytes. What
+cannot be walked to its very last byte is no dataset (PS3.5 section 7) and is refused before any
+other software of ours touches it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from struct import Struct
+from typing import BinaryIO
+
+from pydicom.datadict import dictionary_VR
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+)
+
+from pipeline.errors import Rejected
+
+MAX_DEPTH = 32
+"""Sequences in sequences; real images use five. pydicom recurses and stops at about 200."""
+MAX_ELEMENTS = 250_000
+"""Element and fragment headers of one dataset; a true-colour image has a few hundred."""
+MAX_IDENTIFIER_BYTES = 1024
+"""The longest value that `peek` reads."""
+
+_UNDEFINED = 0xFFFFFFFF
+_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_PIXEL_DATA = 0x7FE00010
+_SPECIMENS = 0x00400560
+
+_TAG_AND_LENGTH = Struct("<HHL")
+_TAG_AND_VR = Struct("<HH2sH")
+_LENGTH = Struct("<L")
+_SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
+_VR = re.compile(rb"[A-Z]{2}")
+_UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
+
+
+def is_uid(text: str) -> bool:
+    """Whether `text` is a UID (PS3.5 9.1): at most 64 digits and dots, no leading zeros."""
+    return len(text) <= 64 and _UID.fullmatch(text) is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What the inbox needs to know of a dataset."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    study_uid: str
+    series_uid: str
+    specimen_key: str
+    """SHA-256 over the specimen's identifiers and its patient's, so that equal labels of two
+    patients never meet; empty when the dataset names no specimen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Element:
+    """Where one element of the dataset lies; `path` holds the sequences around it."""
+
+    path: tuple[int, ...]
+    tag: int
+    offset: int
+    length: int
+
+
+def peek(stream: BinaryIO, *, start: int, length: int, transfer_syntax_uid: str) -> Header:
+    """Check the whole structure and read the identifiers.
+
+    `stream` is seekable and holds the dataset from `start` on, in its native encoding (see
+    `inflate` for the deflated one). Raises Rejected `truncated_dataset` or `unreadable_dataset`.
+    """
+    if transfer_syntax_uid == ExplicitVRBigEndian:
+        raise Rejected("Explicit VR Big Endian is retired", code="unsupported_transfer_syntax")
+    is_implicit = transfer_syntax_uid == ImplicitVRLittleEndian
+    values: _Values = {}
+    for element in walk(stream, start=start, end=start + length, is_implicit=is_implicit):
+        key = (element.path, element.tag)
+        if key in _IDENTIFIERS:
+            values.setdefault(key, []).append(_value(stream, element))
+    return _header(values)
+
+
+def inflate(source: BinaryIO, target: BinaryIO, *, max_bytes: int) -> int:
+    """Inflate a deflated dataset (PS3.5 A.5) and say how long it is.
+
+    Raises Rejected `object_too_large` as soon as `max_bytes` is passed: a bomb costs no more
+    than that, and never memory.
+    """
+    machine = zlib.decompressobj(-zlib.MAX_WBITS)
+    total = 0
+    try:
+        while not machine.eof:
+            packed = machine.unconsumed_tail or source.read(_INFLATE_STEP)
+            plain = machine.decompress(packed, _INFLATE_STEP)
+            total += len(plain)
+            if total > max_bytes:
+                raise Rejected(f"Inflates to more than {max_bytes} bytes", code="object_too_large")
+            target.write(plain)
+            if not packed and not plain:
+                break
+    except zlib.error as err:
+        raise Rejected("Not a deflated dataset (PS3.5 A.5)", code="unreadable_dataset") from err
+    if not machine.eof:
+        raise Rejected("The deflated dataset breaks off", code="truncated_dataset")
+    return total
+
+
+def is_deflated(transfer_syntax_uid: str) -> bool:
+    """Whether the dataset itself is one deflated stream."""
+    return transfer_syntax_uid == DeflatedExplicitVRLittleEndian
+
+
+class _Kind(Enum):
+    DATASET = auto()
+    SEQUENCE = auto()
+    FRAGMENTS = auto()
+
+
+@dataclass(slots=True, kw_only=True)
+class _Scope:
+    """What the walk is inside of; `end` is None for an undefined length."""
+
+    kind: _Kind
+    end: int | None
+    limit: int
+    is_implicit: bool
+    path: tuple[int, ...]
+    last_tag: int = field(default=-1)
+
+
+def walk(stream: BinaryIO, *, start: int, end: int, is_implicit: bool) -> Iterator[Element]:
+    """Yield every element, sequences opened, in the order of the file.
+
+    Raises Rejected when an element, item or fragment is cut off, out of order or not one at all.
+    """
+    scopes = [_Scope(kind=_Kind.DATASET, end=end, limit=end, is_implicit=is_implicit, path=())]
+    position = start
+    count = 0
+    while scopes:
+        scope = scopes[-1]
+        if position == scope.end:
+            scopes.pop()
+            continue
+        count += 1
+        if count > MAX_ELEMENTS:
+            raise Rejected(f"More than {MAX_ELEMENTS} elements", code="object_too_large")
+        stream.seek(position)
+        if scope.kind is _Kind.DATASET:
+            tag, vr, length, position = _element_header(stream, position, scope)
+            if tag == _ITEM_END:
+                scopes.pop()
+                continue
+            yield Element(path=scope.path, tag=tag, offset=position, length=length)
+            inner = _opened(tag, vr, length, position, scope)
+        else:
+            tag, length, position = _item_header(stream, position, scope)
+            if tag == _SEQUENCE_END:
+                scopes.pop()
+                continue
+            inner = _opened_item(length, position, scope)
+        if inner is None:
+            position += length
+        else:
+            scopes.append(inner)
+            if len(scopes) > 2 * MAX_DEPTH:
+                raise Rejected(f"Sequences nest deeper than {MAX_DEPTH}", code="unreadable_dataset")
+
+
+def _element_header(stream: BinaryIO, position: int, scope: _Scope) -> tuple[int, bytes, int, int]:
+    """Tag, VR (empty if implicit), length, and where the value begins."""
+    head = _read(stream, 8, position, scope)
+    group, number, length = _TAG_AND_LENGTH.unpack(head)
+    tag, vr, position = group << 16 | number, b"", position + 8
+    if tag == _ITEM_END and scope.end is None and length == 0:
+        return tag, vr, 0, position
+    _check_order(tag, scope)
+    if not scope.is_implicit:
+        _, _, vr, length = _TAG_AND_VR.unpack(head)
+        if not _VR.fullmatch(vr):
+            raise Rejected("An element has no VR (PS3.5 7.1.2)", code="unreadable_dataset")
+        if vr not in _SHORT_VRS:
+            (length,) = _LENGTH.unpack(_read(stream, 4, position, scope))
+            position += 4
+    return tag, vr, length, _checked(position, length, scope)
+
+
+def _item_header(stream: BinaryIO, position: int, scope: _Scope) -> tuple[int, int, int]:
+    """Tag, length, and where the item begins (PS3.5 7.5)."""
+    group, number, length = _TAG_AND_LENGTH.unpack(_read(stream, 8, position, scope))
+    tag, position = group << 16 | number, position + 8
+    is_end = tag == _SEQUENCE_END and scope.end is None and length == 0
+    if tag != _ITEM and not is_end:
+        raise Rejected("A sequence holds something else than items", code="unreadable_dataset")
+    return tag, length, _checked(position, length, scope)
+
+
+def _check_order(tag: int, scope: _Scope) -> None:
+    """PS3.5 7.1: tags ascend; groups below 0004 belong to commands and file headers."""
+    if tag <= scope.last_tag or tag < 0x00040000 or tag >= 0xFFFE0000:
+        raise Rejected("Elements are out of order (PS3.5 7.1)", code="unreadable_dataset")
+    scope.last_tag = tag
+
+
+def _opened(tag: int, vr: bytes, length: int, position: int, scope: _Scope) -> _Scope | None:
+    """The scope that an element opens, or None when its value is to be skipped."""
+    is_undefined = length == _UNDEFINED
+    if is_undefined and (tag == _PIXEL_DATA or vr in (b"OB", b"OW")):
+        kind = _Kind.FRAGMENTS
+    elif is_undefined or vr == b"SQ" or (not vr and _is_sequence(tag)):
+        kind = _Kind.SEQUENCE
+    else:
+        return None
+    return _Scope(
+        kind=kind,
+        end=None if is_undefined else position + length,
+        limit=scope.limit if is_undefined else position + length,
+        # PS3.5 6.2.2: a sequence sent as UN holds implicit VR
+        is_implicit=scope.is_implicit or vr == b"UN",
+        path=(*scope.path, tag),
+    )
+
+
+def _opened_item(length: int, position: int, scope: _Scope) -> _Scope | None:
+    if scope.kind is _Kind.FRAGMENTS:
+        if length == _UNDEFINED:
+            raise Rejected("A pixel fragment has no length", code="unreadable_dataset")
+        return None
+    is_undefined = length == _UNDEFINED
+    return _Scope(
+        kind=_Kind.DATASET,
+        end=None if is_undefined else position + length,
+        limit=scope.limit if is_undefined else position + length,
+        is_implicit=scope.is_implicit,
+        path=scope.path,
+    )
+
+
+def _is_sequence(tag: int) -> bool:
+    try:
+        return dictionary_VR(tag) == "SQ"
+    except KeyError:
+        return False
+
+
+def _read(stream: BinaryIO, count: int, position: int, scope: _Scope) -> bytes:
+    if position + count > scope.limit:
+        raise _broken_off()
+    data = stream.read(count)
+    if len(data) != count:
+        raise _broken_off()
+    return data
+
+
+def _checked(position: int, length: int, scope: _Scope) -> int:
+    """`position`, when a value of `length` fits there."""
+    if length != _UNDEFINED and position + length > scope.limit:
+        raise _broken_off()
+    return position
+
+
+def _broken_off() -> Rejected:
+    return Rejected("The dataset ends inside an element", code="truncated_dataset")
+
+
+_INFLATE_STEP = 256 * 1024
+
+_Place = tuple[tuple[int, ...], int]
+"""The sequences around an element, and its tag."""
+_Values = dict[_Place, list[bytes]]
+
+_SOP_CLASS: _Place = ((), 0x00080016)
+_SOP_INSTANCE: _Place = ((), 0x00080018)
+_STUDY: _Place = ((), 0x0020000D)
+_SERIES: _Place = ((), 0x0020000E)
+_PATIENT: tuple[_Place, ...] = (
+    ((), 0x00100020),  # PatientID
+    ((), 0x00100021),  # IssuerOfPatientID
+)
+_SPECIMEN: tuple[_Place, ...] = (
+    ((), 0x00400512),  # ContainerIdentifier
+    ((_SPECIMENS,), 0x00400551),  # SpecimenIdentifier
+    ((_SPECIMENS,), 0x00400554),  # SpecimenUID
+)
+_IDENTIFIERS = frozenset({_SOP_CLASS, _SOP_INSTANCE, _STUDY, _SERIES, *_PATIENT, *_SPECIMEN})
+
+
+def _value(stream: BinaryIO, element: Element) -> bytes:
+    if element.length > MAX_IDENTIFIER_BYTES:
+        raise Rejected("An identifier is longer than its VR allows", code="unreadable_dataset")
+    stream.seek(element.offset)
+    return stream.read(element.length).strip(b" \0")
+
+
+def _header(values: _Values) -> Header:
+    return Header(
+        sop_class_uid=_uid(values, _SOP_CLASS),
+        sop_instance_uid=_uid(values, _SOP_INSTANCE),
+        study_uid=_uid(values, _STUDY),
+        series_uid=_uid(values, _SERIES),
+        specimen_key=_specimen_key(values),
+    )
+
+
+def _uid(values: _Values, key: _Place) -> str:
+    text = values.get(key, [b""])[0].decode("ascii", errors="replace")
+    if not is_uid(text):
+        name = _UID_NAMES[key]
+        raise Rejected(f"{name} is absent or no UID (PS3.5 9.1)", code="invalid_uid")
+    return text
+
+
+_UID_NAMES: dict[_Place, str] = {
+    _SOP_CLASS: "SOP Class UID",
+    _SOP_INSTANCE: "SOP Instance UID",
+    _STUDY: "Study Instance UID",
+    _SERIES: "Series Instance UID",
+}
+
+
+def _specimen_key(values: _Values) -> str:
+    specimen = [part for key in _SPECIMEN for part in [*values.get(key, []), b""]]
+    if not any(specimen):
+        return ""
+    patient = [values.get(key, [b""])[0] for key in _PATIENT]
+    if not patient[0]:
+        patient = values[_STUDY]
+    return hashlib.sha256(b"\\".join([*patient, *specimen])).hexdigest()
