@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from math import cos, pi, sin
 
@@ -20,11 +19,8 @@ from pipeline.domain import (
     CellShape,
     CellType,
     Contour,
-    CountWarning,
     FieldFindings,
     FieldQuality,
-    Grade,
-    Interval,
     ModelIdentity,
     Prediction,
     QualityFlag,
@@ -38,6 +34,7 @@ from pipeline.domain import (
     SourceImage,
     StudyUID,
 )
+from pipeline.smear import gather_smear
 
 MODEL = ModelIdentity(
     name="smearlink-resnet50",
@@ -167,29 +164,7 @@ def make_smear_findings(
         if fields is None
         else list(fields)
     )
-    cells = [finding for field in kept for finding in field.cells]
-    leukemic = sum(finding.call is Call.LEUKEMIC for finding in cells)
-    normal = sum(finding.call is Call.NORMAL for finding in cells)
-    counted = leukemic + normal
-    return SmearFindings(
-        smear_id=SmearId(smear_id),
-        fields=tuple(sorted(kept, key=lambda field: (field.sop_instance_uid, field.frame))),
-        white_cells_counted=counted,
-        leukemic_count=leukemic,
-        normal_count=normal,
-        differential=Counter(f.cell_type for f in cells if f.call is not Call.REFERRED),
-        leukemic_fraction=_interval(leukemic, counted),
-        referred=Counter(reason for finding in cells for reason in finding.reasons),
-        fields_rejected={
-            field.sop_instance_uid: field.quality.flags
-            for field in kept
-            if not field.quality.is_usable
-        },
-        count_warning=CountWarning.BELOW_100 if counted < 100 else None,
-        grade=Grade.MANY if leukemic else Grade.NONE_SEEN,
-        grade_reason=f"{leukemic} of {counted} counted white cells were called leukemic.",
-        model=kept[0].model if kept else MODEL,
-    )
+    return gather_smear(SmearId(smear_id), kept)
 
 
 def make_picture(findings: FieldFindings) -> SourceImage:
@@ -222,10 +197,3 @@ def _grid(calls: Sequence[Call], width: int, height: int) -> list[CellFinding]:
         )
         for number, call in enumerate(calls)
     ]
-
-
-def _interval(count: int, total: int) -> Interval | None:
-    if not total:
-        return None
-    value = count / total
-    return Interval(value=value, low=max(0.0, value - 0.2), high=min(1.0, value + 0.2))

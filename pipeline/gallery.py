@@ -1,0 +1,345 @@
+"""The one picture of a smear that a busy reader opens: most suspicious cells, and the counts.
+
+Every cell is shown at the same physical scale, with the network's activation map beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.assess import BLASTS
+from pipeline.domain import (
+    RGB,
+    Call,
+    CellFinding,
+    CellType,
+    CountWarning,
+    FieldFindings,
+    Grade,
+    SmearFindings,
+    SOPInstanceUID,
+    SourceImage,
+)
+from pipeline.drawing import (
+    AMBER,
+    CALL_STYLES,
+    GREY,
+    INK,
+    WHITE,
+    Colour,
+    Pen,
+    blank,
+    draw_mark,
+    plain,
+    research_banner,
+)
+from pipeline.smear import NOT_LEUKOCYTES, referred_cell_count, usable_field_count
+
+WIDTH_PX = 1600
+MARGIN_PX = 32
+COLUMNS = 3
+MOST_CELLS = 12
+"""Three columns and four rows are read at one glance on a reading-room screen."""
+TILE_PX = 180
+TILE_GAP_PX = 4
+CARD_HEIGHT_PX = 262
+CARD_PITCH_PX = 388
+CHART_X_PX = 1216
+WINDOW_UM = 24.0
+"""Side of the square of the smear that each tile shows; the network saw the same square."""
+HEAT_OPACITY = 0.62
+FIELD_ROW_PX = 28
+FIELD_COLUMNS = (Call.LEUKEMIC, Call.NORMAL, Call.REFERRED)
+CHART_NOTE = (
+    "Leukemic and normal calls; referred cells are",
+    "not counted. The types are the network's.",
+)
+
+MODEL_HASH_DIGITS = 12
+URGENCY = (Call.LEUKEMIC, Call.REFERRED, Call.NORMAL)
+
+GRADE_WORDS = {
+    Grade.NONE_SEEN: "No leukemic cells seen",
+    Grade.FEW: "Few leukemic cells",
+    Grade.MANY: "Many leukemic cells",
+    Grade.REFER: "Refer to an expert",
+}
+WARNING_WORDS = {
+    CountWarning.BELOW_100: "Fewer than 100 white cells counted: the fractions are uncertain.",
+    CountWarning.BELOW_200: "Fewer than 200 white cells counted (CLSI H20 asks for 200).",
+}
+
+Pictures = Callable[[SOPInstanceUID, int], SourceImage]
+"""Gives the decoded frame of a source image; asked in the order of SOP Instance UID and frame."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Card:
+    """One cell of the gallery: what was found, in which field, and its two tiles."""
+
+    finding: CellFinding
+    field_number: int
+    tile: RGB
+    heat_tile: RGB
+
+
+def draw_gallery(smear: SmearFindings, pictures: Pictures) -> RGB:
+    """The gallery of one smear, 1600 pixels wide."""
+    pen = Pen()
+    cards = list(_cut_cards(smear, pictures))
+    body = np.vstack([_summary(pen, smear), _cells_and_chart(pen, smear, cards)])
+    return np.vstack([research_banner(pen, WIDTH_PX, 30), body, _footer(pen, smear)])
+
+
+# --- which cells, and their tiles
+
+
+def _cut_cards(smear: SmearFindings, pictures: Pictures) -> Iterator[_Card]:
+    """Cards in order of suspicion; each field is decoded once, in stored order."""
+    chosen = most_suspicious(smear, MOST_CELLS)
+    hottest = max((float(f.prediction.activation_map.max()) for _, f in chosen), default=0.0)
+    tiles: dict[int, _Card] = {}
+    for number in sorted({number for number, _ in chosen}):
+        field = smear.fields[number]
+        image = pictures(field.sop_instance_uid, field.frame)
+        for rank, (of_field, finding) in enumerate(chosen):
+            if of_field == number:
+                tile = _tile(image, finding, field)
+                heat = finding.prediction.activation_map
+                tiles[rank] = _Card(
+                    finding=finding,
+                    field_number=number + 1,
+                    tile=tile,
+                    heat_tile=_outlined(_heated(tile, heat, hottest), finding, field),
+                )
+    return (tiles[rank] for rank in range(len(chosen)))
+
+
+def most_suspicious(smear: SmearFindings, most: int) -> list[tuple[int, CellFinding]]:
+    """Up to `most` cells with the number of their field from 0: leukemic, referred, normal."""
+    cells = [(number, f) for number, field in enumerate(smear.fields) for f in field.cells]
+    return sorted(cells, key=_suspicion)[:most]
+
+
+def _suspicion(numbered: tuple[int, CellFinding]) -> tuple[int, float, int, int]:
+    number, finding = numbered
+    probability = finding.prediction.leukemic_probability
+    return URGENCY.index(finding.call), -probability, number, finding.cell.index
+
+
+def _tile(image: SourceImage, finding: CellFinding, field: FieldFindings) -> RGB:
+    """The square around a cell, resampled to the tile; the outside of the picture is black."""
+    matrix = _to_tile(finding, field)
+    zoom = matrix[0, 0]
+    pixels = cv2.GaussianBlur(image.pixels, (0, 0), 0.4 / zoom) if zoom < 0.6 else image.pixels
+    tile: RGB = cv2.warpAffine(
+        pixels, matrix, (TILE_PX, TILE_PX), flags=cv2.INTER_CUBIC, borderValue=INK
+    )
+    return tile
+
+
+def _to_tile(finding: CellFinding, field: FieldFindings) -> NDArray[np.float64]:
+    """The 2 × 3 matrix from source pixels to tile pixels, the cell's box in the middle."""
+    box, zoom = finding.cell.box, TILE_PX * field.scale.um_per_px / WINDOW_UM
+    middle = (TILE_PX - 1) / 2
+    left = middle - zoom * (box.x + (box.width - 1) / 2)
+    top = middle - zoom * (box.y + (box.height - 1) / 2)
+    return np.array([[zoom, 0, left], [0, zoom, top]])
+
+
+def _outlined(tile: RGB, finding: CellFinding, field: FieldFindings) -> RGB:
+    """The tile with the cell's own outline, to tell it from its neighbours."""
+    matrix = _to_tile(finding, field)
+    outline = np.round(finding.cell.contour @ matrix[:, :2].T + matrix[:, 2]).astype(np.int32)
+    outlined = tile.copy()
+    cv2.polylines(outlined, [outline], True, WHITE, 1, cv2.LINE_AA)
+    return outlined
+
+
+def _heated(tile: RGB, heat: NDArray[np.float32], hottest: float) -> RGB:
+    """The tile under its activation map: cold shows the cell, hot shows the map's colour."""
+    share = heat / hottest if hottest > 0 else np.zeros_like(heat)
+    smooth = cv2.resize(share, (TILE_PX, TILE_PX), interpolation=cv2.INTER_CUBIC)
+    level = np.clip(smooth, 0.0, 1.0)
+    colours = cv2.applyColorMap((level * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
+    opacity = HEAT_OPACITY * np.minimum(1.0, level * 2)[..., None]
+    grey = cv2.cvtColor(cv2.cvtColor(tile, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    heated: RGB = (grey * (1 - opacity) + colours * opacity).astype(np.uint8)
+    return heated
+
+
+# --- summary
+
+
+def _summary(pen: Pen, smear: SmearFindings) -> RGB:
+    notes = list(_notes(smear))
+    strip = blank(WIDTH_PX, 172 + 30 * len(notes), INK)
+    headline = GRADE_WORDS[smear.grade]
+    pen.write(strip, headline, (MARGIN_PX, 62), size=46, weight=700)
+    reason = smear.grade_reason
+    size = pen.fitting_size(reason, 24, WIDTH_PX - 2 * MARGIN_PX)
+    pen.write(strip, reason, (MARGIN_PX, 102), size=size, colour=(226, 226, 232))
+    _counts(pen, strip, smear, 146)
+    for number, note in enumerate(notes):
+        at = (MARGIN_PX, 188 + 30 * number)
+        pen.write(strip, f"! {note}", at, size=22, colour=AMBER, weight=600)
+    return strip
+
+
+def _counts(pen: Pen, strip: RGB, smear: SmearFindings, base: int) -> None:
+    counts = {
+        Call.LEUKEMIC: smear.leukemic_count,
+        Call.NORMAL: smear.normal_count,
+        Call.REFERRED: referred_cell_count(smear),
+    }
+    x = MARGIN_PX
+    for call, count in counts.items():
+        style = CALL_STYLES[call]
+        draw_mark(strip, style.mark, (x + 11, base - 9), 22, style.colour)
+        text = f"{count} {call}"
+        pen.write(strip, text, (x + 34, base), size=28, weight=700)
+        x += pen.width(text, 28, 700) + 76
+    fields = f"in {usable_field_count(smear)} of {len(smear.fields)} fields"
+    pen.write(strip, fields, (x - 20, base), size=24, colour=GREY)
+
+
+def _notes(smear: SmearFindings) -> Iterator[str]:
+    if smear.count_warning:
+        yield WARNING_WORDS[smear.count_warning]
+    if smear.fields_rejected:
+        flags = sorted({flag for flags in smear.fields_rejected.values() for flag in flags})
+        listed = ", ".join(plain(flag) for flag in flags) or "quality"
+        refused = len(smear.fields) - usable_field_count(smear)
+        yield f"{refused} of {len(smear.fields)} fields not counted: {listed}."
+    if smear.referred:
+        ranked = sorted(smear.referred.items(), key=lambda entry: (-entry[1], entry[0]))
+        yield "Referred: " + ", ".join(f"{plain(reason)} {count}" for reason, count in ranked) + "."
+
+
+# --- cells on the left, differential on the right
+
+
+def _cells_and_chart(pen: Pen, smear: SmearFindings, cards: Sequence[_Card]) -> RGB:
+    rows = -(-len(cards) // COLUMNS)
+    canvas = blank(WIDTH_PX, max(60 + rows * CARD_HEIGHT_PX, 620), INK)
+    cv2.line(canvas, (MARGIN_PX, 2), (WIDTH_PX - MARGIN_PX, 2), (70, 72, 82), 1)
+    title = "Most suspicious cells" if cards else "No cells to show"
+    pen.write(canvas, title, (MARGIN_PX, 40), size=26, weight=700)
+    if cards:
+        note = f"each tile {WINDOW_UM:g} µm wide; right: where the network saw 'leukemic'"
+        x = MARGIN_PX + pen.width(title, 26, 700) + 24
+        pen.write(canvas, note, (x, 40), size=19, colour=GREY)
+    for rank, card in enumerate(cards):
+        row, column = divmod(rank, COLUMNS)
+        _draw_card(pen, canvas, card, MARGIN_PX + column * CARD_PITCH_PX, 60 + row * CARD_HEIGHT_PX)
+    _draw_differential(pen, canvas, smear)
+    return canvas
+
+
+def _draw_card(pen: Pen, canvas: RGB, card: _Card, x: int, y: int) -> None:
+    style = CALL_STYLES[card.finding.call]
+    probability = card.finding.prediction.leukemic_probability
+    second = x + TILE_PX + TILE_GAP_PX
+    canvas[y : y + TILE_PX, x : x + TILE_PX] = card.tile
+    canvas[y : y + TILE_PX, second : second + TILE_PX] = card.heat_tile
+    right = second + TILE_PX
+    cv2.rectangle(canvas, (x - 2, y - 2), (right + 1, y + TILE_PX + 1), style.colour, 2)
+    _draw_bar(canvas, x, y + TILE_PX + 8, right - x, probability, style.colour)
+    base = y + TILE_PX + 42
+    draw_mark(canvas, style.mark, (x + 9, base - 8), 17, style.colour)
+    pen.write(canvas, f"{probability:.2f}", (x + 26, base), size=24, weight=700)
+    words = _card_words(card.finding)
+    size = pen.fitting_size(words, 20, right - x - 90)
+    pen.write(canvas, words, (x + 90, base), size=size)
+    where = f"field {card.field_number}  #{card.finding.cell.index}"
+    pen.write(canvas, where, (x + 26, base + 22), size=16, colour=GREY)
+
+
+def _card_words(finding: CellFinding) -> str:
+    if finding.call is Call.REFERRED:
+        return f"refer: {', '.join(plain(reason) for reason in finding.reasons)}"
+    return plain(finding.cell_type)
+
+
+def _draw_bar(
+    canvas: RGB, x: int, y: int, width: int, share: float, colour: Colour, height: int = 9
+) -> None:
+    cv2.rectangle(canvas, (x, y), (x + width - 1, y + height), (62, 64, 74), cv2.FILLED)
+    if share > 0:
+        end = x + max(1, round(share * (width - 1)))
+        cv2.rectangle(canvas, (x, y), (end, y + height), colour, cv2.FILLED)
+
+
+def _draw_differential(pen: Pen, canvas: RGB, smear: SmearFindings) -> None:
+    right = WIDTH_PX - MARGIN_PX
+    pen.write(canvas, "Differential", (CHART_X_PX, 40), size=26, weight=700)
+    total = f"{smear.white_cells_counted} white cells"
+    pen.write(canvas, total, (right - pen.width(total, 19), 40), size=19, colour=GREY)
+    ranked = sorted(smear.differential.items(), key=lambda entry: (-entry[1], entry[0]))
+    y = 66
+    for cell_type, count in ranked:
+        share = count / smear.white_cells_counted if smear.white_cells_counted else 0.0
+        _draw_row(pen, canvas, cell_type, count, share, y)
+        y += 50
+    for number, line in enumerate(CHART_NOTE):
+        pen.write(canvas, line, (CHART_X_PX, y + 14 + 20 * number), size=16, colour=GREY)
+    _draw_fields(pen, canvas, smear, y + 90)
+
+
+def _draw_row(pen: Pen, canvas: RGB, cell_type: CellType, count: int, share: float, y: int) -> None:
+    right = WIDTH_PX - MARGIN_PX
+    is_dim = count == 0
+    colour = GREY if is_dim else WHITE
+    pen.write(canvas, plain(cell_type), (CHART_X_PX, y + 16), size=20, colour=colour)
+    figure = f"{count}" if cell_type in NOT_LEUKOCYTES else f"{count}   {share:.0%}"
+    at = (right - pen.width(figure, 20, 700), y + 16)
+    pen.write(canvas, figure, at, size=20, colour=colour, weight=700)
+    call = Call.LEUKEMIC if cell_type in BLASTS else Call.NORMAL
+    _draw_bar(canvas, CHART_X_PX, y + 24, right - CHART_X_PX, share, CALL_STYLES[call].colour, 12)
+
+
+def _draw_fields(pen: Pen, canvas: RGB, smear: SmearFindings, top: int) -> None:
+    """Counts of as many fields as there is room for, under the differential."""
+    pen.write(canvas, "Fields", (CHART_X_PX, top), size=26, weight=700)
+    for column, call in enumerate(FIELD_COLUMNS):
+        style, at = CALL_STYLES[call], (CHART_X_PX + 180 + 72 * column, top - 8)
+        draw_mark(canvas, style.mark, at, 18, style.colour)
+    room = (canvas.shape[0] - top - 20) // FIELD_ROW_PX
+    shown = smear.fields if len(smear.fields) <= room else smear.fields[: max(0, room - 1)]
+    y = top
+    for number, field in enumerate(shown, start=1):
+        y += FIELD_ROW_PX
+        _draw_field_row(pen, canvas, field, number, y)
+    if len(shown) < len(smear.fields):
+        more = f"and {len(smear.fields) - len(shown)} more"
+        pen.write(canvas, more, (CHART_X_PX, y + FIELD_ROW_PX), size=18, colour=GREY)
+
+
+def _draw_field_row(pen: Pen, canvas: RGB, field: FieldFindings, number: int, base: int) -> None:
+    pen.write(canvas, f"field {number}", (CHART_X_PX, base), size=18)
+    if not field.quality.is_usable:
+        flags = ", ".join(plain(flag) for flag in sorted(field.quality.flags)) or "quality"
+        text, room = f"not counted: {flags}", WIDTH_PX - MARGIN_PX - CHART_X_PX - 110
+        size = pen.fitting_size(text, 18, room)
+        pen.write(canvas, text, (CHART_X_PX + 110, base), size=size, colour=AMBER)
+        return
+    for column, call in enumerate(FIELD_COLUMNS):
+        count = str(sum(finding.call is call for finding in field.cells))
+        x = CHART_X_PX + 180 + 72 * column - pen.width(count, 18) // 2
+        pen.write(canvas, count, (x, base), size=18)
+
+
+def _footer(pen: Pen, smear: SmearFindings) -> RGB:
+    model = smear.model
+    text = (
+        f"AI result, not reviewed | {model.name} {model.version} | "
+        f"{model.sha256[:MODEL_HASH_DIGITS]} | {model.execution_provider}"
+    )
+    strip = blank(WIDTH_PX, 48, INK)
+    pen.write(strip, text, (MARGIN_PX, 30), size=18, colour=GREY)
+    return strip

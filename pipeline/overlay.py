@@ -1,0 +1,323 @@
+"""Findings drawn over the field that they were found in: the annotated picture.
+
+The picture keeps its geometry; the banner stands above it and the legend below, so neither
+covers a cell. Text and lines are measured in thousandths of the long side, because a viewer
+fits the whole picture to its window whatever its size in pixels.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from pipeline.domain import (
+    RGB,
+    Call,
+    CellFinding,
+    Contour,
+    FieldFindings,
+    Scale,
+    ScaleSource,
+    SourceImage,
+)
+from pipeline.drawing import (
+    AMBER,
+    CALL_COLOURS,
+    CALL_STYLES,
+    GREY,
+    INK,
+    WHITE,
+    CallStyle,
+    Colour,
+    Pen,
+    blank,
+    draw_mark,
+    draw_outline,
+    draw_plate,
+    draw_sample,
+    notice_strip,
+    plain,
+    research_banner,
+)
+from pipeline.gallery import draw_gallery
+from pipeline.label_places import Label, Rect, place_labels
+
+__all__ = ["CALL_COLOURS", "MIN_LONG_SIDE_PX", "draw_field", "draw_gallery", "enlargement"]
+
+MIN_LONG_SIDE_PX = 1024
+"""A smaller field is enlarged to this: lines and text need pixels to be drawn with."""
+MIN_WIDTH_SHARE = 0.6
+"""A narrow field gets a margin up to this share of its height: the strips need room."""
+MOST_TWO_LINE_LABELS = 60
+"""Above this many cells the labels lose their second line, or they would cover the field."""
+BAR_LENGTHS_UM = (2, 5, 10, 20, 50, 100, 200, 500)
+BAR_SHARE = 0.2
+"""The scale bar is the longest of these lengths that takes at most this share of the width."""
+LINES_IN_TEXT = 8
+"""An outline of one line width is this part of the text's height."""
+MODEL_HASH_DIGITS = 12
+
+CALL_ORDER = (Call.LEUKEMIC, Call.REFERRED, Call.NORMAL)
+
+
+def enlargement(width: int, height: int) -> float:
+    """How much a field of this size is enlarged before it is drawn on; 1 leaves it as it is."""
+    return max(1.0, MIN_LONG_SIDE_PX / max(width, height))
+
+
+def draw_field(image: SourceImage, findings: FieldFindings) -> RGB:
+    """The annotated picture of one field: banner, field with outlines and labels, legend."""
+    pen = Pen()
+    zoom = enlargement(image.width, image.height)
+    picture = _enlarged(image.pixels, zoom)
+    text_px = _text_px(picture)
+    _draw_cells(pen, picture, findings.cells, zoom, text_px)
+    body = _with_margin(picture)
+    width = body.shape[1]
+    strips = [research_banner(pen, width, round(text_px * 1.15))]
+    if not findings.quality.is_usable:
+        strips.append(notice_strip(pen, width, text_px, _unusable_notice(findings)))
+    return np.vstack([*strips, body, _legend(pen, findings, width, text_px, zoom)])
+
+
+def _enlarged(pixels: RGB, zoom: float) -> RGB:
+    if zoom == 1.0:
+        return pixels.copy()
+    size = round(pixels.shape[1] * zoom), round(pixels.shape[0] * zoom)
+    return cv2.resize(pixels, size, interpolation=cv2.INTER_CUBIC).astype(np.uint8)
+
+
+def _text_px(picture: RGB) -> int:
+    long_side: int = max(picture.shape[:2])
+    return max(15, round(long_side * 0.0165))
+
+
+def _with_margin(picture: RGB) -> RGB:
+    height, width = picture.shape[:2]
+    wanted = max(width, round(height * MIN_WIDTH_SHARE))
+    body = blank(wanted, height, INK)
+    left = (wanted - width) // 2
+    body[:, left : left + width] = picture
+    return body
+
+
+def _unusable_notice(findings: FieldFindings) -> str:
+    flags = ", ".join(plain(flag) for flag in sorted(findings.quality.flags)) or "quality"
+    return f"FIELD NOT COUNTED: {flags}. Refer to an expert."
+
+
+# --- cells and their labels
+
+
+def _draw_cells(
+    pen: Pen, picture: RGB, cells: Sequence[CellFinding], zoom: float, text_px: int
+) -> None:
+    """Outlines first, then labels, so that no outline runs through a label."""
+    line_px = text_px / LINES_IN_TEXT
+    for finding in cells:
+        style = CALL_STYLES[finding.call]
+        for nucleus in finding.cell.nucleus_contours:
+            thin = max(1, round(line_px / 2))
+            cv2.polylines(picture, [_zoomed(nucleus, zoom)], True, style.colour, thin, cv2.LINE_AA)
+        draw_outline(picture, _zoomed(finding.cell.contour, zoom), style, line_px)
+    by_urgency = sorted(cells, key=lambda f: (CALL_ORDER.index(f.call), f.cell.index))
+    texts = [_label_lines(finding, len(cells)) for finding in by_urgency]
+    labels = [
+        _label(pen, finding, lines, zoom, text_px)
+        for finding, lines in zip(by_urgency, texts, strict=True)
+    ]
+    places = place_labels(
+        labels, width=picture.shape[1], height=picture.shape[0], gap=max(2, round(line_px))
+    )
+    for finding, lines, label, place in zip(by_urgency, texts, labels, places, strict=True):
+        _draw_label(pen, picture, CALL_STYLES[finding.call], lines, label, place, text_px)
+
+
+def _zoomed(contour: Contour, zoom: float) -> Contour:
+    """Pixel centres stay pixel centres."""
+    return np.round((contour + 0.5) * zoom - 0.5).astype(np.int32)
+
+
+def _label_lines(finding: CellFinding, cells: int) -> tuple[str, ...]:
+    first = f"#{finding.cell.index} {finding.prediction.leukemic_probability:.2f}"
+    if cells > MOST_TWO_LINE_LABELS:
+        return (first,)
+    if finding.call is Call.REFERRED and finding.reasons:
+        return first, f"refer: {plain(finding.reasons[0])}"
+    return first, plain(finding.cell_type)
+
+
+def _label(
+    pen: Pen, finding: CellFinding, lines: Sequence[str], zoom: float, text_px: int
+) -> Label:
+    box = finding.cell.box
+    first = pen.width(lines[0], text_px, 700) + text_px
+    rest = [pen.width(line, _small(text_px)) for line in lines[1:]]
+    return Label(
+        anchor=(
+            round(box.x * zoom),
+            round(box.y * zoom),
+            round(box.width * zoom),
+            round(box.height * zoom),
+        ),
+        width=max([first, *rest]) + round(text_px * 0.6),
+        height=round(text_px * (1.35 + 1.0 * len(rest))),
+    )
+
+
+def _small(text_px: int) -> int:
+    return max(11, round(text_px * 0.82))
+
+
+def _draw_label(
+    pen: Pen,
+    picture: RGB,
+    style: CallStyle,
+    lines: Sequence[str],
+    label: Label,
+    place: Rect,
+    text_px: int,
+) -> None:
+    _draw_leader(picture, style.colour, label.anchor, place, max(1, text_px // 10))
+    x, y, width, height = place
+    draw_plate(picture, x, y, width, height, 0.74)
+    pad = round(text_px * 0.3)
+    base = y + round(text_px * 1.02)
+    mark_at = (x + pad + text_px // 3, base - round(text_px * 0.36))
+    draw_mark(picture, style.mark, mark_at, round(text_px * 0.66), style.colour)
+    pen.write(picture, lines[0], (x + pad + text_px, base), size=text_px, weight=700)
+    for number, line in enumerate(lines[1:], start=1):
+        at = (x + pad, base + round(number * text_px * 0.98))
+        pen.write(picture, line, at, size=_small(text_px), colour=(232, 232, 236))
+
+
+def _draw_leader(picture: RGB, colour: Colour, anchor: Rect, place: Rect, thickness: int) -> None:
+    """A line from a label that had to stand off to the rim of its cell."""
+    start = _nearest(place, _centre(anchor))
+    end = _nearest(anchor, start)
+    if np.hypot(start[0] - end[0], start[1] - end[1]) > place[3] * 0.6:
+        cv2.line(picture, start, _centre(anchor), INK, thickness + 2, cv2.LINE_AA)
+        cv2.line(picture, start, _centre(anchor), colour, thickness, cv2.LINE_AA)
+
+
+def _centre(rect: Rect) -> tuple[int, int]:
+    return rect[0] + rect[2] // 2, rect[1] + rect[3] // 2
+
+
+def _nearest(rect: Rect, point: tuple[int, int]) -> tuple[int, int]:
+    x, y, width, height = rect
+    return max(x, min(point[0], x + width)), max(y, min(point[1], y + height))
+
+
+# --- the legend below the field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Chip:
+    """One piece of the legend: text, with the line and mark of a call before it or none."""
+
+    text: str
+    style: CallStyle | None = None
+    colour: Colour = WHITE
+    weight: int = 400
+
+
+def _legend(pen: Pen, findings: FieldFindings, width: int, text_px: int, zoom: float) -> RGB:
+    rows = list(_rows(pen, list(_chips(findings)), width - text_px, text_px))
+    bar_um = _bar_length_um(findings.scale, width, zoom)
+    line = round(text_px * 1.6)
+    strip = blank(width, line * (len(rows) + 1) + text_px // 2, INK)
+    for number, row in enumerate(rows):
+        x = text_px // 2
+        for chip in row:
+            _draw_chip(pen, strip, chip, x, round(line * (number + 0.82)), text_px)
+            x += _chip_width(pen, chip, text_px)
+    base = round(line * (len(rows) + 0.82))
+    identity = pen.fitting_size(_identity(findings), _small(text_px), round(width * 0.62))
+    pen.write(strip, _identity(findings), (text_px // 2, base), size=identity, colour=GREY)
+    _draw_bar(pen, strip, findings.scale, bar_um, zoom, base, text_px)
+    return strip
+
+
+def _chips(findings: FieldFindings) -> Iterator[_Chip]:
+    counts = Counter(finding.call for finding in findings.cells)
+    for call in CALL_ORDER:
+        yield _Chip(text=f"{call} {counts[call]}", style=CALL_STYLES[call], weight=700)
+    if findings.cells:
+        yield _Chip(text="number: probability leukemic", colour=GREY)
+    reasons = Counter(reason for finding in findings.cells for reason in finding.reasons)
+    if reasons:
+        listed = ", ".join(f"{plain(reason)} {count}" for reason, count in reasons.most_common())
+        yield _Chip(text=f"referred for: {listed}", colour=GREY)
+    if findings.quality.is_usable and findings.quality.flags:
+        flags = ", ".join(plain(flag) for flag in sorted(findings.quality.flags))
+        yield _Chip(text=f"Field: {flags}", colour=AMBER, weight=700)
+
+
+def _rows(pen: Pen, chips: Sequence[_Chip], room: int, text_px: int) -> Iterator[list[_Chip]]:
+    """Break the chips into rows as words are broken into lines."""
+    row: list[_Chip] = []
+    used = 0
+    for chip in chips:
+        needed = _chip_width(pen, chip, text_px)
+        if row and used + needed > room:
+            yield row
+            row, used = [], 0
+        row.append(chip)
+        used += needed
+    yield row
+
+
+def _chip_width(pen: Pen, chip: _Chip, text_px: int) -> int:
+    sample = round(text_px * 3.4) if chip.style else 0
+    return sample + pen.width(chip.text, text_px, chip.weight) + round(text_px * 1.4)
+
+
+def _draw_chip(pen: Pen, strip: RGB, chip: _Chip, x: int, base: int, text_px: int) -> None:
+    middle = base - round(text_px * 0.34)
+    if chip.style:
+        loop = round(text_px * 2.0), round(text_px * 1.0)
+        draw_sample(strip, chip.style, (x + text_px, middle), loop, text_px / LINES_IN_TEXT)
+        at = (x + round(text_px * 2.7), middle)
+        draw_mark(strip, chip.style.mark, at, round(text_px * 0.7), chip.style.colour)
+        x += round(text_px * 3.4)
+    room = strip.shape[1] - x - text_px // 2
+    size = pen.fitting_size(chip.text, text_px, room, chip.weight)
+    pen.write(strip, chip.text, (x, base), size=size, colour=chip.colour, weight=chip.weight)
+
+
+def _identity(findings: FieldFindings) -> str:
+    model = findings.model
+    digits = model.sha256[:MODEL_HASH_DIGITS]
+    return f"AI result, not reviewed | {model.name} {model.version} | {digits}"
+
+
+def _bar_length_um(scale: Scale, width: int, zoom: float) -> int | None:
+    """The bar's length, or None when the scale is not known."""
+    if scale.source is ScaleSource.ASSUMED:
+        return None
+    room_um = width * BAR_SHARE * scale.um_per_px / zoom
+    return max((length for length in BAR_LENGTHS_UM if length <= room_um), default=None)
+
+
+def _draw_bar(
+    pen: Pen, strip: RGB, scale: Scale, bar_um: int | None, zoom: float, base: int, text_px: int
+) -> None:
+    size, right = _small(text_px), strip.shape[1] - text_px // 2
+    if bar_um is None:
+        text = "scale not known"
+        pen.write(strip, text, (right - pen.width(text, size), base), size=size, colour=GREY)
+        return
+    length = round(bar_um * zoom / scale.um_per_px)
+    source = " (from red cells)" if scale.source is ScaleSource.RED_CELLS else ""
+    text = f"{bar_um} µm{source}"
+    y = base - text_px // 3
+    cv2.line(strip, (right - length, y), (right, y), WHITE, max(2, text_px // 6))
+    for end in (right - length, right):
+        cv2.line(strip, (end, y - text_px // 3), (end, y + text_px // 3), WHITE, 2)
+    at = (right - length - text_px // 2 - pen.width(text, size), base)
+    pen.write(strip, text, at, size=size, colour=WHITE)
