@@ -17,10 +17,6 @@ from pipeline.domain import RGB
 Mask = NDArray[np.uint8]
 Random = np.random.Generator
 
-MEAN = np.float32([0.485, 0.456, 0.406]) * 255
-STD = np.float32([0.229, 0.224, 0.225]) * 255
-"""The start weights' own normalisation (ImageNet); the ONNX graph holds the same."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Jitter:

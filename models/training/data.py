@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.training.augment import MEAN, STD, Jitter, Stain, augment, measure_stain, plain_view
+from models.training.augment import Jitter, Stain, augment, measure_stain, plain_view
 from pipeline.domain import CELL_TYPES, RGB
 
 UNKNOWN = -1
@@ -55,7 +55,7 @@ class CropPack:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Batch:
-    """Normalised crops N×3×S×S with labels; UNKNOWN labels have weight 0."""
+    """Crops N×3×S×S, 0 to 255, with labels; UNKNOWN labels have weight 0."""
 
     crops: Tensor
     leukemic: Tensor
@@ -182,17 +182,17 @@ def make_batch(crops: NDArray[np.uint8], rows: Sequence[CropRow]) -> Batch:
     leukemic = torch.tensor([row.leukemic for row in rows])
     trust = torch.tensor([row.trust for row in rows])
     return Batch(
-        crops=normalised(crops),
+        crops=as_tensor(crops),
         leukemic=leukemic.clamp(min=0).float(),
         leukemic_weight=torch.where(leukemic == UNKNOWN, 0.0, trust),
         cell_type=torch.tensor([row.cell_type for row in rows]),
     )
 
 
-def normalised(crops: NDArray[np.uint8]) -> Tensor:
-    """N×S×S×3 uint8 RGB to N×3×S×S float32 channels-last, as the ONNX graph does it."""
-    scaled = torch.from_numpy((crops - MEAN) / STD).permute(0, 3, 1, 2)
-    return scaled.contiguous(memory_format=torch.channels_last)
+def as_tensor(crops: NDArray[np.uint8]) -> Tensor:
+    """N×S×S×3 uint8 RGB to N×3×S×S float32, 0 to 255, channels-last."""
+    channels_first = torch.from_numpy(crops).permute(0, 3, 1, 2).float()
+    return channels_first.contiguous(memory_format=torch.channels_last)
 
 
 def type_index(name: str) -> int:

@@ -15,12 +15,43 @@ from torch import Tensor, nn
 from pipeline.domain import CELL_TYPES
 
 FEATURES = 2048
+CROP_PX = 224
+"""Side of the crops that leave pipeline.crop."""
 MAP_SIDE = 7
 """Side of the activation map that leaves the graph, whatever the input size."""
+
+BACKGROUND_LEVEL = 12
+"""Brightest channel at or below this is the black around a cell (JPEG leaves a little noise)."""
+DARK_LEVEL = 24
+"""Added before the logarithm, so that noise in nearly black nuclei is not blown up."""
+
+SPREAD_FLOOR = 0.08
+"""In optical density: a flat, empty crop is not blown up to a texture."""
 
 STAGE_DEPTHS = (3, 4, 6, 3)
 ASTRA_BLOCKS = ((0, 1, 2), (0, 1, 2, 7), (0, 1, 2, 3, 4, 35), (0, 1, 2))
 """Blocks of the ResNet-152 that make the ResNet-50 start: first ones, and each stage's last."""
+
+
+def imagenet_normalised(crops: Tensor) -> Tensor:
+    """As the start weights were trained."""
+    mean = crops.new_tensor([123.675, 116.28, 103.53]).view(1, 3, 1, 1)
+    return (crops - mean) / crops.new_tensor([58.395, 57.12, 57.375]).view(1, 3, 1, 1)
+
+
+def standardised(crops: Tensor) -> Tensor:
+    """Optical density of the cell, each channel's mean taken out and one spread set to 1.
+
+    What a stain, a lamp or a publisher's colour correction adds to all of a cell goes; what
+    differs within the cell stays. Crops are N×3×S×S, 0 to 255; the black around comes out as 0.
+    """
+    lit = (crops.amax(dim=1, keepdim=True) > BACKGROUND_LEVEL).to(crops.dtype)
+    area = lit.sum(dim=(2, 3), keepdim=True).clamp(min=1)
+    density = -torch.log((crops + DARK_LEVEL) / (255 + DARK_LEVEL))
+    mean = (density * lit).sum(dim=(2, 3), keepdim=True) / area
+    centred = (density - mean) * lit
+    variance = (centred * centred).sum(dim=(1, 2, 3), keepdim=True) / (3 * area)
+    return -centred / torch.sqrt(variance + SPREAD_FLOOR**2)
 
 
 class Bottleneck(nn.Module):
@@ -51,10 +82,11 @@ class Bottleneck(nn.Module):
 
 
 class SmearNet(nn.Module):
-    """Normalised crops N×3×S×S to feature maps, and from these both answers."""
+    """Masked RGB crops N×3×S×S, 0 to 255, to feature maps, and from these both answers."""
 
-    def __init__(self, dropout: float = 0.2) -> None:
+    def __init__(self, dropout: float = 0.2, standardise: bool = True) -> None:
         super().__init__()
+        self.normalise = standardised if standardise else imagenet_normalised
         self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         inputs = 64
@@ -66,14 +98,14 @@ class SmearNet(nn.Module):
         self.cell_type = nn.Linear(FEATURES, len(CELL_TYPES))
 
     def feature_maps(self, x: Tensor) -> Tensor:
-        """N×2048×(S/32)×(S/32), non-negative."""
+        """Normalised crops N×3×S×S to maps N×2048×(S/32)×(S/32), non-negative."""
         x = nnf.relu(self.bn1(self.conv1(x)))
         x = nnf.max_pool2d(x, 3, 2, 1)
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Leukemic logit N and cell-type logits N×10."""
-        pooled = self.dropout(self.feature_maps(x).mean(dim=(2, 3)))
+        pooled = self.dropout(self.feature_maps(self.normalise(x)).mean(dim=(2, 3)))
         return self.leukemic(pooled).squeeze(1), self.cell_type(pooled)
 
 

@@ -33,9 +33,8 @@ from models.training.data import (
     plain_batches,
     training_batches,
 )
-from models.training.network import SmearNet, astra_start, reset_batch_statistics
+from models.training.network import CROP_PX, SmearNet, astra_start, reset_batch_statistics
 
-CROP_PX = 224
 LEUKEMIC_SMOOTHING = 0.05
 TYPE_SMOOTHING = 0.05
 TYPE_LOSS_WEIGHT = 0.5
@@ -73,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--parts", nargs="+", default=["train"], help="parts of the pack to fit")
     parser.add_argument("--view", type=int, default=160, help="central pixels of a 224 px crop")
     parser.add_argument("--side", type=int, default=128, help="pixels that the view is shrunk to")
+    parser.add_argument("--imagenet", action="store_true")
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--rate", type=float, default=3e-4)
@@ -92,7 +92,7 @@ def _pack_side(options: argparse.Namespace) -> int:
 def _start(
     options: argparse.Namespace, training: CropPack
 ) -> tuple[nn.Module, nn.Module, torch.optim.Optimizer, int]:
-    network = SmearNet().to(memory_format=torch.channels_last)
+    network = SmearNet(standardise=not options.imagenet).to(memory_format=torch.channels_last)
     last = options.run / "last.pt"
     saved = torch.load(last, map_location="cpu", weights_only=True) if last.exists() else None
     if saved is None and options.weights:

@@ -1,0 +1,139 @@
+"""Write the service's ONNX graphs, at 32 and 16 bits: `python -m models.training.export --help`.
+
+The graph takes uint8 crops N×224×224×3 RGB and holds everything after that: centre, stain
+standardisation, network, calibration, activation map and novelty.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+from pathlib import Path
+
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from models.training.calibrate import Calibration, read_calibration
+from models.training.network import CROP_PX, MAP_SIDE, Bottleneck, SmearNet
+
+OPSET = 20
+OUTPUTS = ["leukemic_probability", "cell_type", "activation_map", "novelty"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--weights", type=Path, required=True, help="averaged.pt of a run")
+    parser.add_argument("--calibration", type=Path, required=True, help="calibration.npz of a run")
+    parser.add_argument("--view", type=int, default=160)
+    parser.add_argument("--side", type=int, default=160)
+    parser.add_argument("--out", type=Path, required=True, help="folder for the .onnx files")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    network = SmearNet()
+    network.load_state_dict(torch.load(options.weights, weights_only=True))
+    calibration = read_calibration(options.calibration)
+    for name, precision in (("fp32", torch.float32), ("fp16", torch.float16)):
+        graph = ServiceGraph(network, calibration, options.view, options.side, precision)
+        export(graph, options.out / f"smearnet-{name}.onnx")
+
+
+class ServiceGraph(nn.Module):
+    """From uint8 crops to the four answers of the service."""
+
+    def __init__(
+        self,
+        network: SmearNet,
+        calibration: Calibration,
+        view_px: int,
+        side_px: int,
+        precision: torch.dtype,
+    ) -> None:
+        super().__init__()
+        self.network = fold_norms(copy.deepcopy(network).eval())
+        self.trunk_precision = precision
+        _trunk_to(self.network, precision)
+        self.margin = (CROP_PX - view_px) // 2
+        self.side = side_px
+        self.cells_across = view_px * MAP_SIDE // CROP_PX
+        self.slope = calibration.slope
+        self.intercept = calibration.intercept
+        self.temperature = calibration.temperature
+        self.register_buffer("projection", torch.from_numpy(calibration.projection))
+        self.register_buffer("centroids", torch.from_numpy(calibration.centroids))
+
+    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        maps = self.network.feature_maps(self._normalised(crops).to(self.trunk_precision)).float()
+        pooled = maps.mean(dim=(2, 3))
+        leukemic = self.network.leukemic(pooled).squeeze(1)
+        probability = torch.sigmoid(self.slope * leukemic + self.intercept)
+        types = torch.softmax(self.network.cell_type(pooled) / self.temperature, dim=1)
+        return probability, types, self._activation(maps), self._novelty(pooled)
+
+    def _normalised(self, crops: Tensor) -> Tensor:
+        """The centre of each crop, standardised, N×3×side×side."""
+        inside = slice(self.margin, CROP_PX - self.margin)
+        view = crops[:, inside, inside, :].permute(0, 3, 1, 2).float()
+        if self.side != view.shape[2]:
+            view = nnf.interpolate(view, (self.side, self.side), mode="bilinear")
+        return self.network.normalise(view)
+
+    def _activation(self, maps: Tensor) -> Tensor:
+        """What each place adds to the leukemic logit, negatives cut, on the whole crop's 7×7."""
+        added = torch.einsum("nchw,c->nhw", maps, self.network.leukemic.weight[0])
+        added = nnf.relu(added).unsqueeze(1)
+        if added.shape[2] != self.cells_across:
+            size = (self.cells_across, self.cells_across)
+            added = nnf.interpolate(added, size, mode="bilinear")
+        ring = (MAP_SIDE - self.cells_across) // 2
+        return nnf.pad(added, (ring, ring, ring, ring)).squeeze(1)
+
+    def _novelty(self, pooled: Tensor) -> Tensor:
+        """Mahalanobis distance to the nearest class centre, in the subspace of calibrate.py."""
+        place = (pooled @ self.projection).unsqueeze(1)
+        return torch.sqrt(((place - self.centroids.unsqueeze(0)) ** 2).sum(dim=2).amin(dim=1))
+
+
+def fold_norms(network: SmearNet) -> SmearNet:
+    """Every BatchNorm folded into the convolution before it."""
+    network.conv1, network.bn1 = fuse_conv_bn_eval(network.conv1, network.bn1), nn.Identity()
+    for block in network.modules():
+        if not isinstance(block, Bottleneck):
+            continue
+        for number in (1, 2, 3):
+            conv, norm = getattr(block, f"conv{number}"), getattr(block, f"bn{number}")
+            setattr(block, f"conv{number}", fuse_conv_bn_eval(conv, norm))
+            setattr(block, f"bn{number}", nn.Identity())
+        if block.downsample is not None:
+            block.downsample = fuse_conv_bn_eval(block.downsample[0], block.downsample[1])
+    return network
+
+
+def _trunk_to(network: SmearNet, precision: torch.dtype) -> None:
+    """The convolutions at `precision`; both heads stay at 32 bits."""
+    for name, child in network.named_children():
+        if name not in ("leukemic", "cell_type"):
+            child.to(precision)
+
+
+def export(graph: ServiceGraph, path: Path) -> None:
+    """One file, dynamic batch."""
+    graph.eval()
+    crops = torch.zeros((2, CROP_PX, CROP_PX, 3), dtype=torch.uint8)
+    torch.onnx.export(
+        graph,
+        (crops,),
+        str(path),
+        input_names=["crops"],
+        output_names=OUTPUTS,
+        dynamic_shapes={"crops": {0: torch.export.Dim("batch", min=1, max=4096)}},
+        opset_version=OPSET,
+        external_data=False,
+        dynamo=True,
+        verbose=False,
+    )
+
+
+if __name__ == "__main__":
+    main()
