@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import BaseServer
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,10 +23,13 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StorageCommitmentPushModel,
     Verification,
 )
+from pynetdicom.transport import ThreadedAssociationServer
 
 from reporting.delivery.transcode import TRANSFER_SYNTAXES
 
 LOOPBACK = "127.0.0.1"
+POLL_S = 0.05
+"""How often a server looks whether it shall end."""
 SUCCESS = 0x0000
 CANNOT_UNDERSTAND = 0xC000
 UID_FORM = re.compile(r"[0-9.]{1,64}")
@@ -46,9 +50,12 @@ class StandInPacs:
         self.folder.mkdir(parents=True, exist_ok=True)
         entity = AE(ae_title=self.ae_title)
         entity.supported_contexts = self.contexts()
-        self._server = entity.start_server(
-            (LOOPBACK, self._wanted_port), block=False, evt_handlers=self.handlers()
+        self._server = entity.make_server(
+            (LOOPBACK, self._wanted_port),
+            evt_handlers=self.handlers(),
+            server_class=ThreadedAssociationServer,
         )
+        threading.Thread(target=self._server.serve_forever, args=(POLL_S,), daemon=True).start()
         return self
 
     def __exit__(
@@ -57,7 +64,9 @@ class StandInPacs:
         err: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._server.shutdown()
+        # pynetdicom's own shutdown only works on a server that polls twice a second.
+        BaseServer.shutdown(self._server)
+        self._server.server_close()
 
     @property
     def port(self) -> int:
@@ -123,7 +132,7 @@ class StandInFhir:
     def __enter__(self) -> Self:
         self._server = ThreadingHTTPServer((LOOPBACK, self._wanted_port), _handler_for(self))
         self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(POLL_S,), daemon=True).start()
         return self
 
     def __exit__(
