@@ -206,7 +206,7 @@ def _handler_for(endpoint: StandInFhir) -> type[BaseHTTPRequestHandler]:
 
         def _write(self, reply: Reply) -> None:
             content = json.dumps(reply.body).encode("utf-8")
-            self.send_response(reply.status)
+            self.send_response_only(reply.status)
             for name, value in {"Content-Type": FHIR_JSON, **reply.headers}.items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(content)))

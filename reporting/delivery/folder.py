@@ -62,27 +62,28 @@ def write_all(name: str, folder: Path, files: Iterable[tuple[str, bytes]]) -> No
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for file_name, content in files:
-            write_durably(folder / file_name, content)
+            write_durably(folder, file_name, content)
     except OSError as err:
         raise folder_problem(name, err) from err
 
 
-def write_durably(target: Path, content: bytes) -> None:
-    """Put `content` at `target` so that any reader sees all of it or nothing, also after a crash.
+def write_durably(folder: Path, name: str, content: bytes) -> None:
+    """Put `content` there so that any reader sees all of it or nothing, also after a crash.
 
     The name must be plain: anything that could leave the folder is a Defect of whoever named it.
     """
-    if not PLAIN_NAME.fullmatch(target.name):
+    if not PLAIN_NAME.fullmatch(name):
         raise Defect("A result's name is not a plain file name.", code="unsafe_name")
+    target = folder / name
     if _holds(target, content):
         return
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+    partial = folder / f".{name}.{os.getpid()}.part"
     try:
         _write_and_sync(partial, content)
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
-    _sync_folder(target.parent)
+    _sync_folder(folder)
 
 
 def folder_problem(name: str, err: OSError) -> DeliveryPostponed:
