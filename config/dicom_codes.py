@@ -1,0 +1,102 @@
+"""Coded concepts that only DICOM objects use: the grammar of PS3.16 templates, and our own words.
+
+Beside `config.codes`, which names what is said about cells in DICOM and FHIR alike. What no
+published code says stands under the private designator 99SMEARLINK (PS3.3 section 8.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from config.codes import DCM, SNOMED_CT, UCUM, CodeSystem, Concept
+
+SMEARLINK = CodeSystem(url="urn:smearlink:concepts", designator="99SMEARLINK")
+RFC5646 = CodeSystem(url="urn:ietf:bcp:47", designator="RFC5646")
+
+# --- Grammar of TID 1500 and the templates that it includes (PS3.16) -------------------------
+
+LANGUAGE = Concept(DCM, "121049", "Language of Content Item and Descendants")
+ENGLISH = Concept(RFC5646, "en", "English")
+OBSERVER_TYPE = Concept(DCM, "121005", "Observer Type")
+DEVICE = Concept(DCM, "121007", "Device")
+DEVICE_OBSERVER_UID = Concept(DCM, "121012", "Device Observer UID")
+DEVICE_OBSERVER_NAME = Concept(DCM, "121013", "Device Observer Name")
+DEVICE_OBSERVER_MANUFACTURER = Concept(DCM, "121014", "Device Observer Manufacturer")
+DEVICE_OBSERVER_MODEL = Concept(DCM, "121015", "Device Observer Model Name")
+DEVICE_OBSERVER_SERIAL = Concept(DCM, "121016", "Device Observer Serial Number")
+SUBJECT_CLASS = Concept(DCM, "121024", "Subject Class")
+SPECIMEN = Concept(DCM, "121027", "Specimen")
+SPECIMEN_UID = Concept(DCM, "121039", "Specimen UID")
+SPECIMEN_IDENTIFIER = Concept(DCM, "121041", "Specimen Identifier")
+SPECIMEN_CONTAINER = Concept(DCM, "111700", "Specimen Container Identifier")
+PROCEDURE_REPORTED = Concept(DCM, "121058", "Procedure reported")
+MICROSCOPY = Concept(SNOMED_CT, "117259009", "Microscopy")
+IMAGE_LIBRARY = Concept(DCM, "111028", "Image Library")
+IMAGE_LIBRARY_GROUP = Concept(DCM, "126200", "Image Library Group")
+IMAGING_MEASUREMENTS = Concept(DCM, "126010", "Imaging Measurements")
+FINDING = Concept(DCM, "121071", "Finding")
+COMMENT = Concept(DCM, "121106", "Comment")
+DERIVATION = Concept(DCM, "121401", "Derivation")
+KEY_OBJECT_DESCRIPTION = Concept(DCM, "113012", "Key Object Description")
+ALGORITHM_MANUFACTURER = Concept(DCM, "122405", "Algorithm Manufacturer")
+
+# --- What is measured -----------------------------------------------------------------------
+
+PROBABILITY = Concept(DCM, "122157", "Probability")
+AREA = Concept(SNOMED_CT, "42798000", "Area")
+PERIMETER = Concept(SNOMED_CT, "131191004", "Perimeter")
+NUCLEUS_TO_CELL_RATIO = Concept(SMEARLINK, "NCRATIO", "Nucleus to cell area ratio")
+LEUKOCYTES_COUNTED = Concept(SMEARLINK, "COUNTED", "White cells counted")
+LEUKEMIC_COUNT = Concept(SMEARLINK, "LEUKEMICCOUNT", "Cells called leukemic")
+NORMAL_COUNT = Concept(SMEARLINK, "NORMALCOUNT", "Cells called normal")
+REFERRED_COUNT = Concept(SMEARLINK, "REFERREDCOUNT", "Cells referred to an expert")
+LEUKEMIC_SHARE = Concept(SMEARLINK, "LEUKEMICSHARE", "Share of cells called leukemic")
+LEUKEMIC_SHARE_LOW = Concept(SMEARLINK, "LEUKEMICSHARELOW", "Lower 95% limit of that share")
+LEUKEMIC_SHARE_HIGH = Concept(SMEARLINK, "LEUKEMICSHAREHIGH", "Upper 95% limit of that share")
+ERYTHROBLAST_SHARE = Concept(SMEARLINK, "ERYTHROBLASTSHARE", "Erythroblasts per white cells")
+IMMATURE_SHARE = Concept(SMEARLINK, "IMMATURESHARE", "Immature granulocytes per white cells")
+PLATELET_SHARE = Concept(SMEARLINK, "PLATELETSHARE", "Platelets per white cells")
+
+DIFFERENTIAL_SHARE: Mapping[str, Concept] = MappingProxyType(
+    {
+        "erythroblast": ERYTHROBLAST_SHARE,
+        "immature_granulocyte": IMMATURE_SHARE,
+        "platelet": PLATELET_SHARE,
+    }
+)
+"""By cell type, where `codes.CELL_TYPE_SHARE` has no LOINC code."""
+
+ONE = Concept(UCUM, "1", "no units")
+SQUARE_MICROMETER = Concept(UCUM, "um2", "square micrometer")
+MICROMETER = Concept(UCUM, "um", "micrometer")
+CELLS = Concept(UCUM, "{cells}", "cells")
+
+# --- What is said of a cell -----------------------------------------------------------------
+
+CALL = Concept(SMEARLINK, "CALL", "Call of the network")
+REASON = Concept(SMEARLINK, "REASON", "Reason for referral")
+FIELD_QUALITY = Concept(SMEARLINK, "QUALITY", "Field quality flag")
+
+CALLS: Mapping[str, Concept] = MappingProxyType(
+    {
+        "leukemic": Concept(SMEARLINK, "LEUKEMIC", "Called leukemic, for research"),
+        "normal": Concept(SMEARLINK, "NORMAL", "Called normal, for research"),
+        "referred": Concept(SMEARLINK, "REFERRED", "Referred to an expert"),
+    }
+)
+
+
+def local(word: str) -> Concept:
+    """The private concept of an enumeration's value, such as a referral reason."""
+    return Concept(SMEARLINK, word.replace("_", "").upper(), word.replace("_", " ").capitalize())
+
+
+# --- How an object was made -----------------------------------------------------------------
+
+ACQUISITION_EQUIPMENT = Concept(DCM, "109101", "Acquisition Equipment")
+SEGMENTATION_DERIVATION = Concept(DCM, "113076", "Segmentation")
+SPATIAL_RESAMPLING = Concept(DCM, "113085", "Spatial resampling")
+LOSSY_COMPRESSION = Concept(DCM, "113040", "Lossy Compression")
+ANATOMICAL_STRUCTURE = Concept(SNOMED_CT, "91723000", "Anatomical Structure")
+MORPHOLOGICALLY_ABNORMAL = Concept(SNOMED_CT, "49755003", "Morphologically Abnormal Structure")
