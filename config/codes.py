@@ -53,6 +53,7 @@ V3_OBSERVATION_VALUE = CodeSystem(url=_TERMINOLOGY + "v3-ObservationValue")
 V3_ACT_REASON = CodeSystem(url=_TERMINOLOGY + "v3-ActReason")
 V3_DATA_OPERATION = CodeSystem(url=_TERMINOLOGY + "v3-DataOperation")
 OBSERVATION_CATEGORY = CodeSystem(url=_TERMINOLOGY + "observation-category")
+DATA_ABSENT_REASON = CodeSystem(url=_TERMINOLOGY + "data-absent-reason")
 MEDIA_TYPE = CodeSystem(url=_TERMINOLOGY + "media-type")
 PROVENANCE_PARTICIPANT = CodeSystem(url=_TERMINOLOGY + "provenance-participant-type")
 AUDIT_EVENT_TYPE = CodeSystem(url=_TERMINOLOGY + "audit-event-type")
@@ -138,7 +139,12 @@ UNUSABLE_IMAGE = Concept(DCM, "111235", "Unusable - Quality renders image unusab
 MODALITY_GENERAL_MICROSCOPY = Concept(DCM, "GM", "General Microscopy")
 MODALITY_SLIDE_MICROSCOPY = Concept(DCM, "SM", "Slide Microscopy")
 MODALITY_PHOTOGRAPHY = Concept(DCM, "XC", "External-camera Photography")
-MODALITY_OTHER = Concept(DCM, "OT", "Other")
+MODALITY_OTHER = Concept(DCM, "OT", "Other Modality")
+MODALITY_STRUCTURED_REPORT = Concept(DCM, "SR", "Structured Report Document")
+MODALITY_PRESENTATION_STATE = Concept(DCM, "PR", "Presentation State")
+MODALITY_ANNOTATION = Concept(DCM, "ANN", "Annotation")
+MODALITY_SEGMENTATION = Concept(DCM, "SEG", "Segmentation")
+MODALITY_KEY_OBJECTS = Concept(DCM, "KO", "Key Object Selection")
 
 MODALITY: Mapping[str, Concept] = MappingProxyType(
     {
@@ -148,10 +154,15 @@ MODALITY: Mapping[str, Concept] = MappingProxyType(
             MODALITY_SLIDE_MICROSCOPY,
             MODALITY_PHOTOGRAPHY,
             MODALITY_OTHER,
+            MODALITY_STRUCTURED_REPORT,
+            MODALITY_PRESENTATION_STATE,
+            MODALITY_ANNOTATION,
+            MODALITY_SEGMENTATION,
+            MODALITY_KEY_OBJECTS,
         )
     }
 )
-"""By Modality (0008,0060) of the sources that we take."""
+"""By Modality (0008,0060) of what we take and of what we make."""
 
 # --- Units: UCUM ----------------------------------------------------------------------------
 
@@ -168,6 +179,7 @@ HEMATOLOGY_SECTION = Concept(V2_0074, "HM", "Hematology")
 ACCESSION = Concept(V2_0203, "ACSN", "Accession ID")
 MEDICAL_RECORD_NUMBER = Concept(V2_0203, "MR", "Medical record number")
 IMAGE = Concept(MEDIA_TYPE, "image", "Image")
+NOT_PERFORMED = Concept(DATA_ABSENT_REASON, "not-performed", "Not Performed")
 CREATED = Concept(V3_DATA_OPERATION, "CREATE", "create")
 UPDATED = Concept(V3_DATA_OPERATION, "UPDATE", "revise")
 ASSEMBLER = Concept(PROVENANCE_PARTICIPANT, "assembler", "Assembler")
