@@ -256,7 +256,7 @@ class IncomingImage:
     def commit(self) -> ReceivedImage:
         """Check the dataset, make it durable, give it its name; afterwards Success may be said.
 
-        Raises Rejected (`truncated_dataset`, `unreadable_dataset`, `invalid_uid`, `uid_mismatch`,
+        Raises Rejected (`truncated_dataset`, `unreadable_dataset`, `missing_uid`, `uid_mismatch`,
         `sop_class_mismatch`, `object_too_large`, `conflicting_duplicate`) or RetryLater.
         """
         header = self._peek()

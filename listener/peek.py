@@ -77,7 +77,8 @@ def peek(stream: BinaryIO, *, start: int, length: int, transfer_syntax_uid: str)
     """Check the whole structure and read the identifiers.
 
     `stream` is seekable and holds the dataset from `start` on, in its native encoding (see
-    `inflate` for the deflated one). Raises Rejected `truncated_dataset` or `unreadable_dataset`.
+    `inflate` for the deflated one). Raises Rejected `truncated_dataset`, `unreadable_dataset` or
+    `missing_uid`.
     """
     if transfer_syntax_uid == ExplicitVRBigEndian:
         raise Rejected("Explicit VR Big Endian is retired", code="unsupported_transfer_syntax")
@@ -315,7 +316,7 @@ def _uid(values: _Values, key: _Place) -> str:
     text = values.get(key, [b""])[0].decode("ascii", errors="replace")
     if not is_uid(text):
         name = _UID_NAMES[key]
-        raise Rejected(f"{name} is absent or no UID (PS3.5 9.1)", code="invalid_uid")
+        raise Rejected(f"{name} is absent or no UID (PS3.5 9.1)", code="missing_uid")
     return text
 
 

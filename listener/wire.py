@@ -1,0 +1,253 @@
+"""Read and write DICOM Upper Layer PDUs (PS3.8 section 9.3) on a socket that may be hostile.
+
+Nothing is read without a deadline and nothing is kept beyond a length that was agreed. Payloads
+are handed on as slices of one buffer, so an image passes through without being copied.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from struct import Struct
+
+MAX_ASSOCIATE_BYTES = 256 * 1024
+"""The largest A-ASSOCIATE-RQ: 128 contexts with a dozen syntaxes each stay far below."""
+_CONTROL_BYTES = 4
+"""A-RELEASE-RQ, A-RELEASE-RP and A-ABORT carry four bytes."""
+
+
+class PduType(IntEnum):
+    """PS3.8 section 9.3.1"""
+
+    ASSOCIATE_RQ = 1
+    ASSOCIATE_AC = 2
+    ASSOCIATE_RJ = 3
+    DATA = 4
+    RELEASE_RQ = 5
+    RELEASE_RP = 6
+    ABORT = 7
+
+
+class AbortReason(IntEnum):
+    """PS3.8 table 9-26, source DICOM UL service-provider"""
+
+    NOT_SPECIFIED = 0
+    UNRECOGNIZED_PDU = 1
+    UNEXPECTED_PDU = 2
+    INVALID_PARAMETER = 6
+
+
+class Interrupted(Exception):
+    """The association ends here, whatever was going on; `code` is a stable word."""
+
+    code = "interrupted"
+
+
+class PeerReleased(Interrupted):
+    """A-RELEASE-RQ came in."""
+
+    code = "released"
+
+
+class PeerAborted(Interrupted):
+    """A-ABORT came in."""
+
+    code = "peer_aborted"
+
+
+class ConnectionLost(Interrupted):
+    """The peer is gone, silent, or no DICOM peer; it may not hear us any more."""
+
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class ProtocolBroken(Interrupted):
+    """The peer said something that the protocol does not allow; it is answered with A-ABORT."""
+
+    code = "protocol_broken"
+
+    def __init__(self, message: str, *, reason: AbortReason) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pdu:
+    """One PDU; `body` is a slice of the wire's buffer, valid until the next one is read."""
+
+    kind: PduType
+    body: memoryview
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fragment:
+    """One presentation data value (PS3.8 9.3.5.1 and annex E.2)."""
+
+    context_id: int
+    is_command: bool
+    is_last: bool
+    data: memoryview
+
+
+_PDU_HEADER = Struct(">BxL")
+_FRAGMENT_HEADER = Struct(">LBB")
+_ABORT = Struct(">BxLxxBB")
+_REJECT = Struct(">BxLxBBB")
+_IS_COMMAND, _IS_LAST = 1, 2
+
+
+class Wire:
+    """PDUs over one connected socket, with one buffer for all of them."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        *,
+        max_pdu_bytes: int,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._sock = sock
+        self._max_pdu_bytes = max_pdu_bytes
+        self._monotonic = monotonic
+        self._buffer = bytearray(max(MAX_ASSOCIATE_BYTES, 2 * max_pdu_bytes) + _PDU_HEADER.size)
+        self._view = memoryview(self._buffer)
+        self._start = self._end = 0
+
+    def read_pdu(self, *, first_byte_s: float, rest_s: float) -> Pdu:
+        """The next PDU: its first byte within `first_byte_s`, all of it `rest_s` after that.
+
+        Raises ConnectionLost or ProtocolBroken.
+        """
+        self._fill(1, self._monotonic() + first_byte_s)
+        deadline = self._monotonic() + rest_s
+        self._fill(_PDU_HEADER.size, deadline)
+        number, length = _PDU_HEADER.unpack_from(self._buffer, self._start)
+        kind = self._checked_kind(number, length)
+        self._fill(_PDU_HEADER.size + length, deadline)
+        begin = self._start + _PDU_HEADER.size
+        self._start = begin + length
+        return Pdu(kind=kind, body=self._view[begin : self._start])
+
+    def header_of(self, pdu: Pdu) -> bytes:
+        """The PDU's bytes with its header, as it came."""
+        return _PDU_HEADER.pack(pdu.kind, len(pdu.body)) + bytes(pdu.body)
+
+    def send(self, data: bytes, *, within_s: float) -> None:
+        """Send all of `data`. Raises ConnectionLost."""
+        try:
+            self._sock.settimeout(within_s)
+            self._sock.sendall(data)
+        except OSError as err:
+            raise ConnectionLost("The peer does not take our answer", code="peer_lost") from err
+
+    def linger(self, *, within_s: float) -> None:
+        """Read and forget until the peer closes: a close with unread bytes would reset the line
+        and could take our last word away before the peer has read it."""
+        deadline = self._monotonic() + within_s
+        try:
+            if isinstance(self._sock, ssl.SSLSocket):
+                self._sock.settimeout(within_s)
+                self._sock.unwrap()
+                return
+            self._sock.shutdown(socket.SHUT_WR)
+            while self._receive_into(self._view, deadline):
+                pass
+        except (OSError, ConnectionLost):
+            return
+
+    def _checked_kind(self, number: int, length: int) -> PduType:
+        try:
+            kind = PduType(number)
+        except ValueError as err:
+            raise ProtocolBroken("Not a DICOM PDU", reason=AbortReason.UNRECOGNIZED_PDU) from err
+        if length > self._longest(kind):
+            raise ProtocolBroken(
+                "A PDU is longer than agreed (PS3.8 D.1)", reason=AbortReason.INVALID_PARAMETER
+            )
+        return kind
+
+    def _longest(self, kind: PduType) -> int:
+        if kind is PduType.DATA:
+            return self._max_pdu_bytes
+        return MAX_ASSOCIATE_BYTES if kind is PduType.ASSOCIATE_RQ else _CONTROL_BYTES
+
+    def _fill(self, count: int, deadline: float) -> None:
+        """Have `count` bytes lie together from `_start` on."""
+        if self._end - self._start >= count:
+            return
+        if self._start + count > len(self._buffer):
+            self._compact()
+        while self._end - self._start < count:
+            received = self._receive_into(self._view[self._end :], deadline)
+            if not received:
+                raise ConnectionLost("The peer closed the connection", code="peer_gone")
+            self._end += received
+
+    def _compact(self) -> None:
+        rest = self._end - self._start
+        self._view[:rest] = bytes(self._view[self._start : self._end])
+        self._start, self._end = 0, rest
+
+    def _receive_into(self, target: memoryview, deadline: float) -> int:
+        remaining = deadline - self._monotonic()
+        if remaining <= 0:
+            raise ConnectionLost("The peer was silent for too long", code="peer_silent")
+        try:
+            self._sock.settimeout(remaining)
+            return self._sock.recv_into(target)
+        except (TimeoutError, ssl.SSLWantReadError) as err:
+            raise ConnectionLost("The peer was silent for too long", code="peer_silent") from err
+        except OSError as err:
+            raise ConnectionLost("The connection broke", code="peer_lost") from err
+
+
+def fragments(pdu: Pdu) -> Iterator[Fragment]:
+    """Every presentation data value of a P-DATA-TF. Raises ProtocolBroken."""
+    position, size = 0, len(pdu.body)
+    while position < size:
+        if size - position < _FRAGMENT_HEADER.size:
+            raise _torn()
+        length, context_id, control = _FRAGMENT_HEADER.unpack_from(pdu.body, position)
+        begin, end = position + _FRAGMENT_HEADER.size, position + 4 + length
+        if length < 2 or end > size:
+            raise _torn()
+        yield Fragment(
+            context_id=context_id,
+            is_command=bool(control & _IS_COMMAND),
+            is_last=bool(control & _IS_LAST),
+            data=pdu.body[begin:end],
+        )
+        position = end
+
+
+def command_pdu(context_id: int, command: bytes) -> bytes:
+    """One command in one P-DATA-TF; ours are far below any peer's maximum."""
+    value = _FRAGMENT_HEADER.pack(len(command) + 2, context_id, _IS_COMMAND | _IS_LAST) + command
+    return _PDU_HEADER.pack(PduType.DATA, len(value)) + value
+
+
+def release_reply() -> bytes:
+    """A-RELEASE-RP"""
+    return _PDU_HEADER.pack(PduType.RELEASE_RP, _CONTROL_BYTES) + bytes(_CONTROL_BYTES)
+
+
+def abort(reason: AbortReason) -> bytes:
+    """A-ABORT by the service-provider."""
+    return _ABORT.pack(PduType.ABORT, _CONTROL_BYTES, 2, reason)
+
+
+def reject(result: int, source: int, reason: int) -> bytes:
+    """A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
+    return _REJECT.pack(PduType.ASSOCIATE_RJ, _CONTROL_BYTES, result, source, reason)
+
+
+def _torn() -> ProtocolBroken:
+    return ProtocolBroken(
+        "A presentation data value does not fit its PDU", reason=AbortReason.INVALID_PARAMETER
+    )

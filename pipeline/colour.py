@@ -1,0 +1,84 @@
+"""Samples in any colour space that DICOM has become RGB, uint8 (PS3.3 C.7.6.3.1.2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.multival import MultiValue
+from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
+
+from pipeline.domain import RGB
+
+
+def ybr_to_rgb(samples: NDArray[Any]) -> RGB:
+    """Full-range YCbCr, H × W × 3 uint8, by the matrix of PS3.3 C.7.6.3.1.2."""
+    ycrcb = np.ascontiguousarray(samples[:, :, [0, 2, 1]])
+    return np.asarray(cv2.cvtColor(ycrcb, cv2.COLOR_YCrCb2RGB), dtype=np.uint8)
+
+
+def scale_to_8_bit(samples: NDArray[Any], bits_stored: int) -> RGB:
+    """RGB of up to 16 bits; 8 bits pass as they are."""
+    if samples.dtype == np.uint8 and bits_stored == 8:
+        return np.asarray(samples)
+    highest = (1 << bits_stored) - 1
+    wide = samples.astype(np.uint32) & highest
+    return (wide * 255 // highest).astype(np.uint8)
+
+
+def palette_to_rgb(indices: NDArray[Any], dataset: Dataset) -> RGB:
+    """Look H × W indices up in the dataset's palette (PS3.3 C.7.6.3.1.5 and .6)."""
+    colours = apply_color_lut(indices, dataset)[:, :, :3]
+    if colours.dtype == np.uint8:
+        return np.asarray(colours)
+    # Old writers put 8-bit entries into a table that they declare as 16 bits deep.
+    is_shallow = int(colours.max(initial=0)) < 256
+    return np.asarray(colours if is_shallow else colours >> 8, dtype=np.uint8)
+
+
+def gray_to_rgb(samples: NDArray[Any], dataset: Dataset, *, is_inverted: bool) -> RGB:
+    """Gray of 8 to 16 bits: rescaled, windowed by the first window (PS3.3 C.11.1 and C.11.2).
+
+    Without a window, 8 bits pass as they are and more are stretched from darkest to lightest.
+    """
+    values = apply_modality_lut(samples, dataset)
+    window = _window(dataset)
+    if window is not None:
+        gray = _windowed(values, *window)
+    elif values.dtype == np.uint8:
+        gray = np.asarray(values)
+    else:
+        gray = _stretched(values)
+    gray = 255 - gray if is_inverted else gray
+    return np.repeat(gray[:, :, np.newaxis], 3, axis=2)
+
+
+def _window(dataset: Dataset) -> tuple[float, float] | None:
+    """Centre and width of the first window; None when there is none that can be used."""
+    centre, width = _first(dataset.get("WindowCenter")), _first(dataset.get("WindowWidth"))
+    if centre is None or width is None or width < 1:
+        return None
+    return centre, width
+
+
+def _first(value: Any) -> float | None:
+    if isinstance(value, MultiValue):
+        value = value[0] if value else None
+    return None if value is None or value == "" else float(value)
+
+
+def _windowed(values: NDArray[Any], centre: float, width: float) -> NDArray[np.uint8]:
+    """PS3.3 C.11.2.1.2.1, function LINEAR, to 0 to 255."""
+    if width == 1:
+        return np.where(values > centre - 0.5, 255, 0).astype(np.uint8)
+    scaled = ((values - (centre - 0.5)) / (width - 1) + 0.5) * 255
+    return np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)
+
+
+def _stretched(values: NDArray[Any]) -> NDArray[np.uint8]:
+    low, high = float(values.min()), float(values.max())
+    scale = 255 / (high - low) if high > low else 0.0
+    return np.rint((values.astype(np.float64) - low) * scale).astype(np.uint8)

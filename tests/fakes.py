@@ -1,0 +1,49 @@
+"""Fakes that more than one room's tests use."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+from reporting.audit import Actor, Event, Outcome
+from reporting.audit_vocabulary import check_fields
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """One event as it was given."""
+
+    event: Event
+    actor: Actor | None
+    outcome: Outcome
+    fields: dict[str, Any]
+
+
+class RecordingAudit:
+    """An AuditSink that keeps events in memory, and refuses what the real one refuses."""
+
+    def __init__(self) -> None:
+        self.recorded: list[Recorded] = []
+        self._lock = threading.Lock()
+
+    def record(
+        self,
+        event: Event,
+        *,
+        actor: Actor | None = None,
+        outcome: Outcome = Outcome.SUCCESS,
+        **fields: Any,
+    ) -> None:
+        check_fields(fields)
+        with self._lock:
+            self.recorded.append(Recorded(event=event, actor=actor, outcome=outcome, fields=fields))
+
+    @property
+    def events(self) -> list[Event]:
+        """What happened, in order."""
+        return [one.event for one in self.recorded]
+
+    def of(self, event: Event) -> list[Recorded]:
+        """Every record of one kind."""
+        return [one for one in self.recorded if one.event is event]
