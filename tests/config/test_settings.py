@@ -300,14 +300,14 @@ def test_every_key_of_every_destination_stands_in_default_toml(model: Any) -> No
 
 
 def _required(model: Any) -> dict[str, Any]:
-    of_type = {
-        DicomDestination: {"ae_title": "A", "host": "a", "port": 1},
-        StowDestination: {"url": "https://a"},
-        FhirDestination: {"url": "https://a"},
-        FolderDestination: {"path": "a"},
-        Hl7Destination: {"host": "a", "port": 1},
-    }[model]
-    return {"name": "a", "type": str(model.model_fields["type"].annotation.__args__[0])} | of_type
+    of_type: dict[Any, dict[str, Any]] = {
+        DicomDestination: {"type": "dicom", "ae_title": "A", "host": "a", "port": 1},
+        StowDestination: {"type": "stow", "url": "https://a"},
+        FhirDestination: {"type": "fhir", "url": "https://a"},
+        FolderDestination: {"type": "folder", "path": "a"},
+        Hl7Destination: {"type": "hl7", "host": "a", "port": 1},
+    }
+    return {"name": "a", **of_type[model]}
 
 
 def test_every_key_of_routes_and_peers_stands_in_default_toml() -> None:
