@@ -14,10 +14,23 @@ from reporting.fhir_check import BINDINGS, VALUE_SETS, check_codes
 from tests.findings import make_smear_findings
 from tests.reporting.headers import make_context, make_headers, make_references
 
-MODULES = (
-    "attachment auditevent bundle device diagnosticreport extension identifier imagingstudy "
-    "media meta narrative observation provenance quantity specimen"
-).split()
+MODULES = [
+    "attachment",
+    "auditevent",
+    "bundle",
+    "device",
+    "diagnosticreport",
+    "extension",
+    "identifier",
+    "imagingstudy",
+    "media",
+    "meta",
+    "narrative",
+    "observation",
+    "provenance",
+    "quantity",
+    "specimen",
+]
 
 
 @pytest.fixture

@@ -1,0 +1,157 @@
+"""A real R4 server stores our Bundles and gives them back; a real R4 validator accepts them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from pipeline.domain import Call, QualityFlag, SmearFindings, SmearId
+from pipeline.smear import gather_smear
+from reporting.fhir import MEDIA_TYPE, build_bundle
+from tests.findings import make_field_findings, make_smear_findings
+from tests.reporting.headers import make_context, make_headers, make_references
+
+HERE = Path(__file__).parent / "fhir_server"
+
+pytestmark = [
+    pytest.mark.peers,
+    pytest.mark.skipif(shutil.which("node") is None, reason="Node is not installed"),
+    pytest.mark.skipif(
+        not (HERE / "node_modules").is_dir(),
+        reason="npm packages are absent: npm ci --prefix tests/acceptance/fhir_server",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[httpx.Client]:
+    """The server on a port of its own; it ends when its standard input closes."""
+    with subprocess.Popen(
+        ["node", "server.mjs"], cwd=HERE, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        port = json.loads(process.stdout.readline())["port"]
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+            yield client
+        process.stdin.close()
+
+
+def bundle_of(smear: SmearFindings, *, version: int = 1, **header: str) -> bytes:
+    return build_bundle(
+        smear,
+        headers=make_headers(smear, **header),
+        image_uids=make_references(smear),
+        gallery_png=b"\x89PNG",
+        pdf=b"%PDF",
+        context=make_context(version),
+    ).content
+
+
+def post(server: httpx.Client, bundle: bytes) -> list[str]:
+    """Post as a transaction; the answers' statuses."""
+    answer = server.post("/fhir/", content=bundle, headers={"content-type": MEDIA_TYPE})
+    assert answer.status_code == 200, answer.text
+    return [entry["response"]["status"] for entry in answer.json()["entry"]]
+
+
+def stored(server: httpx.Client, kind: str) -> list[dict[str, Any]]:
+    entries = server.get(f"/fhir/{kind}", params={"_count": 1000}).json().get("entry", [])
+    return [entry["resource"] for entry in entries]
+
+
+def smear_of(name: str, *calls: Call) -> SmearFindings:
+    return gather_smear(SmearId(name), [make_field_findings(calls=calls)])
+
+
+REFUSED = make_field_findings(flags=frozenset({QualityFlag.EMPTY}), is_usable=False)
+
+SMEARS = {
+    "counted": make_smear_findings(),
+    "nothing counted": gather_smear(SmearId("smear-2"), [REFUSED]),
+    "sixty fields": gather_smear(
+        SmearId("smear-3"),
+        [make_field_findings(sop_instance_uid=f"1.2.3.{n}") for n in range(60)],
+    ),
+}
+
+
+def test_the_server_refuses_what_is_no_r4(server: httpx.Client) -> None:
+    """The judge is awake: an element too many and a missing one are both found."""
+    bundle = json.loads(bundle_of(make_smear_findings()))
+    bundle["entry"] = [
+        e for e in bundle["entry"] if e["resource"]["resourceType"] == "DiagnosticReport"
+    ]
+    report = bundle["entry"][0]["resource"]
+    del report["code"]
+    report["mood"] = "blue"
+
+    answer = server.post("/fhir/", json=bundle)
+
+    [entry] = answer.json()["entry"]
+    assert entry["response"]["status"] == "400"
+    assert "Missing required property" in answer.text
+    assert "mood" in answer.text
+    assert stored(server, "DiagnosticReport") == []
+
+
+@pytest.mark.parametrize("name", SMEARS)
+@pytest.mark.parametrize("header", [{}, {"PatientID": "", "AccessionNumber": ""}])
+def test_the_validator_finds_no_error(
+    server: httpx.Client, name: str, header: dict[str, str]
+) -> None:
+    bundle = bundle_of(SMEARS[name], **header)
+
+    verdict = server.post("/validate", content=bundle).json()
+
+    errors = [m for m in verdict["messages"] if m["severity"] in ("error", "fatal")]
+    assert errors == []
+    assert verdict["valid"] is True
+
+
+@pytest.mark.parametrize("name", SMEARS)
+def test_what_was_posted_is_read_back(server: httpx.Client, name: str) -> None:
+    bundle = bundle_of(SMEARS[name])
+
+    statuses = post(server, bundle)
+
+    assert set(statuses) <= {"200", "201"}
+    for entry in json.loads(bundle)["entry"]:
+        kept = server.get(f"/fhir/{entry['request']['url']}").json()
+        for bookkeeping in ("versionId", "lastUpdated"):
+            kept["meta"].pop(bookkeeping)
+        assert kept == entry["resource"]
+
+
+def test_posted_twice_gives_one_set(server: httpx.Client) -> None:
+    bundle = bundle_of(smear_of("twice", Call.NORMAL))
+    post(server, bundle)
+    kinds = {entry["resource"]["resourceType"] for entry in json.loads(bundle)["entry"]}
+    before = {kind: len(stored(server, kind)) for kind in kinds}
+
+    post(server, bundle)
+
+    assert {kind: len(stored(server, kind)) for kind in kinds} == before
+
+
+def test_an_amended_report_becomes_version_two(server: httpx.Client) -> None:
+    post(server, bundle_of(smear_of("late field", Call.NORMAL)))
+    amended = bundle_of(smear_of("late field", Call.NORMAL, Call.LEUKEMIC), version=2)
+    [report] = [
+        entry["request"]["url"]
+        for entry in json.loads(amended)["entry"]
+        if entry["resource"]["resourceType"] == "DiagnosticReport"
+    ]
+
+    post(server, amended)
+
+    history = server.get(f"/fhir/{report}/_history").json()["entry"]
+    assert sorted(entry["resource"]["status"] for entry in history) == ["amended", "preliminary"]
+    assert server.get(f"/fhir/{report}").json()["status"] == "amended"
