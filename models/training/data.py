@@ -63,11 +63,11 @@ class Batch:
     cell_type: Tensor
 
 
-LEUKEMIC_SHARES = {"cnmc": 0.48, "lmu": 0.17, "aria": 0.35}
+LEUKEMIC_SHARES = {"cnmc": 0.55, "lmu": 0.15, "aria": 0.3}
 NORMAL_SHARES = {
-    "cnmc": 0.42,
-    "pbc": 0.28,
-    "lmu": 0.08,
+    "cnmc": 0.5,
+    "pbc": 0.22,
+    "lmu": 0.06,
     "aria": 0.08,
     "zheng1": 0.06,
     "bccd": 0.05,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
@@ -16,10 +16,12 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
+from models.evaluation.cells import masked_scale
+from models.evaluation.pack import PackRow, PictureKind, read_pack
 from models.training.augment import Mask
 from models.training.data import UNKNOWN, CropRow, type_index
 from pipeline.crop import CROP_PX, cut_crops, cut_masked
-from pipeline.domain import RGB, Cell, CellKind, CellType, SOPInstanceUID, SourceImage
+from pipeline.domain import RGB, Cell, CellKind, CellType, FieldCells, SourceImage
 from pipeline.segment import central_cell, find_cells
 
 UNSEEN = ("raabin",)
@@ -28,7 +30,6 @@ UNSEEN = ("raabin",)
 NEVER = ("allidb1",)
 """Not packed at all: for looking and evaluating only."""
 
-CNMC_UM_PER_PX = 0.055
 BACKGROUND_LEVEL = 12
 """At or below, a pixel of an already masked picture is background (JPEG leaves a little noise)."""
 
@@ -47,8 +48,9 @@ HELD_OUT_TAIL = 0.15
 WEAK_TRUST = 0.6
 """Of cells whose label is that of their field (aria)."""
 
+ASSUMED_NORMAL = ("bccd", "draaslan")
 ASSUMED_NORMAL_TRUST = 0.5
-"""Of unlabelled cells in sources that are healthy blood as far as known (bccd, draaslan)."""
+"""Of unlabelled cells in sources that are healthy blood as far as known."""
 
 Packed = tuple[RGB, Mask, CropRow]
 
@@ -57,16 +59,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--sources", nargs="+", help="only these sources")
     options = parser.parse_args()
     cv2.setNumThreads(1)
-    lines = _manifest(options.data, options.sources)
-    tails = _tail_files(lines)
-    packed = [
-        crop for line in lines for crop in _pack_picture(options.data, line, line["file"] in tails)
-    ]
+    rows = read_pack(options.data, None)
+    parts = parts_of(rows)
+    packed = [crop for row in rows if row.file in parts for crop in _pack_picture(row, parts)]
     write_pack(options.out, packed)
-    print(f"{len(packed)} crops of {len(lines)} pictures")
+    print(f"{len(packed)} crops of {len(parts)} pictures")
 
 
 def write_pack(folder: Path, packed: Sequence[Packed]) -> None:
@@ -83,19 +82,18 @@ def write_pack(folder: Path, packed: Sequence[Packed]) -> None:
             writer.writerow(asdict(row))
 
 
-def _manifest(data: Path, sources: Sequence[str] | None) -> list[dict[str, str]]:
-    with (data / "manifest.csv").open(newline="") as stream:
-        lines = [line for line in csv.DictReader(stream) if line["source"] not in NEVER]
-    return [line for line in lines if not sources or line["source"] in sources]
+def parts_of(rows: Sequence[PackRow]) -> dict[str, str]:
+    """Part (train, val, unseen) of each picture by its file name; NEVER's are in none."""
+    tails = _tail_files(rows)
+    return {row.file: _part(row, tails) for row in rows if row.source not in NEVER}
 
 
-def _tail_files(lines: Sequence[dict[str, str]]) -> frozenset[str]:
+def _tail_files(rows: Sequence[PackRow]) -> frozenset[str]:
     """The last files of each type of pbc and zheng1, by name, so that neighbours stay together."""
     by_type: dict[tuple[str, str, str], list[str]] = {}
-    for line in lines:
-        if line["source"] in ("pbc", "zheng1"):
-            key = (line["source"], line["cell_type"], line["subject"])
-            by_type.setdefault(key, []).append(line["file"])
+    for row in rows:
+        if row.source in ("pbc", "zheng1"):
+            by_type.setdefault((row.source, row.cell_type, row.subject), []).append(row.file)
     return frozenset(
         name
         for names in by_type.values()
@@ -103,29 +101,35 @@ def _tail_files(lines: Sequence[dict[str, str]]) -> frozenset[str]:
     )
 
 
-def _pack_picture(data: Path, line: dict[str, str], is_tail: bool) -> Iterator[Packed]:
-    pixels = cv2.cvtColor(cv2.imread(str(data / line["file"])), cv2.COLOR_BGR2RGB)
-    row = _describe(line, is_tail)
-    if line["masked"] == "true":
-        crop = cut_masked(pixels, CNMC_UM_PER_PX)
-        yield crop, _outline_of_masked(crop), row
+def _part(row: PackRow, tails: frozenset[str]) -> str:
+    if row.source in UNSEEN:
+        return "unseen"
+    held_out = row.file in tails or row.split == "val" or row.subject in HELD_OUT_GROUPS
+    return "val" if held_out else "train"
+
+
+def _pack_picture(row: PackRow, parts: Mapping[str, str]) -> Iterator[Packed]:
+    known = _describe(row, parts[row.file])
+    if row.is_masked:
+        pixels = row.read_pixels()
+        crop = cut_masked(pixels, masked_scale(pixels, row.source))
+        yield crop, _outline_of_masked(crop), known
         return
-    image = SourceImage(
-        sop_instance_uid=SOPInstanceUID("2.25.1"), frame=1, pixels=pixels, spacing_um=None
-    )
+    image = row.read_image()
     found = find_cells(image)
-    cells: Sequence[Cell] = found.cells
-    if line["kind"] == "cell":
-        central = central_cell(found, width=image.width, height=image.height)
-        cells = [central] if central else []
-    else:
-        cells = [c for c in cells if not c.is_cut_by_edge and c.kind is CellKind.WHITE_CELL]
-    if not cells:
-        return
+    cells = _cells_to_learn(row, image, found)
     masked = cut_crops(image, cells, found.scale)
     whole = cut_crops(image, [_without_outline(cell, image) for cell in cells], found.scale)
     for open_crop, masked_crop in zip(whole, masked, strict=True):
-        yield open_crop, _outline_of_masked(masked_crop), row
+        yield open_crop, _outline_of_masked(masked_crop), known
+
+
+def _cells_to_learn(row: PackRow, image: SourceImage, found: FieldCells) -> list[Cell]:
+    """The central cell of a single-cell picture; every whole white cell of a field."""
+    if row.kind is PictureKind.CELL:
+        central = central_cell(found, width=image.width, height=image.height)
+        return [central] if central is not None else []
+    return [c for c in found.cells if c.kind is CellKind.WHITE_CELL and not c.is_cut_by_edge]
 
 
 def _without_outline(cell: Cell, image: SourceImage) -> Cell:
@@ -145,40 +149,33 @@ def _outline_of_masked(crop: RGB) -> Mask:
     return outline
 
 
-def _describe(line: dict[str, str], is_tail: bool) -> CropRow:
-    leukemic, trust = _leukemic(line)
+def _describe(row: PackRow, part: str) -> CropRow:
+    leukemic, trust = _leukemic(row)
     return CropRow(
-        file=line["file"],
-        source=line["source"],
-        subject=line["subject"] or f"{line['source']}:{line['cell_type']}",
-        part=_part(line, is_tail),
+        file=row.file,
+        source=row.source,
+        subject=row.subject or f"{row.source}:{row.cell_type}",
+        part=part,
         leukemic=leukemic,
-        cell_type=type_index(_cell_type(line)),
+        cell_type=type_index(_cell_type(row)),
         trust=trust,
     )
 
 
-def _part(line: dict[str, str], is_tail: bool) -> str:
-    if line["source"] in UNSEEN:
-        return "unseen"
-    held_out = is_tail or line["split"] == "val" or line["subject"] in HELD_OUT_GROUPS
-    return "val" if held_out else "train"
-
-
-def _leukemic(line: dict[str, str]) -> tuple[int, float]:
-    if line["source"] == "aria":
-        return int(line["label"] == "leukemic"), WEAK_TRUST
-    if line["label"]:
-        return int(line["label"] == "leukemic"), 1.0
-    if line["source"] == "zheng1":
+def _leukemic(row: PackRow) -> tuple[int, float]:
+    """The label and its weight; a field's label is only a hint at its cells'."""
+    if row.label:
+        trust = 1.0 if row.kind is PictureKind.CELL else WEAK_TRUST
+        return int(row.label == "leukemic"), trust
+    if row.source == "zheng1":
         return 0, 1.0
-    return (0, ASSUMED_NORMAL_TRUST) if line["source"] != "raabin" else (UNKNOWN, 0.0)
+    return (0, ASSUMED_NORMAL_TRUST) if row.source in ASSUMED_NORMAL else (UNKNOWN, 0.0)
 
 
-def _cell_type(line: dict[str, str]) -> str:
-    """The manifest's type; leukemic cells of C-NMC and Aria are lymphoblasts by their disease."""
-    if line["cell_type"] or line["label"] != "leukemic":
-        return line["cell_type"]
+def _cell_type(row: PackRow) -> str:
+    """The manifest's type; cells of leukemic Aria fields are lymphoblasts by their disease."""
+    if row.cell_type or row.label != "leukemic":
+        return row.cell_type
     return CellType.LYMPHOBLAST.value
 
 

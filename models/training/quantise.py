@@ -1,6 +1,6 @@
 """Make the 8-bit model for CPUs: QDQ, unsigned activations, signed weights per channel.
 
-`python -m models.training.quantise --pack … --model …/smearnet-fp32.onnx --out …/smearnet-int8.onnx`
+`python -m models.training.quantise --pack … --model …/smearnet-fp32.onnx --out …`
 """
 
 from __future__ import annotations

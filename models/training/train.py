@@ -141,7 +141,8 @@ def _optimiser(network: nn.Module, rate: float) -> torch.optim.Optimizer:
                 "weight_decay": WEIGHT_DECAY if decays else 0.0,
             }
             for (is_head, decays), parameters in groups.items()
-        ]
+        ],
+        fused=True,
     )
 
 
