@@ -1,0 +1,34 @@
+"""One image, from its dataset to the findings of every frame."""
+
+from __future__ import annotations
+
+from pydicom import Dataset
+
+from pipeline.analyse import Classifier, analyse_field
+from pipeline.domain import FieldFindings, SeriesUID, StudyUID
+from pipeline.image import ImageLimits, read_frames
+
+
+class ImageAnalysis:
+    """Decodes an image and asks the network about its cells."""
+
+    def __init__(self, classifier: Classifier, *, limits: ImageLimits) -> None:
+        self._classifier = classifier
+        self._limits = limits
+
+    @property
+    def model_sha256(self) -> str:
+        """Which network answers."""
+        return self._classifier.identity.sha256
+
+    def __call__(self, dataset: Dataset) -> tuple[FieldFindings, ...]:
+        """Findings of every frame, in order; Rejected when the image breaks a rule."""
+        return tuple(
+            analyse_field(
+                frame,
+                study_uid=StudyUID(str(dataset.get("StudyInstanceUID", ""))),
+                series_uid=SeriesUID(str(dataset.get("SeriesInstanceUID", ""))),
+                classifier=self._classifier,
+            )
+            for frame in read_frames(dataset, limits=self._limits)
+        )

@@ -1,0 +1,43 @@
+"""How many analyses run at once in this process, and which of them run alone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Closed(Exception):
+    """The gate was closed before a place came free."""
+
+
+class Gate:
+    """A number of places; whoever comes alone waits for all of them."""
+
+    def __init__(self, places: int) -> None:
+        self._places = places
+        self._free = places
+        self._is_closed = False
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def entered(self, *, is_alone: bool = False) -> Iterator[None]:
+        """Hold one place, or all of them; raises Closed instead of waiting once it is closed."""
+        wanted = self._places if is_alone else 1
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_closed or self._free >= wanted)
+            if self._is_closed:
+                raise Closed
+            self._free -= wanted
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += wanted
+                self._changed.notify_all()
+
+    def close(self) -> None:
+        """Let nobody in any more; who is inside goes on."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()

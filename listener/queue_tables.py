@@ -1,0 +1,143 @@
+"""Reads the work queue's tables: counts and look-ups that stay cheap with 100,000 waiting.
+
+The tables are those that DBOS documents (`workflow_status`, in the schema `dbos` on PostgreSQL);
+nothing here writes to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from pipeline.errors import RetryLater
+
+IN_FLIGHT = ("ENQUEUED", "PENDING")
+CLOCK_SLACK_MS = 2000
+"""Clocks of several workers differ by less."""
+UNFINISHED = ("ENQUEUED", "PENDING", "DELAYED")
+
+_STATUS = sa.Table(
+    "workflow_status",
+    sa.MetaData(schema="dbos"),
+    sa.Column("workflow_uuid", sa.Text),
+    sa.Column("status", sa.Text),
+    sa.Column("queue_name", sa.Text),
+    sa.Column("queue_partition_key", sa.Text),
+    sa.Column("executor_id", sa.Text),
+    sa.Column("created_at", sa.BigInteger),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueCount:
+    """Unfinished work of one queue in one state."""
+
+    queue: str
+    status: str
+    count: int
+    oldest_ms: int
+    """Creation of the oldest, ms since 1970."""
+
+
+class QueueTables:
+    """Read access to the queue, for every process that knows the database's address."""
+
+    def __init__(self, database_url: str) -> None:
+        url = sa.make_url(database_url)
+        if url.get_backend_name() == "postgresql":
+            engine = sa.create_engine(
+                url.set(drivername="postgresql+psycopg"),
+                pool_size=2,
+                pool_pre_ping=True,
+                connect_args={"connect_timeout": 5},
+            )
+            self._engine = engine
+        else:
+            engine = sa.create_engine(url, connect_args={"timeout": 10})
+            self._engine = engine.execution_options(schema_translate_map={"dbos": None})
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._engine.dispose()
+
+    def counts(self) -> list[QueueCount]:
+        """Unfinished work by queue and state."""
+        rows = self._rows(
+            sa.select(
+                _STATUS.c.queue_name,
+                _STATUS.c.status,
+                sa.func.count(),
+                sa.func.min(_STATUS.c.created_at),
+            )
+            .where(_one_of(UNFINISHED), _STATUS.c.queue_name.isnot(None))
+            .group_by(_STATUS.c.queue_name, _STATUS.c.status)
+        )
+        return [QueueCount(queue=q, status=s, count=n, oldest_ms=o) for q, s, n, o in rows]
+
+    def unfinished(self, queue: str, partition: str) -> Iterator[str]:
+        """Ids of the unfinished work of one partition of a queue."""
+        for status in UNFINISHED:
+            for (workflow_id,) in self._rows(
+                sa.select(_STATUS.c.workflow_uuid).where(
+                    _one_of((status,)),
+                    _STATUS.c.queue_name == queue,
+                    _STATUS.c.queue_partition_key == partition,
+                )
+            ):
+                yield workflow_id
+
+    def executors(self) -> list[str]:
+        """Workers that have work in hand."""
+        rows = self._rows(sa.select(_STATUS.c.executor_id).where(_one_of(("PENDING",))).distinct())
+        return sorted(executor for (executor,) in rows if executor)
+
+    def delayed(self, queue: str) -> list[str]:
+        """Ids of a queue's work that waits for its moment."""
+        rows = self._rows(
+            sa.select(_STATUS.c.workflow_uuid).where(
+                _one_of(("DELAYED",)), _STATUS.c.queue_name == queue
+            )
+        )
+        return [workflow_id for (workflow_id,) in rows]
+
+    def delayed_from_the_future(self, now_ms: int) -> list[str]:
+        """Ids of delayed work that was asked for after now: the clock was set back since."""
+        rows = self._rows(
+            sa.select(_STATUS.c.workflow_uuid).where(
+                _one_of(("DELAYED",)), _STATUS.c.created_at > now_ms + CLOCK_SLACK_MS
+            )
+        )
+        return [workflow_id for (workflow_id,) in rows]
+
+    def check_schema(self) -> None:
+        """Raise RetryLater `database_unavailable` unless a service has made the queue."""
+        self._rows(sa.select(_STATUS.c.workflow_uuid).limit(1))
+
+    def check(self) -> None:
+        """Raise RetryLater `database_unavailable` unless the database answers."""
+        self._rows(sa.select(sa.literal(1)))
+
+    def _rows(self, query: sa.Select[Any]) -> list[Any]:
+        with _database_trouble(), self._engine.connect() as connection:
+            return list(connection.execute(query))
+
+
+def _one_of(statuses: tuple[str, ...]) -> sa.ColumnElement[bool]:
+    # Literals, not parameters: SQLite uses its partial indexes only for what it can prove.
+    return _STATUS.c.status.in_([sa.literal_column(f"'{status}'") for status in statuses])
+
+
+@contextmanager
+def _database_trouble() -> Iterator[None]:
+    try:
+        yield
+    except sa.exc.SQLAlchemyError as err:
+        raise RetryLater(
+            "The work queue's database does not answer: check database.url, the server and the "
+            "disk. Nothing is lost: accepted images wait in the inbox",
+            code="database_unavailable",
+        ) from err

@@ -1,0 +1,218 @@
+"""A small house for the workflow's tests: real inbox and folders, quick stand-ins for the rest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Lock
+
+from pydicom import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
+from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
+
+from listener.commitments import CommitmentReports
+from listener.inbox import Inbox, Offer, ReceivedImage
+from listener.outlet import Outlet
+from listener.results_folder import ResultsFolder
+from listener.sending import Outlets, Sender
+from listener.steps import ImageStep, ReportSettings, ReportStep, Router, Steps
+from pipeline.domain import FieldFindings, SmearFindings, SOPInstanceUID
+from pipeline.errors import Rejected
+from reporting.audit import AuditSink
+from reporting.delivery import Receipt
+from reporting.identity import derived_uid
+from reporting.results import ReportContext, Result, ResultKind
+from tests.findings import MODEL, make_field_findings
+
+KINDS = frozenset({ResultKind.ANNOTATED_FIELD, ResultKind.GALLERY, ResultKind.FHIR_BUNDLE})
+BAD_SERIES = "1.2.3.666"
+"""Images of this series break a rule."""
+
+
+def make_dataset(series: str, number: int) -> Dataset:
+    """A Secondary Capture of 4 × 4 gray pixels."""
+    dataset = Dataset()
+    dataset.SOPClassUID = SecondaryCaptureImageStorage
+    dataset.SOPInstanceUID = f"{series}.{number}"
+    dataset.StudyInstanceUID = "1.2.3"
+    dataset.SeriesInstanceUID = series
+    dataset.PatientName = "Doe^Jane"
+    dataset.PatientID = "P1"
+    dataset.Rows = dataset.Columns = 4
+    dataset.SamplesPerPixel = 1
+    dataset.BitsAllocated = dataset.BitsStored = 8
+    dataset.HighBit = 7
+    dataset.PixelRepresentation = 0
+    dataset.PhotometricInterpretation = "MONOCHROME2"
+    dataset.PixelData = bytes(range(16))
+    return dataset
+
+
+def receive(inbox: Inbox, series: str, number: int) -> ReceivedImage:
+    """Put an image into the inbox as the listener does."""
+    dataset = make_dataset(series, number)
+    buffer = DicomBytesIO()
+    buffer.is_implicit_VR, buffer.is_little_endian = False, True
+    write_dataset(buffer, dataset)
+    offer = Offer(
+        sop_class_uid=dataset.SOPClassUID,
+        sop_instance_uid=dataset.SOPInstanceUID,
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+        source="DEVICE",
+    )
+    with inbox.receive(offer) as incoming:
+        incoming.write(buffer.getvalue())
+        return incoming.commit()
+
+
+@dataclass
+class QuickAnalysis:
+    """Finds the same four cells in every image, except in those that break a rule."""
+
+    model_sha256: str = MODEL.sha256
+    seen: Counter[str] = field(default_factory=Counter)
+
+    def __call__(self, dataset: Dataset) -> tuple[FieldFindings, ...]:
+        self.seen[dataset.SOPInstanceUID] += 1
+        if dataset.SeriesInstanceUID == BAD_SERIES:
+            raise Rejected("This picture breaks a rule", code="decode_failed")
+        return (
+            make_field_findings(
+                sop_instance_uid=dataset.SOPInstanceUID, series_uid=dataset.SeriesInstanceUID
+            ),
+        )
+
+
+def quick_results(
+    smear: SmearFindings,
+    *,
+    read_source: Callable[[SOPInstanceUID], Dataset],
+    context: ReportContext,
+) -> Iterator[Result]:
+    """One object a field, a gallery of the smear, and a bundle whose version says when."""
+    stamp = context.issued_at.isoformat().encode()
+    for found in smear.fields:
+        read_source(found.sop_instance_uid)
+        uid = derived_uid("annotated_field", found.sop_instance_uid)
+        yield _result(ResultKind.ANNOTATED_FIELD, uid, b"field of " + stamp)
+    sources = [found.sop_instance_uid for found in smear.fields]
+    yield _result(ResultKind.GALLERY, derived_uid("gallery", *sources), b"gallery " + stamp)
+    yield _result(
+        ResultKind.FHIR_BUNDLE,
+        derived_uid("bundle", smear.smear_id),
+        f"bundle v{context.version} of {len(sources)}".encode(),
+    )
+
+
+def _result(kind: ResultKind, uid: str, content: bytes) -> Result:
+    return Result(
+        kind=kind, name=f"{kind}-{uid}", media_type="text/plain", uid=uid, content=content
+    )
+
+
+@dataclass
+class Shelf:
+    """A destination that keeps what it gets; `troubles` are raised first, one an attempt."""
+
+    name: str = "pacs"
+    kinds: frozenset[ResultKind] = KINDS
+    troubles: list[Exception] = field(default_factory=list)
+    awaits_commitment: bool = False
+    arrived: dict[str, list[bytes]] = field(default_factory=dict)
+    attempts: int = 0
+    lock: Lock = field(default_factory=Lock)
+
+    def deliver(self, results: Sequence[Result]) -> Receipt:
+        with self.lock:
+            self.attempts += 1
+            if self.troubles:
+                raise self.troubles.pop(0)
+            for result in results:
+                self.arrived.setdefault(result.uid, []).append(result.content)
+        uids = tuple(result.uid for result in results)
+        if self.awaits_commitment:
+            return Receipt(accepted=uids, awaits_commitment=True, transaction_uid="2.25.1")
+        return Receipt(accepted=uids)
+
+    def request_commitment(self, results: Sequence[Result], *, round: int) -> Receipt:
+        uids = tuple(result.uid for result in results)
+        return Receipt(accepted=uids, awaits_commitment=True, transaction_uid=f"2.25.{round + 1}")
+
+    def check(self) -> str:
+        return "here"
+
+
+def to_all(outlets: Outlets) -> Router:
+    """A router without rules."""
+
+    def route(smear: SmearFindings, *, header: Dataset, image: ReceivedImage) -> tuple[str, ...]:
+        return tuple(outlet.name for outlet in outlets)
+
+    return route
+
+
+@dataclass(frozen=True, kw_only=True)
+class House:
+    """Everything that a workflow needs, on a folder."""
+
+    inbox: Inbox
+    results: ResultsFolder
+    commitments: CommitmentReports
+    analysis: QuickAnalysis
+    outlets: Outlets
+    steps: Steps
+    audit: AuditSink
+
+
+def make_house(
+    root: Path,
+    *,
+    audit: AuditSink,
+    destinations: Sequence[Shelf] = (),
+    worker_id: str = "w1",
+    max_tries: int = 3,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> House:
+    """A house with `destinations`, tried quickly."""
+    inbox = Inbox(root / "inbox")
+    results = ResultsFolder(root / "results", worker_id=worker_id)
+    commitments = CommitmentReports(root / "commitments")
+    analysis = QuickAnalysis()
+    outlets = Outlets(
+        Outlet(destination=shelf, max_tries=max_tries, first_delay_s=0.01, max_delay_s=0.05)
+        for shelf in destinations
+    )
+    return House(
+        inbox=inbox,
+        results=results,
+        commitments=commitments,
+        analysis=analysis,
+        outlets=outlets,
+        audit=audit,
+        steps=Steps(
+            images=ImageStep(inbox=inbox, results=results, analysis=analysis, audit=audit),
+            reports=ReportStep(
+                inbox=inbox,
+                results=results,
+                analysis=analysis,
+                build_results=quick_results,
+                route=to_all(outlets),
+                settings=ReportSettings(
+                    kinds=KINDS, compress_images=True, software_version="0.1.0"
+                ),
+                audit=audit,
+                clock=clock,
+            ),
+            sender=Sender(
+                results=results,
+                outlets=outlets,
+                commitments=commitments,
+                audit=audit,
+                clock=clock,
+            ),
+        ),
+    )
