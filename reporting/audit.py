@@ -53,8 +53,6 @@ __all__ = [
     "verify_trail",
 ]
 
-KEEPER_PERIOD_S = 1.0
-
 
 class AuditSink(Protocol):
     """What the rest of the house needs of the trail."""
@@ -79,8 +77,8 @@ class AuditTrail:
     them in time, and signs the last one at the end.
     """
 
-    def __init__(self, writer: ChainWriter, log: structlog.BoundLogger) -> None:
-        self._writer, self._log = writer, log
+    def __init__(self, writer: ChainWriter, log: structlog.BoundLogger, period_s: float) -> None:
+        self._writer, self._log, self._period_s = writer, log, period_s
         self._stop = threading.Event()
         self._keeper: threading.Thread | None = None
 
@@ -107,6 +105,7 @@ class AuditTrail:
         if model_sha256 is not None:
             constant["model_sha256"] = model_sha256
         check_fields(constant)
+        policy = policy or TrailPolicy()
         stamp = _Stamp(clock, constant, describe_actor(actor or Actor()))
 
         def describe(event: Event, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,7 +115,7 @@ class AuditTrail:
             folder,
             chain,
             key=key,
-            policy=policy or TrailPolicy(),
+            policy=policy,
             describe=describe,
             monotonic=monotonic,
         )
@@ -127,7 +126,7 @@ class AuditTrail:
             context_class=dict,
             cache_logger_on_first_use=True,
         )
-        return cls(writer, log)
+        return cls(writer, log, policy.fsync_every_s)
 
     def record(
         self,
@@ -142,10 +141,10 @@ class AuditTrail:
 
     def bind(self, **fields: Any) -> AuditTrail:
         """A trail into the same chain whose events carry `fields`."""
-        return AuditTrail(self._writer, self._log.bind(**fields))
+        return AuditTrail(self._writer, self._log.bind(**fields), self._period_s)
 
     def tick(self) -> None:
-        """Do what is due by time; the keeper calls it each second."""
+        """Do what is due by time; the keeper calls it every `fsync_every_s`."""
         self._writer.tick()
 
     def close(self) -> None:
@@ -169,7 +168,7 @@ class AuditTrail:
         self.close()
 
     def _keep(self) -> None:
-        while not self._stop.wait(KEEPER_PERIOD_S):
+        while not self._stop.wait(self._period_s):
             # A full disk is told to whoever records next; the keeper tries again.
             with contextlib.suppress(RetryLater):
                 self.tick()
