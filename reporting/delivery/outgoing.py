@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reporting.result_set import check_label
+from reporting.label_check import check_label
 from reporting.results import Result, ResultKind
 
 
