@@ -136,6 +136,18 @@ FOR_RESEARCH = Concept(DCM, "113009", "For Research")
 CERTAINTY_OF_FINDING = Concept(DCM, "111012", "Certainty of Finding")
 UNUSABLE_IMAGE = Concept(DCM, "111235", "Unusable - Quality renders image unusable")
 
+# --- De-identification: DICOM CID 7050 -------------------------------------------------------
+
+BASIC_PROFILE = Concept(DCM, "113100", "Basic Application Confidentiality Profile")
+MODIFIED_DATES_OPTION = Concept(
+    DCM, "113107", "Retain Longitudinal Temporal Information Modified Dates Option"
+)
+PATIENT_CHARACTERISTICS_OPTION = Concept(DCM, "113108", "Retain Patient Characteristics Option")
+DEVICE_IDENTITY_OPTION = Concept(DCM, "113109", "Retain Device Identity Option")
+INSTITUTION_IDENTITY_OPTION = Concept(DCM, "113112", "Retain Institution Identity Option")
+
+# --- Modalities: DICOM ----------------------------------------------------------------------
+
 MODALITY_GENERAL_MICROSCOPY = Concept(DCM, "GM", "General Microscopy")
 MODALITY_SLIDE_MICROSCOPY = Concept(DCM, "SM", "Slide Microscopy")
 MODALITY_PHOTOGRAPHY = Concept(DCM, "XC", "External-camera Photography")
@@ -173,11 +185,11 @@ PERCENT = Concept(UCUM, "%", "%")
 AI_ASSERTED = Concept(V3_OBSERVATION_VALUE, "AIAST", "Artificial Intelligence asserted")
 HEALTHCARE_RESEARCH = Concept(V3_ACT_REASON, "HRESCH", "healthcare research")
 """Purpose of use, in the security labels of every resource; see ADR 0006."""
+PSEUDONYMISED = Concept(V3_OBSERVATION_VALUE, "PSEUDED", "pseudonymized")
 LABORATORY = Concept(OBSERVATION_CATEGORY, "laboratory", "Laboratory")
 LABORATORY_SECTION = Concept(V2_0074, "LAB", "Laboratory")
 HEMATOLOGY_SECTION = Concept(V2_0074, "HM", "Hematology")
 ACCESSION = Concept(V2_0203, "ACSN", "Accession ID")
-MEDICAL_RECORD_NUMBER = Concept(V2_0203, "MR", "Medical record number")
 IMAGE = Concept(MEDIA_TYPE, "image", "Image")
 NOT_PERFORMED = Concept(DATA_ABSENT_REASON, "not-performed", "Not Performed")
 CREATED = Concept(V3_DATA_OPERATION, "CREATE", "create")

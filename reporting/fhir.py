@@ -22,7 +22,6 @@ from reporting.fhir_check import check_codes
 from reporting.fhir_images import build_imaging_studies, build_media
 from reporting.fhir_observations import build_observations
 from reporting.fhir_parts import (
-    SECURITY_LABELS,
     Element,
     SmearReport,
     coded,
@@ -164,13 +163,13 @@ def _specimen(report: SmearReport) -> Element:
 def _transaction(report: SmearReport, resources: Iterable[Element]) -> Element:
     return {
         "resourceType": "Bundle",
-        "meta": {"security": [label.fhir for label in SECURITY_LABELS]},
+        "meta": {"security": report.labels},
         "type": "transaction",
         "timestamp": report.issued,
         "entry": [
             {
                 "fullUrl": f"urn:uuid:{made['id']}",
-                "resource": made,
+                "resource": {**made, "meta": {"security": report.labels}},
                 "request": {"method": "PUT", "url": f"{made['resourceType']}/{made['id']}"},
             }
             for made in resources

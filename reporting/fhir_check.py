@@ -98,7 +98,7 @@ BINDINGS: Mapping[str, frozenset[Concept]] = {
     "Identifier.type": frozenset({codes.ACCESSION}),
     "ImagingStudySeries.modality": frozenset(codes.MODALITY.values()),
     "Media.type": frozenset({codes.IMAGE}),
-    "Meta.security": frozenset({codes.AI_ASSERTED, codes.HEALTHCARE_RESEARCH}),
+    "Meta.security": frozenset({codes.AI_ASSERTED, codes.HEALTHCARE_RESEARCH, codes.PSEUDONYMISED}),
     "Observation.category": frozenset({codes.LABORATORY}),
     "Observation.code": frozenset(
         {codes.BLASTS_PER_LEUKOCYTES, codes.SMEAR_FINDING, *codes.CELL_TYPE_SHARE.values()}

@@ -39,6 +39,12 @@ class SmearReport:
         return "preliminary" if self.context.version == 1 else "amended"
 
     @property
+    def labels(self) -> list[Element]:
+        """Security labels of every resource and of the Bundle itself."""
+        added = (codes.PSEUDONYMISED,) if self.origin.is_pseudonymised else ()
+        return [label.fhir for label in (*SECURITY_LABELS, *added)]
+
+    @property
     def issued(self) -> str:
         return self.context.issued_at.isoformat(timespec="milliseconds")
 
@@ -79,10 +85,9 @@ class SmearReport:
 
 
 def resource(kind: str, resource_id: str, **elements: Any) -> Element:
-    """A labelled resource; elements that are None or empty are left out, as FHIR asks."""
-    labels = [label.fhir for label in SECURITY_LABELS]
+    """A resource; elements that are None or empty are left out, as FHIR asks."""
     kept = {name: value for name, value in elements.items() if value not in (None, [], "")}
-    return {"resourceType": kind, "id": resource_id, "meta": {"security": labels}, **kept}
+    return {"resourceType": kind, "id": resource_id, **kept}
 
 
 def reference(kind: str, resource_id: str) -> Element:

@@ -41,6 +41,8 @@ class SmearOrigin:
     modalities: Mapping[str, str]
     """Modality (0008,0060) by Series Instance UID."""
     sop_classes: Mapping[SOPInstanceUID, str]
+    is_pseudonymised: bool
+    """Patient Identity Removed (0012,0062) in every image."""
 
 
 def read_origin(headers: Mapping[SOPInstanceUID, Dataset]) -> SmearOrigin:
@@ -55,7 +57,7 @@ def read_origin(headers: Mapping[SOPInstanceUID, Dataset]) -> SmearOrigin:
         raise NeedsReview(
             "The images of one smear carry different Patient IDs (0010,0020); correct the wrong "
             "images at their source and send them again.",
-            code="smear_of_two_patients",
+            code="smear_with_two_patients",
         )
     return SmearOrigin(
         patient=patients[0] if patients else None,
@@ -68,6 +70,7 @@ def read_origin(headers: Mapping[SOPInstanceUID, Dataset]) -> SmearOrigin:
         },
         modalities={str(s.SeriesInstanceUID): _text(s, "Modality") for s in sources},
         sop_classes={uid: str(headers[uid].SOPClassUID) for uid in sorted(headers)},
+        is_pseudonymised=all(_text(s, "PatientIdentityRemoved") == "YES" for s in sources),
     )
 
 

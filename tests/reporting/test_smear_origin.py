@@ -38,7 +38,7 @@ def test_two_patients_in_one_smear_wait_for_a_person() -> None:
     with pytest.raises(NeedsReview) as refused:
         origin_of(header("1.2.3.1", PatientID="A"), header("1.2.3.2", PatientID="B"))
 
-    assert refused.value.code == "smear_of_two_patients"
+    assert refused.value.code == "smear_with_two_patients"
     assert "A" not in refused.value.message.split()
 
 
@@ -124,6 +124,13 @@ def test_order_and_specimen_come_with_their_issuers() -> None:
 )
 def test_a_moment_is_as_exact_as_the_header(attributes: dict[str, str], acquired_at: str) -> None:
     assert origin_of(header(**attributes)).acquired_at == acquired_at
+
+
+def test_a_smear_is_pseudonymised_when_every_image_is() -> None:
+    with_pseudonym = header("1.2.3.1", PatientIdentityRemoved="YES")
+
+    assert origin_of(with_pseudonym).is_pseudonymised
+    assert not origin_of(with_pseudonym, header("1.2.3.2")).is_pseudonymised
 
 
 def test_the_earliest_image_dates_the_smear() -> None:
