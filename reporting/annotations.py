@@ -1,7 +1,7 @@
 """Every cell of a field as Microscopy Bulk Simple Annotations (PS3.3 A.87).
 
-Cheap for thousands of cells. Made only where the source has a frame of reference, which the
-IOD asks for.
+Cheap for thousands of cells. Made where the source tells its place on the slide, so that the
+outlines stand in its frame of reference in millimetres; see ADR 0005 for why not in pixels.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from pydicom import Dataset
 
-from config.codes import CELL_TYPE, LEUKOCYTE, Concept
+from config.codes import CELL_TYPE, LEUKOCYTE, MODALITY_ANNOTATION, Concept
 from config.dicom_codes import (
     ANATOMICAL_STRUCTURE,
     AREA,
@@ -34,7 +34,8 @@ from reporting.identity import derived_uid
 from reporting.outlines import outline_points
 from reporting.results import ObjectReference
 from reporting.segmentation import algorithm_item
-from reporting.source import SourceFrame, code_item, copy_when_present, image_reference, specimen
+from reporting.slide_place import SlidePlace
+from reporting.source import SourceFrame, code_item, image_reference
 
 Figure = Callable[[CellFinding], float]
 
@@ -46,12 +47,17 @@ MEASUREMENTS: tuple[tuple[Concept, Concept, Figure], ...] = (
 
 
 def build_annotations(
-    findings: FieldFindings, *, reference: ObjectReference, author: Authorship, source: SourceFrame
+    findings: FieldFindings,
+    *,
+    reference: ObjectReference,
+    author: Authorship,
+    source: SourceFrame,
+    place: SlidePlace,
 ) -> Dataset:
-    """The outlines of one field, one group a call; needs a source with a frame of reference."""
-    dataset = common_modules(reference, author, modality="ANN")
-    dataset.update(specimen(source.header))
-    copy_when_present(source.header, dataset, "FrameOfReferenceUID")
+    """The outlines of one field on the slide, one group a call; needs at least one cell."""
+    dataset = common_modules(reference, author, modality=MODALITY_ANNOTATION.code)
+    dataset.Laterality = None
+    dataset.FrameOfReferenceUID = place.frame_of_reference_uid
     dataset.PositionReferenceIndicator = source.header.get("PositionReferenceIndicator")
     dataset.update(_content(author, source))
     dataset.update(
@@ -60,7 +66,7 @@ def build_annotations(
         )
     )
     dataset.AnnotationGroupSequence = [
-        _group(number, call, cells, reference, author)
+        _group(number, call, cells, reference, author, place)
         for number, (call, cells) in enumerate(_by_call(findings), start=1)
     ]
     return dataset
@@ -73,8 +79,7 @@ def _content(author: Authorship, source: SourceFrame) -> Dataset:
     content.ContentDescription = RESEARCH_USE_ONLY
     content.ContentCreatorName = None
     content.ContentDate, content.ContentTime = date_and_time(author)
-    content.AnnotationCoordinateType = "2D"
-    content.PixelOriginInterpretation = "FRAME"
+    content.AnnotationCoordinateType = "3D"
     content.ReferencedImageSequence = [image_reference(source, purpose=None)]
     return content
 
@@ -92,6 +97,7 @@ def _group(
     cells: Sequence[CellFinding],
     reference: ObjectReference,
     author: Authorship,
+    place: SlidePlace,
 ) -> Dataset:
     group = Dataset()
     group.AnnotationGroupNumber = number
@@ -105,7 +111,9 @@ def _group(
     group.NumberOfAnnotations = len(cells)
     group.AnnotationAppliesToAllOpticalPaths = "YES"
     group.RecommendedDisplayCIELabValue = cielab(CALL_COLOURS[call])
-    group.update(_polygons(cells))
+    group.AnnotationAppliesToAllZPlanes = "NO"
+    group.CommonZCoordinateValue = place.z_mm
+    group.update(_polygons(cells, place))
     group.MeasurementsSequence = [
         _measurement(name, unit, [figure(finding) for finding in cells])
         for name, unit, figure in MEASUREMENTS
@@ -119,9 +127,9 @@ def _common_type(cells: Sequence[CellFinding]) -> Concept:
     return CELL_TYPE[types.pop()] if len(types) == 1 else LEUKOCYTE
 
 
-def _polygons(cells: Sequence[CellFinding]) -> Dataset:
+def _polygons(cells: Sequence[CellFinding], place: SlidePlace) -> Dataset:
     """All points in one row; the index list counts single coordinates from 1 (C.37.1.2.1.2)."""
-    outlines = [outline_points(finding.cell.contour) for finding in cells]
+    outlines = [place.on_slide(outline_points(finding.cell.contour)) for finding in cells]
     starts = np.cumsum([0, *[outline.size for outline in outlines[:-1]]]) + 1
     polygons = Dataset()
     polygons.GraphicType = "POLYGON"

@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 from pydicom import Dataset, dcmwrite
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from config.codes import PROCESSING_EQUIPMENT
 from config.dicom_codes import ACQUISITION_EQUIPMENT
@@ -71,6 +71,11 @@ class Authorship:
     context: ReportContext
 
     @property
+    def software(self) -> str:
+        """Name and version of this service."""
+        return f"{MANUFACTURER} {self.context.software_version}"
+
+    @property
     def issued_at(self) -> datetime:
         """The issue time in the time zone of the source, where it names one."""
         zone = str(self.header.get("TimezoneOffsetFromUTC", "") or "").strip()
@@ -115,7 +120,7 @@ def _equipment(author: Authorship) -> Dataset:
 
 def software_versions(author: Authorship) -> list[str]:
     """Of the service and of the network."""
-    return [author.context.software_version, f"{author.model.name} {author.model.version}"]
+    return [author.software, f"{author.model.name} {author.model.version}"]
 
 
 def _sop_common(reference: ObjectReference, author: Authorship) -> Dataset:
@@ -258,8 +263,8 @@ def part10_bytes(dataset: Dataset, transfer_syntax: str = ExplicitVRLittleEndian
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    meta.TransferSyntaxUID = transfer_syntax
-    meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
+    meta.TransferSyntaxUID = UID(transfer_syntax)
+    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
     meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
     buffer = BytesIO()
     file = FileDataset(buffer, dataset, file_meta=meta, preamble=b"\x00" * 128)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from pydicom import Dataset
 
-from config.codes import FOR_RESEARCH
+from config.codes import FOR_RESEARCH, MODALITY_KEY_OBJECTS
 from config.dicom_codes import ENGLISH, KEY_OBJECT_DESCRIPTION, LANGUAGE
 from pipeline.domain import RESEARCH_USE_ONLY, SmearFindings
 from reporting.composite import (
@@ -33,7 +33,7 @@ def build_key_objects(
     objects: Sequence[ObjectReference],
 ) -> Dataset:
     """The document that names `objects`, the other members of the set, and their sources."""
-    dataset = common_modules(reference, author, modality="KO")
+    dataset = common_modules(reference, author, modality=MODALITY_KEY_OBJECTS.code)
     dataset.ReferencedPerformedProcedureStepSequence = []
     dataset.ContentDate, dataset.ContentTime = date_and_time(author)
     dataset.CurrentRequestedProcedureEvidenceSequence = evidence(

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 
 from pydicom import Dataset
 
+from config.codes import MODALITY_PRESENTATION_STATE
 from pipeline.domain import RESEARCH_USE_ONLY, Call, CellFinding, Contour, FieldFindings
-from pipeline.drawing import AMBER, CALL_COLOURS, CALL_STYLES, GREY, Colour
+from pipeline.drawing import AMBER, CALL_COLOURS, CALL_STYLES, GREY, INK, Colour
 from reporting.colour import cielab, srgb_profile
 from reporting.composite import (
     Authorship,
@@ -45,7 +46,8 @@ def build_presentation_state(
     findings: FieldFindings, *, reference: ObjectReference, author: Authorship, source: SourceFrame
 ) -> Dataset:
     """Outlines and labels of one field as graphic layers over the source."""
-    dataset = common_modules(reference, author, modality="PR")
+    dataset = common_modules(reference, author, modality=MODALITY_PRESENTATION_STATE.code)
+    dataset.Laterality = None
     dataset.update(_identification(author))
     dataset.update(_relationship(source))
     dataset.update(_display(findings, source))
@@ -196,6 +198,8 @@ def _line_style(call: Call) -> Dataset:
     line.LineThickness = style.width
     line.LineDashingStyle = "SOLID"
     line.ShadowStyle = "OFF"
+    line.ShadowOffsetX = line.ShadowOffsetY = line.ShadowOpacity = 0.0
+    line.ShadowColorCIELabValue = cielab(INK)
     if style.dash:
         line.LineDashingStyle = "DASHED"
         line.LinePattern = 0x0000FFFF

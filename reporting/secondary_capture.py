@@ -20,7 +20,7 @@ from reporting.composite import (
     common_modules,
 )
 from reporting.results import ObjectReference
-from reporting.source import SourceFrame, code_item, image_reference, specimen
+from reporting.source import SourceFrame, code_item, image_reference, laterality, specimen
 
 JPEG_QUALITY = 92
 """Outlines and small text stay clean; 95 adds a third to the size and nothing to be seen."""
@@ -48,6 +48,7 @@ def build_secondary_capture(
     """One picture as a Secondary Capture; `transfer_syntax_of` says how its pixels are coded."""
     dataset = common_modules(reference, author, modality=MODALITY_OTHER.code)
     dataset.update(specimen(author.header))
+    dataset.update(laterality(author.header))
     dataset.update(_capture(derivation))
     dataset.update(_derivation(sources, is_resampled, author.context.compress_images))
     dataset.update(
@@ -61,15 +62,14 @@ def build_secondary_capture(
 
 
 def transfer_syntax_of(dataset: Dataset) -> str:
-    """How the pixels of a Secondary Capture of ours are coded."""
-    is_jpeg = dataset.PhotometricInterpretation == "YBR_FULL_422"
+    """How an object of ours is coded: baseline JPEG for compressed pictures, else plain."""
+    is_jpeg = dataset.get("PhotometricInterpretation") == "YBR_FULL_422"
     return JPEGBaseline8Bit if is_jpeg else ExplicitVRLittleEndian
 
 
 def _capture(derivation: str) -> Dataset:
-    """General Series, General Image and SC Equipment; no side is claimed (2C, known empty)."""
+    """General Image and SC Equipment (C.7.6.1, C.8.6.1)."""
     capture = Dataset()
-    capture.Laterality = None
     capture.PatientOrientation = None
     capture.ImageType = ["DERIVED", "SECONDARY"]
     capture.ConversionType = "WSD"
@@ -151,8 +151,7 @@ def _lossy_history(sources: Iterable[Dataset], own_ratio: float | None) -> Datas
 
 def is_source_lossy(header: Dataset) -> bool:
     """Whether the source ever was compressed with loss, by its own word or by its coding."""
-    meta = getattr(header, "file_meta", None)
-    syntax = str(meta.get("TransferSyntaxUID", "")) if meta is not None else ""
+    syntax = str(header.file_meta.get("TransferSyntaxUID", ""))
     return header.get("LossyImageCompression") == "01" or syntax in LOSSY_SYNTAXES
 
 

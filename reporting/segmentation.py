@@ -17,7 +17,13 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.pixels.utils import pack_bits
 from pydicom.tag import BaseTag
 
-from config.codes import ARTIFICIAL_INTELLIGENCE, LEUKOCYTE, NUCLEUS, Concept
+from config.codes import (
+    ARTIFICIAL_INTELLIGENCE,
+    LEUKOCYTE,
+    MODALITY_SEGMENTATION,
+    NUCLEUS,
+    Concept,
+)
 from config.dicom_codes import ANATOMICAL_STRUCTURE, SEGMENTATION_DERIVATION
 from pipeline.domain import RESEARCH_USE_ONLY, Call, Contour, FieldFindings
 from pipeline.drawing import CALL_COLOURS, GREY, Colour
@@ -50,7 +56,7 @@ def build_segmentation(
 ) -> Dataset:
     """The masks of one field; a segment without a cell is left out. Needs at least one cell."""
     segments = list(_segments(findings))
-    dataset = common_modules(reference, author, modality="SEG")
+    dataset = common_modules(reference, author, modality=MODALITY_SEGMENTATION.code)
     dataset.update(_image(findings, author, source))
     dataset.update(_dimensions(reference))
     dataset.update(
@@ -100,7 +106,6 @@ def _image(findings: FieldFindings, author: Authorship, source: SourceFrame) -> 
     """General Image, Image Pixel and Segmentation Image (C.7.6.1, C.7.6.3, C.8.20.2)."""
     image = Dataset()
     image.PatientOrientation = None
-    image.Laterality = None
     image.ImageType = ["DERIVED", "PRIMARY"]
     image.ContentDate, image.ContentTime = date_and_time(author)
     image.ContentLabel = "RESEARCH_USE"
@@ -147,7 +152,7 @@ def _segment_item(number: int, segment: _Segment, author: Authorship) -> Dataset
     item.SegmentLabel = segment.label
     item.SegmentDescription = RESEARCH_USE_ONLY
     item.SegmentAlgorithmType = "AUTOMATIC"
-    item.SegmentAlgorithmName = author.context.software_version
+    item.SegmentAlgorithmName = author.software
     item.SegmentationAlgorithmIdentificationSequence = [algorithm_item(author)]
     item.SegmentedPropertyCategoryCodeSequence = [code_item(ANATOMICAL_STRUCTURE)]
     item.SegmentedPropertyTypeCodeSequence = [code_item(segment.property_type)]
@@ -162,7 +167,7 @@ def algorithm_item(author: Authorship) -> Dataset:
     item.AlgorithmName = author.model.name
     item.AlgorithmVersion = author.model.version
     item.AlgorithmParameters = f"sha256={author.model.sha256}"
-    item.AlgorithmSource = author.context.software_version
+    item.AlgorithmSource = author.software
     return item
 
 

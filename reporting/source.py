@@ -10,6 +10,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 
 from pydicom import DataElement, Dataset
+from pydicom.dataset import FileMetaDataset
 
 from config.codes import SOURCE_IMAGE, Concept
 from pipeline.domain import SOPInstanceUID
@@ -104,7 +105,7 @@ class SourceFrame:
 def header_of(dataset: Dataset) -> Dataset:
     """The dataset without its pixels; elements are shared, so treat it as read-only."""
     header = Dataset({element.tag: element for element in dataset if _is_header(element)})
-    header.file_meta = getattr(dataset, "file_meta", None)
+    header.file_meta = getattr(dataset, "file_meta", FileMetaDataset())
     return header
 
 
@@ -143,6 +144,14 @@ def specimen(header: Dataset) -> Dataset:
         for keyword in SPECIMEN_TYPE_2:
             copy_or_empty(header, copied, keyword)
     return copied
+
+
+def laterality(header: Dataset) -> Dataset:
+    """Empty, as no side is known; absent beside a specimen, which has none (C.7.3.1, 2C)."""
+    side = Dataset()
+    if not has_specimen(header):
+        side.Laterality = None
+    return side
 
 
 def copy_when_present(source: Dataset, target: Dataset, keyword: str) -> None:

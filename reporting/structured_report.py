@@ -25,6 +25,7 @@ from config.codes import (
     IMAGING_MEASUREMENT_REPORT,
     LEUKOCYTE,
     MEASUREMENT_GROUP,
+    MODALITY_STRUCTURED_REPORT,
     PERCENT,
     TRACKING_IDENTIFIER,
     TRACKING_UNIQUE_IDENTIFIER,
@@ -66,6 +67,7 @@ from config.dicom_codes import (
     PROCEDURE_REPORTED,
     REASON,
     REFERRED_COUNT,
+    SMEARLINK,
     SPECIMEN,
     SPECIMEN_CONTAINER,
     SPECIMEN_IDENTIFIER,
@@ -121,7 +123,7 @@ def build_structured_report(
     sources: Sequence[SourceFrame],
 ) -> Dataset:
     """The report of one smear; `sources` are the frames of `smear.fields`, in their order."""
-    dataset = common_modules(reference, author, modality="SR")
+    dataset = common_modules(reference, author, modality=MODALITY_STRUCTURED_REPORT.code)
     dataset.update(_document(author, sources))
     dataset.update(
         root(IMAGING_MEASUREMENT_REPORT, "1500", _content(smear, reference, author, sources))
@@ -133,6 +135,7 @@ def _document(author: Authorship, sources: Sequence[SourceFrame]) -> Dataset:
     """SR Document Series and General Modules (C.17.1, C.17.2): preliminary, nobody verified it."""
     document = Dataset()
     document.ReferencedPerformedProcedureStepSequence = []
+    document.CodingSchemeIdentificationSequence = [_own_scheme()]
     document.ContentDate, document.ContentTime = date_and_time(author)
     document.CompletionFlag = "COMPLETE"
     document.CompletionFlagDescription = RESEARCH_USE_ONLY
@@ -143,6 +146,15 @@ def _document(author: Authorship, sources: Sequence[SourceFrame]) -> Dataset:
         InstanceReference.of_source(source.header) for source in sources
     )
     return document
+
+
+def _own_scheme() -> Dataset:
+    """Whose words stand under our private designator (C.12.1.1.1)."""
+    scheme = Dataset()
+    scheme.CodingSchemeDesignator = SMEARLINK.designator
+    scheme.CodingSchemeName = "Concepts of smearlink, for research use only"
+    scheme.CodingSchemeResponsibleOrganization = MANUFACTURER
+    return scheme
 
 
 def _content(
@@ -172,7 +184,7 @@ def observer(author: Authorship) -> Iterator[Dataset]:
     context = Relation.OBSERVATION_CONTEXT
     yield code(OBSERVER_TYPE, DEVICE, context)
     yield uid_reference(DEVICE_OBSERVER_UID, derived_uid("network", author.model.sha256))
-    yield text(DEVICE_OBSERVER_NAME, author.context.software_version, context)
+    yield text(DEVICE_OBSERVER_NAME, author.software, context)
     yield text(DEVICE_OBSERVER_MANUFACTURER, MANUFACTURER, context)
     yield text(DEVICE_OBSERVER_MODEL, f"{author.model.name} {author.model.version}", context)
     yield text(DEVICE_OBSERVER_SERIAL, author.model.sha256, context)

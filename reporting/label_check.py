@@ -1,0 +1,111 @@
+"""The last look before a result leaves: does it say that it is for research use only? (law 3)
+
+Each kind is opened and asked in its own way; what cannot be opened has no label.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Mapping
+from io import BytesIO, StringIO
+from typing import Any
+
+from pydicom import Dataset, dcmread
+from pydicom.errors import InvalidDicomError
+
+from config.codes import HEALTHCARE_RESEARCH
+from pipeline.domain import RESEARCH_USE_ONLY
+from pipeline.errors import Defect
+from reporting.results import DICOM_KINDS, Result, ResultKind
+
+LABEL = "RESEARCH USE ONLY"
+BURNED_IN = frozenset({ResultKind.ANNOTATED_FIELD, ResultKind.GALLERY})
+
+
+def check_label(result: Result) -> None:
+    """Raise Defect(code="research_label_missing") unless the content itself carries the label."""
+    is_labelled = _IS_LABELLED[result.kind]
+    if not is_labelled(result):
+        raise Defect(
+            f"A {result.kind} does not say that it is for research use only; nothing without the "
+            "label may leave. Report this as a defect.",
+            code="research_label_missing",
+        )
+
+
+def _is_dicom_labelled(result: Result) -> bool:
+    """Content Qualification, series description, and for pictures the burned-in banner."""
+    try:
+        dataset = dcmread(BytesIO(result.content), stop_before_pixels=True)
+    except (InvalidDicomError, EOFError, ValueError, KeyError):
+        return False
+    return (
+        dataset.get("ContentQualification") == "RESEARCH"
+        and LABEL in str(dataset.get("SeriesDescription", ""))
+        and (result.kind not in BURNED_IN or _says_it_is_burned_in(dataset))
+    )
+
+
+def _says_it_is_burned_in(dataset: Dataset) -> bool:
+    return dataset.get("BurnedInAnnotation") == "YES" and LABEL in str(
+        dataset.get("ImageComments", "")
+    )
+
+
+def _is_bundle_labelled(result: Result) -> bool:
+    """Every resource of the bundle carries the research label."""
+    try:
+        bundle = json.loads(result.content)
+        resources = [entry["resource"] for entry in bundle["entry"]]
+    except (ValueError, KeyError, TypeError):
+        return False
+    return bool(resources) and all(_is_resource_labelled(resource) for resource in resources)
+
+
+def _is_resource_labelled(resource: Mapping[str, Any]) -> bool:
+    labels: Iterable[Mapping[str, Any]] = resource.get("meta", {}).get("security", [])
+    return any(
+        label.get("system") == HEALTHCARE_RESEARCH.system.url
+        and label.get("code") == HEALTHCARE_RESEARCH.code
+        for label in labels
+    )
+
+
+def _is_table_labelled(result: Result) -> bool:
+    """The column stands in the head line and is filled in every line."""
+    try:
+        lines = csv.DictReader(StringIO(result.content.decode("utf-8-sig")), strict=True)
+        return "research_use_only" in (lines.fieldnames or ()) and all(
+            LABEL in (line["research_use_only"] or "").upper() for line in lines
+        )
+    except (UnicodeDecodeError, csv.Error):
+        return False
+
+
+def _is_document_labelled(result: Result) -> bool:
+    """The document information of a PDF, where a string is Latin or UTF-16 with a mark."""
+    words = RESEARCH_USE_ONLY
+    return result.content.startswith(b"%PDF-") and (
+        words.encode("latin-1") in result.content or words.encode("utf-16-be") in result.content
+    )
+
+
+def _is_message_labelled(result: Result) -> bool:
+    """HL7 v2: a note that says so."""
+    try:
+        segments = result.content.decode("utf-8").split("\r")
+    except UnicodeDecodeError:
+        return False
+    return segments[0].startswith("MSH|") and any(
+        segment.startswith("NTE|") and LABEL in segment for segment in segments
+    )
+
+
+_IS_LABELLED: Mapping[ResultKind, Callable[[Result], bool]] = {
+    **dict.fromkeys(DICOM_KINDS, _is_dicom_labelled),
+    ResultKind.FHIR_BUNDLE: _is_bundle_labelled,
+    ResultKind.TABLE: _is_table_labelled,
+    ResultKind.PDF_REPORT: _is_document_labelled,
+    ResultKind.HL7_MESSAGE: _is_message_labelled,
+}

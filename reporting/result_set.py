@@ -1,0 +1,267 @@
+"""All results of one smear, cross-referenced, one after the other.
+
+Every UID is known before the first object is built, so objects can name each other while at
+most one field's pixels are in memory. Nothing leaves without the research-use label.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import cv2
+from pydicom import Dataset
+
+from pipeline.domain import RGB, FieldFindings, SmearFindings, SOPInstanceUID, SourceImage
+from pipeline.errors import Defect
+from pipeline.image import ImageLimits, read_frames
+from pipeline.overlay import draw_field, draw_gallery, enlargement
+from reporting.annotations import build_annotations
+from reporting.composite import Authorship, part10_bytes
+from reporting.fhir import build_bundle
+from reporting.key_objects import build_key_objects
+from reporting.label_check import check_label
+from reporting.presentation_state import build_presentation_state
+from reporting.result_plan import plan_objects
+from reporting.results import (
+    DICOM_MEDIA_TYPE,
+    ObjectReference,
+    ReportContext,
+    Result,
+    ResultKind,
+)
+from reporting.secondary_capture import build_secondary_capture, transfer_syntax_of
+from reporting.segmentation import build_segmentation
+from reporting.slide_place import slide_place
+from reporting.source import SourceFrame, check_one_patient, header_of
+from reporting.structured_report import build_structured_report
+from reporting.table import build_table
+
+__all__ = ["build_result_set", "check_label"]
+
+ReadSource = Callable[[SOPInstanceUID], Dataset]
+
+ACCEPTED_LIMITS = ImageLimits(max_megapixels=math.inf, min_side_px=1, max_frames=2**31)
+"""The source was held against the site's limits before it was analysed."""
+
+GALLERY_USERS = frozenset({ResultKind.GALLERY, ResultKind.FHIR_BUNDLE, ResultKind.PDF_REPORT})
+
+
+def build_result_set(
+    smear: SmearFindings, *, read_source: ReadSource, context: ReportContext
+) -> Iterator[Result]:
+    """Every result that `context.kinds` asks for; the same arguments give the same bytes.
+
+    `read_source` gives the dataset of a source image with its pixels. Raises NeedsReview when
+    the sources name different patients.
+    """
+    for result in _results(smear, read_source, context):
+        check_label(result)
+        yield result
+
+
+def _results(
+    smear: SmearFindings, read_source: ReadSource, context: ReportContext
+) -> Iterator[Result]:
+    headers = _headers(smear, read_source)
+    check_one_patient(headers.values())
+    objects = plan_objects(smear, headers, context)
+    frames = _Frames(read_source)
+    for field in smear.fields:
+        yield from _field_results(smear, field, objects, headers, frames, context)
+    yield from _smear_results(smear, objects, headers, frames, context)
+
+
+def _headers(smear: SmearFindings, read_source: ReadSource) -> Mapping[SOPInstanceUID, Dataset]:
+    uids = dict.fromkeys(field.sop_instance_uid for field in smear.fields)
+    return {uid: header_of(read_source(uid)) for uid in uids}
+
+
+class _Frames:
+    """Decoded frames, one at a time; asked in stored order, each source is decoded once."""
+
+    def __init__(self, read_source: ReadSource) -> None:
+        self._read_source = read_source
+        self._images: Iterator[SourceImage] = iter(())
+        self._last: SourceImage | None = None
+
+    def __call__(self, uid: SOPInstanceUID, frame: int) -> SourceImage:
+        last = self._last
+        if last is None or last.sop_instance_uid != uid or last.frame > frame:
+            self._last = None
+            self._images = read_frames(self._read_source(uid), limits=ACCEPTED_LIMITS)
+        elif last.frame == frame:
+            return last
+        for image in self._images:
+            if image.frame == frame:
+                self._last = image
+                return image
+        raise Defect(
+            f"Frame {frame} was analysed but is not in its source.", code="source_frame_missing"
+        )
+
+
+# --- one field
+
+
+def _field_results(
+    smear: SmearFindings,
+    field: FieldFindings,
+    objects: Sequence[ObjectReference],
+    headers: Mapping[SOPInstanceUID, Dataset],
+    frames: _Frames,
+    context: ReportContext,
+) -> Iterator[Result]:
+    header = headers[field.sop_instance_uid]
+    author = Authorship(header=header, model=smear.model, context=context)
+    source = SourceFrame(header=header, frame=field.frame)
+    for reference in objects:
+        if (reference.source, reference.frame) == (field.sop_instance_uid, field.frame):
+            yield _dicom_result(reference, _field_object(field, reference, author, source, frames))
+
+
+def _field_object(
+    field: FieldFindings,
+    reference: ObjectReference,
+    author: Authorship,
+    source: SourceFrame,
+    frames: _Frames,
+) -> Dataset:
+    match reference.kind:
+        case ResultKind.ANNOTATED_FIELD:
+            return _annotated_field(field, reference, author, source, frames)
+        case ResultKind.PRESENTATION_STATE:
+            return build_presentation_state(
+                field, reference=reference, author=author, source=source
+            )
+        case ResultKind.SEGMENTATION:
+            return build_segmentation(field, reference=reference, author=author, source=source)
+        case ResultKind.BULK_ANNOTATIONS:
+            return _annotations(field, reference, author, source)
+        case _:
+            raise Defect(f"No field has a {reference.kind}.", code="result_kind_unknown")
+
+
+def _annotated_field(
+    field: FieldFindings,
+    reference: ObjectReference,
+    author: Authorship,
+    source: SourceFrame,
+    frames: _Frames,
+) -> Dataset:
+    zoom = enlargement(field.width, field.height)
+    enlarged = f" Enlarged {zoom:.2f} times for legible labels." if zoom > 1 else ""
+    return build_secondary_capture(
+        draw_field(frames(field.sop_instance_uid, field.frame), field),
+        reference=reference,
+        author=author,
+        sources=[source],
+        derivation=f"White cells outlined and labelled by software.{enlarged}",
+        is_resampled=zoom > 1,
+    )
+
+
+def _annotations(
+    field: FieldFindings, reference: ObjectReference, author: Authorship, source: SourceFrame
+) -> Dataset:
+    place = slide_place(source.header)
+    if place is None:
+        raise Defect("Annotations were planned without a place.", code="annotations_misplanned")
+    return build_annotations(field, reference=reference, author=author, source=source, place=place)
+
+
+# --- the whole smear
+
+
+def _smear_results(
+    smear: SmearFindings,
+    objects: Sequence[ObjectReference],
+    headers: Mapping[SOPInstanceUID, Dataset],
+    frames: _Frames,
+    context: ReportContext,
+) -> Iterator[Result]:
+    author = Authorship(
+        header=headers[smear.fields[0].sop_instance_uid], model=smear.model, context=context
+    )
+    sources = [
+        SourceFrame(header=headers[field.sop_instance_uid], frame=field.frame)
+        for field in smear.fields
+    ]
+    gallery = draw_gallery(smear, frames) if context.kinds & GALLERY_USERS else None
+    for reference in objects:
+        if reference.source is None:
+            yield _dicom_result(
+                reference, _smear_object(smear, reference, author, sources, objects, gallery)
+            )
+    yield from _documents(smear, objects, headers, gallery, context)
+
+
+def _smear_object(
+    smear: SmearFindings,
+    reference: ObjectReference,
+    author: Authorship,
+    sources: Sequence[SourceFrame],
+    objects: Sequence[ObjectReference],
+    gallery: RGB | None,
+) -> Dataset:
+    match reference.kind:
+        case ResultKind.GALLERY if gallery is not None:
+            return build_secondary_capture(
+                gallery,
+                reference=reference,
+                author=author,
+                sources=sources,
+                derivation="Most suspicious cells and differential count, drawn by software.",
+                is_resampled=True,
+            )
+        case ResultKind.STRUCTURED_REPORT:
+            return build_structured_report(
+                smear, reference=reference, author=author, sources=sources
+            )
+        case ResultKind.KEY_OBJECTS:
+            others = [member for member in objects if member != reference]
+            return build_key_objects(
+                smear, reference=reference, author=author, sources=sources, objects=others
+            )
+        case _:
+            raise Defect(f"No smear has a {reference.kind}.", code="result_kind_unknown")
+
+
+def _dicom_result(reference: ObjectReference, dataset: Dataset) -> Result:
+    return Result(
+        kind=reference.kind,
+        name=f"{reference.sop_instance_uid}.dcm",
+        media_type=DICOM_MEDIA_TYPE,
+        uid=reference.sop_instance_uid,
+        content=part10_bytes(dataset, transfer_syntax_of(dataset)),
+    )
+
+
+# --- what is no DICOM object
+
+
+def _documents(
+    smear: SmearFindings,
+    objects: Sequence[ObjectReference],
+    headers: Mapping[SOPInstanceUID, Dataset],
+    gallery: RGB | None,
+    context: ReportContext,
+) -> Iterator[Result]:
+    if ResultKind.TABLE in context.kinds:
+        yield build_table(smear, image_uids=objects, context=context)
+    if ResultKind.FHIR_BUNDLE in context.kinds:
+        yield build_bundle(
+            smear,
+            headers=headers,
+            image_uids=objects,
+            gallery_png=None if gallery is None else _png(gallery),
+            pdf=None,
+            context=context,
+        )
+
+
+def _png(picture: RGB) -> bytes:
+    is_coded, png = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    if not is_coded:
+        raise Defect("The gallery could not be coded as PNG.", code="png_encoding")
+    return png.tobytes()

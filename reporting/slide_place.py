@@ -1,0 +1,58 @@
+"""Where the pixels of an image lie on its slide, if the image says so completely.
+
+Needed are the frame of reference, the centre of the image (PS3.3 C.8.12.2), its pixel spacing
+and its orientation. The Slide Coordinates Module alone gives no orientation; one is not guessed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+
+UM_PER_MM = 1000.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SlidePlace:
+    """The affine map from image to slide coordinates (mm), and the height of the image."""
+
+    frame_of_reference_uid: str
+    centre_px: NDArray[np.float64]
+    centre_mm: NDArray[np.float64]
+    axes_mm: NDArray[np.float64]
+    """2 × 2; row 0 is one pixel to the right, row 1 is one pixel down, in mm along X and Y."""
+    z_mm: float
+
+    def on_slide(self, points: NDArray[np.float32]) -> NDArray[np.float64]:
+        """N × 2 image coordinates as N × 2 slide coordinates X, Y in mm."""
+        placed: NDArray[np.float64] = (points - self.centre_px) @ self.axes_mm + self.centre_mm
+        return placed
+
+
+def slide_place(header: Dataset) -> SlidePlace | None:
+    """The place of an image on its slide; None when any part of it is not told."""
+    centres = header.get("ImageCenterPointCoordinatesSequence")
+    spacing, orientation = header.get("PixelSpacing"), header.get("ImageOrientationSlide")
+    frame_of_reference = header.get("FrameOfReferenceUID")
+    if not (centres and spacing and orientation and frame_of_reference):
+        return None
+    z_um = centres[0].get("ZOffsetInSlideCoordinateSystem")
+    if z_um is None or len(spacing) != 2 or len(orientation) != 6:
+        return None
+    row_mm, column_mm = (float(value) for value in spacing)
+    direction = np.array([float(value) for value in orientation]).reshape(2, 3)[:, :2]
+    return SlidePlace(
+        frame_of_reference_uid=str(frame_of_reference),
+        centre_px=np.array([header.Columns / 2, header.Rows / 2]),
+        centre_mm=np.array(
+            [
+                float(centres[0].XOffsetInSlideCoordinateSystem),
+                float(centres[0].YOffsetInSlideCoordinateSystem),
+            ]
+        ),
+        axes_mm=direction * np.array([[column_mm], [row_mm]]),
+        z_mm=float(z_um) / UM_PER_MM,
+    )
