@@ -124,3 +124,21 @@ def _put_pixels(dataset: Dataset, pixels: np.ndarray, syntax: UID) -> None:
     )
     assert is_encoded
     dataset.PixelData = encapsulate([encoded.tobytes()])
+
+
+def make_message(name: str = "message") -> Result:
+    """An ORU^R01 with its control id."""
+    uid = derived_id("test", name)
+    segments = (
+        f"MSH|^~\\&|SMEARLINK||||20260102030405+0000||ORU^R01^ORU_R01|{uid[:20]}|P|2.5.1",
+        "OBR|1|||69738-3^Differential panel^LN",
+        f"NTE|1||{RESEARCH_USE_ONLY}",
+        "",
+    )
+    return Result(
+        kind=ResultKind.HL7_MESSAGE,
+        name=f"{uid}.hl7",
+        media_type="application/hl7-v2",
+        uid=uid,
+        content="\r".join(segments).encode("utf-8"),
+    )
