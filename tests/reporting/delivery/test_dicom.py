@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from pydicom.pixels import pixel_array
 from pydicom.uid import (
     ExplicitVRLittleEndian,
@@ -33,6 +36,7 @@ from reporting.delivery import (
     commitment_uid,
 )
 from reporting.delivery.dicom import DicomDestination, read_commitment_report
+from reporting.delivery.tls import TlsFiles, server_context
 from reporting.delivery.transcode import read_in
 from reporting.results import Result, ResultKind
 from tests.acceptance.standins import (
@@ -43,6 +47,7 @@ from tests.acceptance.standins import (
     hangs_up,
     says_nothing,
 )
+from tests.certificates import make_authority
 from tests.reporting.delivery.labelled import make_bundle, make_picture, picture_pixels
 
 PATIENCE_S = 0.3
@@ -136,8 +141,6 @@ class TestThingsThatGoWrong:
         assert told.value.code == "contexts_refused"
 
     def test_unusable_tls_files_need_a_person(self, tmp_path: Path) -> None:
-        from reporting.delivery.tls import TlsFiles
-
         absent = TlsFiles(ca_certificates=tmp_path / "absent.pem")
 
         with pytest.raises(DeliveryRefused) as told:
@@ -336,8 +339,6 @@ class TestCommitment:
         assert told.value.code == "commitment_not_requested"
 
     def test_a_report_without_a_transaction_is_rejected(self) -> None:
-        from pydicom import Dataset
-
         with pytest.raises(Rejected):
             read_commitment_report(Dataset())
 
@@ -346,12 +347,8 @@ def test_check_says_that_the_peer_answers(pacs: StandInPacs) -> None:
     assert "answers C-ECHO" in destination_at(pacs.port).check()
 
 
-def _accepts_association_then_stops_reading(connection: object) -> None:
+def _accepts_association_then_stops_reading(connection: socket.socket) -> None:
     """Plays the acceptor by hand: an A-ASSOCIATE-AC for every context, then silence."""
-    import socket
-    import struct
-
-    assert isinstance(connection, socket.socket)
     head = connection.recv(6, socket.MSG_WAITALL)
     body = connection.recv(struct.unpack(">I", head[2:6])[0], socket.MSG_WAITALL)
     identifiers = [
@@ -413,5 +410,46 @@ def _report_taker() -> Iterator[tuple[int, list[CommitmentReport], threading.Eve
     )
     try:
         yield server.server_address[1], reports, arrived
+    finally:
+        server.shutdown()
+
+
+class TestTls:
+    def test_both_ends_show_certificates(self, tmp_path: Path) -> None:
+        authority = make_authority(tmp_path)
+        context = server_context(authority.issue("pacs"), require_client_certificate=True)
+
+        with _tls_server(context) as port:
+            destination = destination_at(
+                port, host="localhost", tls=authority.issue("smearlink"), timeout_s=5
+            )
+
+            assert destination.deliver([make_picture()]).accepted == (make_picture().uid,)
+
+    def test_a_pacs_of_an_unknown_authority_gets_nothing(self, tmp_path: Path) -> None:
+        ours, theirs = make_authority(tmp_path / "ours"), make_authority(tmp_path / "theirs")
+        context = server_context(theirs.issue("pacs"), require_client_certificate=False)
+        trusting = TlsFiles(ca_certificates=ours.ca_certificates)
+
+        with _tls_server(context) as port, pytest.raises(RetryLater) as told:
+            destination_at(port, host="localhost", tls=trusting, timeout_s=2).deliver(
+                [make_picture()]
+            )
+
+        assert told.value.code == "peer_unreachable"
+
+
+@contextmanager
+def _tls_server(context: ssl.SSLContext) -> Iterator[int]:
+    entity = AE(ae_title="STANDIN")
+    entity.add_supported_context(SecondaryCaptureImageStorage, ExplicitVRLittleEndian)
+    server = entity.start_server(
+        (LOOPBACK, 0),
+        block=False,
+        ssl_context=context,
+        evt_handlers=[(evt.EVT_C_STORE, lambda _: 0x0000)],
+    )
+    try:
+        yield server.server_address[1]
     finally:
         server.shutdown()
