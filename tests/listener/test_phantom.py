@@ -1,0 +1,85 @@
+"""The phantom: seeded, true to its own truth, and moved by its parameters."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from listener.phantom import Recipe, draw_field
+from listener.phantom.cells import WHITE_CELLS
+from listener.phantom.field import PhantomField
+from listener.phantom.optics import Optics
+from pipeline.domain import CellType
+
+SMALL = Recipe(
+    width=480, height=360, um_per_px=0.15, white_cells=(CellType.NEUTROPHIL, CellType.LYMPHOBLAST)
+)
+
+
+def test_more_cells_than_fit_are_refused_not_left_out() -> None:
+    crowded = replace(SMALL, white_cells=(CellType.MONOCYTE,) * 60)
+
+    with pytest.raises(ValueError, match="do not fit"):
+        draw_field(1, crowded)
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not() -> None:
+    first, again, other = draw_field(1, SMALL), draw_field(1, SMALL), draw_field(2, SMALL)
+
+    assert np.array_equal(first.pixels, again.pixels)
+    assert not np.array_equal(first.pixels, other.pixels)
+
+
+@settings(max_examples=12)
+@given(seed=st.integers(0, 10_000), kind=st.sampled_from(sorted(WHITE_CELLS)))
+def test_every_white_cell_lies_where_the_truth_says(seed: int, kind: CellType) -> None:
+    field = draw_field(seed, replace(SMALL, white_cells=(kind,)))
+
+    (cell,) = field.cells
+    assert 0 <= cell.box.x and cell.box.x + cell.box.width <= SMALL.width
+    assert 0 <= cell.box.y and cell.box.y + cell.box.height <= SMALL.height
+    assert 0 < cell.nucleus_area_um2 < cell.area_um2
+    inside = np.zeros(field.pixels.shape[:2], np.uint8)
+    cv2.fillPoly(inside, [cell.contour], 1)
+    green = field.pixels[..., 1]
+    assert np.percentile(green[inside == 1], 20) < np.percentile(green[inside == 0], 20)
+
+
+def test_touching_pairs_touch() -> None:
+    recipe = Recipe(white_cells=(CellType.LYMPHOBLAST,) * 2, touching_pairs=1)
+
+    field = draw_field(3, recipe)
+
+    first, second = field.cells
+    apart = np.hypot(*np.subtract(first.centre, second.centre)) * field.um_per_px
+    reach = sum(np.sqrt(cell.area_um2 / np.pi) for cell in field.cells)
+    assert apart < reach + 0.8
+
+
+def test_blasts_and_only_blasts_are_leukemic() -> None:
+    field = draw_field(1, replace(SMALL, white_cells=(CellType.NEUTROPHIL, CellType.MYELOBLAST)))
+
+    assert [cell.is_leukemic for cell in field.cells] == [False, True]
+
+
+def _with(**optics: float) -> PhantomField:
+    return draw_field(5, replace(SMALL, optics=Optics(**optics)))
+
+
+def test_blur_takes_the_edges_away() -> None:
+    sharp, blurred = (cv2.Laplacian(_with(blur_um=b).pixels, cv2.CV_64F).var() for b in (0.0, 1.0))
+
+    assert blurred < sharp / 2
+
+
+def test_a_strong_stain_is_darker_and_a_bluish_one_bluer() -> None:
+    plain, strong, bluish = _with(), _with(stain_strength=1.3), _with(stain_balance=0.3)
+
+    assert strong.pixels.mean() < plain.pixels.mean()
+    blueness = [float(f.pixels[..., 2].mean() - f.pixels[..., 0].mean()) for f in (bluish, plain)]
+    assert blueness[0] > blueness[1]
