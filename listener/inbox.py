@@ -137,6 +137,10 @@ class Inbox:
                 if entry.name.endswith(".dcm"):
                     yield SOPInstanceUID(entry.name.removesuffix(".dcm"))
 
+    def is_waiting(self, sop_instance_uid: str) -> bool:
+        """True when an image is here and neither parked nor removed."""
+        return is_uid(sop_instance_uid) and (self._new / f"{sop_instance_uid}.dcm").exists()
+
     def parked(self) -> Iterator[tuple[SOPInstanceUID, str]]:
         """Every image that was set aside, with the code that says why."""
         for path in self._parked.glob("*/*.dcm"):
