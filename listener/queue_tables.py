@@ -7,13 +7,12 @@ nothing here writes to them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
-from pipeline.errors import RetryLater
+from listener.queue_database import database_trouble
 
 IN_FLIGHT = ("ENQUEUED", "PENDING")
 CLOCK_SLACK_MS = 2000
@@ -29,6 +28,7 @@ _STATUS = sa.Table(
     sa.Column("queue_partition_key", sa.Text),
     sa.Column("executor_id", sa.Text),
     sa.Column("created_at", sa.BigInteger),
+    sa.Column("updated_at", sa.BigInteger),
 )
 
 
@@ -113,6 +113,17 @@ class QueueTables:
         )
         return [workflow_id for (workflow_id,) in rows]
 
+    def finished(self, *, before_ms: int, most: int) -> list[str]:
+        """Ids of work that ended well before a moment, `most` of them, the oldest first."""
+        rows = self._rows(
+            sa.select(_STATUS.c.workflow_uuid)
+            .where(_one_of(("SUCCESS",)), _STATUS.c.created_at < before_ms)
+            .where(_STATUS.c.updated_at < before_ms)
+            .order_by(_STATUS.c.created_at)
+            .limit(most)
+        )
+        return [workflow_id for (workflow_id,) in rows]
+
     def check_schema(self) -> None:
         """Raise RetryLater `database_unavailable` unless a service has made the queue."""
         self._rows(sa.select(_STATUS.c.workflow_uuid).limit(1))
@@ -122,22 +133,10 @@ class QueueTables:
         self._rows(sa.select(sa.literal(1)))
 
     def _rows(self, query: sa.Select[Any]) -> list[Any]:
-        with _database_trouble(), self._engine.connect() as connection:
+        with database_trouble(), self._engine.connect() as connection:
             return list(connection.execute(query))
 
 
 def _one_of(statuses: tuple[str, ...]) -> sa.ColumnElement[bool]:
     # Literals, not parameters: SQLite uses its partial indexes only for what it can prove.
     return _STATUS.c.status.in_([sa.literal_column(f"'{status}'") for status in statuses])
-
-
-@contextmanager
-def _database_trouble() -> Iterator[None]:
-    try:
-        yield
-    except sa.exc.SQLAlchemyError as err:
-        raise RetryLater(
-            "The work queue's database does not answer: check database.url, the server and the "
-            "disk. Nothing is lost: accepted images wait in the inbox",
-            code="database_unavailable",
-        ) from err

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from listener.queue_tables import QueueCount
 from pipeline.domain import RESEARCH_USE_ONLY
 
 
@@ -68,3 +70,25 @@ class WorkflowStatus:
         for row, parked in zip(record["parked"], self.parked, strict=True):
             row["since"] = parked.since.isoformat() if parked.since else None
         return {"research_use_only": True, "label": RESEARCH_USE_ONLY, **record}
+
+
+def queue_statuses(counts: Iterable[QueueCount], now: datetime) -> tuple[QueueStatus, ...]:
+    """The queues in the order of their names."""
+    by_queue: dict[str, list[QueueCount]] = {}
+    for count in counts:
+        by_queue.setdefault(count.queue, []).append(count)
+    return tuple(_queue_status(name, rows, now) for name, rows in sorted(by_queue.items()))
+
+
+def _queue_status(name: str, counts: list[QueueCount], now: datetime) -> QueueStatus:
+    def total(status: str) -> int:
+        return sum(count.count for count in counts if count.status == status)
+
+    oldest_ms = min(count.oldest_ms for count in counts)
+    return QueueStatus(
+        name=name,
+        waiting=total("ENQUEUED"),
+        delayed=total("DELAYED"),
+        in_work=total("PENDING"),
+        oldest_age_s=max(0.0, now.timestamp() - oldest_ms / 1000),
+    )
