@@ -1,0 +1,98 @@
+"""Light and stain: from grey levels to optical density, whatever the lamp and its shadows.
+
+Densities are float32, height × width × 3 in the order red, green, blue; clear glass is 0 and a
+density of 0.3 halves the light. Beer and Lambert: densities of what lies on each other add up,
+and a stronger stain multiplies them.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.domain import RGB
+
+Density = NDArray[np.float32]
+Map = NDArray[np.float32]
+
+GLASS_SHARE = 0.10
+"""At least this share of a field's pixels is taken for clear glass, or for what is clearest."""
+GLASS_LEVEL = 240.0
+"""Grey level that the lamp is brought to; a little below white, so that glass is not clipped."""
+_DENSITY_OF_LEVEL = np.log10((GLASS_LEVEL + 1) / (np.arange(256) + 1.0)).astype(np.float32)
+GRID = 12
+"""The lamp is measured in this many cells along the longer side."""
+
+
+def optical_density(pixels: RGB) -> Density:
+    """Density of each pixel against the lamp as it shines at that place."""
+    flat = cv2.divide(pixels, np.maximum(lamp(pixels), 1.0), scale=GLASS_LEVEL, dtype=cv2.CV_8U)
+    return np.asarray(cv2.LUT(flat, _DENSITY_OF_LEVEL), dtype=np.float32)
+
+
+def lamp(pixels: RGB) -> Density:
+    """Grey level of clear glass at each place: the brightest of the field, with its shading.
+
+    A surface of second degree through the brightest pixels of each part of the picture. Parts
+    without glass do not pull it down: they lie under the surface and lose their weight.
+    """
+    height, width = pixels.shape[:2]
+    step = max(1, max(height, width) // 240)
+    size = (max(width // step, 1), max(height // step, 1))
+    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    places, levels = _glass_of_each_part(small)
+    terms = _surface_terms(places)
+    weights = np.ones(len(places), np.float32)
+    factors = np.zeros((terms.shape[1], 3), np.float32)
+    for _ in range(4):
+        root = np.sqrt(weights)[:, None]
+        factors = np.linalg.lstsq(terms * root, levels * root, rcond=None)[0].astype(np.float32)
+        missing = np.max(terms @ factors - levels, axis=1)
+        weights = np.exp(-np.maximum(missing, 0) / 8.0).astype(np.float32) + 1e-3
+    surface = _surface(small.shape, factors)
+    limit = np.percentile(levels, 90, axis=0)
+    surface = np.clip(surface, 0.75 * limit, np.minimum(1.08 * limit, 255.0))
+    return np.asarray(
+        cv2.resize(surface, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.float32
+    )
+
+
+def _glass_of_each_part(small: Density) -> tuple[NDArray[np.float32], Density]:
+    """Place (-1 to 1) and brightest grey level of each part, brightest by its darkest colour."""
+    height, width = small.shape[:2]
+    side = max(8, int(np.ceil(max(height, width) / GRID)))
+    places, levels = [], []
+    for top in range(0, height, side):
+        for left in range(0, width, side):
+            part = small[top : top + side, left : left + side].reshape(-1, 3)
+            green = part[:, 1]
+            brightest = part[green >= np.quantile(green, 1 - GLASS_SHARE)]
+            levels.append(np.median(brightest, axis=0))
+            places.append(((left + side / 2) / width * 2 - 1, (top + side / 2) / height * 2 - 1))
+    return np.array(places, np.float32), np.array(levels, np.float32)
+
+
+def _surface_terms(places: NDArray[np.float32]) -> NDArray[np.float32]:
+    x, y = places[..., 0], places[..., 1]
+    if len(places) < 12:
+        return np.stack([np.ones_like(x)], axis=-1)
+    return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
+
+
+def _surface(shape: tuple[int, ...], factors: NDArray[np.float32]) -> Density:
+    height, width = shape[:2]
+    x, y = np.meshgrid(np.linspace(-1, 1, width), np.linspace(-1, 1, height))
+    terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
+    return np.asarray(terms[..., : len(factors)] @ factors, dtype=np.float32)
+
+
+_VIOLET = np.array([[1.0, 1.0, -1.0]], np.float32)
+
+
+def violet(density: Density) -> Map:
+    """How much azure violet of nuclei a pixel holds: red and green are held back, blue is not.
+
+    Haemoglobin holds back green and blue, so red cells stay near a quarter of a nucleus.
+    """
+    return np.asarray(cv2.transform(density, _VIOLET), dtype=np.float32)
