@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +22,8 @@ from listener.outlet import Outlet
 from listener.results_folder import ResultsFolder
 from listener.sending import Outlets, Sender
 from listener.steps import ImageStep, ReportSettings, ReportStep, Router, Steps
+from listener.worker_lock import claim_worker, worker_locks
+from listener.workflow import Workflow, WorkflowSettings
 from pipeline.domain import FieldFindings, SmearFindings, SOPInstanceUID
 from pipeline.errors import Rejected
 from reporting.audit import AuditSink
@@ -216,3 +220,40 @@ def make_house(
             ),
         ),
     )
+
+
+@contextmanager
+def working(root: Path, house: House, *, database_url: str = "") -> Iterator[Workflow]:
+    """A workflow at work on a house, polling quickly; a smear is closed without a quiet time."""
+    url = database_url or f"sqlite:///{root / 'state.sqlite'}"
+    locks = worker_locks(url, folder=root / "workers")
+    workflow = Workflow(
+        settings=WorkflowSettings(
+            database_url=url,
+            gather_by="series",
+            quiet_s=0.0,
+            close_on_release=True,
+            poll_s=0.02,
+        ),
+        inbox=house.inbox,
+        steps=house.steps,
+        outlets=house.outlets,
+        results=house.results,
+        commitments=house.commitments,
+        hold=claim_worker(locks, wanted="w1"),
+        locks=locks,
+        audit=house.audit,
+    )
+    try:
+        workflow.start()
+        yield workflow
+    finally:
+        workflow.stop(grace_s=10)
+
+
+def until(is_so: Callable[[], object]) -> None:
+    """Come back when other threads have made something so."""
+    give_up = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < give_up, "it never came to be so"
+        time.sleep(0.01)
