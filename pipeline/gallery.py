@@ -283,7 +283,7 @@ def _draw_differential(pen: Pen, canvas: RGB, smear: SmearFindings) -> None:
     ranked = sorted(smear.differential.items(), key=lambda entry: (-entry[1], entry[0]))
     y = 66
     for cell_type, count in ranked:
-        share = count / smear.white_cells_counted if smear.white_cells_counted else 0.0
+        share = count / smear.white_cells_counted if smear.white_cells_counted else None
         _draw_row(pen, canvas, cell_type, count, share, y)
         y += 50
     for number, line in enumerate(CHART_NOTE):
@@ -291,16 +291,27 @@ def _draw_differential(pen: Pen, canvas: RGB, smear: SmearFindings) -> None:
     _draw_fields(pen, canvas, smear, y + 90)
 
 
-def _draw_row(pen: Pen, canvas: RGB, cell_type: CellType, count: int, share: float, y: int) -> None:
+def _draw_row(
+    pen: Pen, canvas: RGB, cell_type: CellType, count: int, share: float | None, y: int
+) -> None:
+    """One type with its share; None, as nothing was counted, is a dash and not 0 %."""
     right = WIDTH_PX - MARGIN_PX
     is_dim = count == 0
     colour = GREY if is_dim else WHITE
     pen.write(canvas, plain(cell_type), (CHART_X_PX, y + 16), size=20, colour=colour)
-    figure = f"{count}" if cell_type in NOT_LEUKOCYTES else f"{count}   {share:.0%}"
+    figure = _figure(cell_type, count, share)
     at = (right - pen.width(figure, 20, 700), y + 16)
     pen.write(canvas, figure, at, size=20, colour=colour, weight=700)
     call = Call.LEUKEMIC if cell_type in BLASTS else Call.NORMAL
-    _draw_bar(canvas, CHART_X_PX, y + 24, right - CHART_X_PX, share, CALL_STYLES[call].colour, 12)
+    _draw_bar(
+        canvas, CHART_X_PX, y + 24, right - CHART_X_PX, share or 0.0, CALL_STYLES[call].colour, 12
+    )
+
+
+def _figure(cell_type: CellType, count: int, share: float | None) -> str:
+    if share is None:
+        return "-"
+    return f"{count}" if cell_type in NOT_LEUKOCYTES else f"{count}   {share:.0%}"
 
 
 def _draw_fields(pen: Pen, canvas: RGB, smear: SmearFindings, top: int) -> None:

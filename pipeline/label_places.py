@@ -11,11 +11,15 @@ from numpy.typing import NDArray
 Rect = tuple[int, int, int, int]
 """x, y, width, height."""
 
-LABEL_OVERLAP_COST = 4.0
-"""Two labels over each other cannot be read; a label over a cell's rim still can."""
-DISTANCE_COST = 0.6
+LABEL_OVERLAP_COST = 6.0
+"""Two labels over each other cannot be read."""
+CELL_OVERLAP_COST = 2.5
+"""A label over a cell hides what it speaks of; a little of a box's corner is no harm."""
+DISTANCE_COST = 0.5
 """Cost of a label's own height of distance, as a share of the label's area."""
-RINGS = (0.0, 1.0, 2.2)
+SWEEPS = 3
+"""After the third nobody moves any more, or two take turns."""
+RINGS = (0.0, 1.0, 2.2, 3.6, 5.2)
 """How far off the cell a label may stand, in label heights."""
 
 
@@ -29,32 +33,48 @@ class Label:
 
 
 def place_labels(labels: Sequence[Label], *, width: int, height: int, gap: int) -> list[Rect]:
-    """One place inside a width × height canvas for each label; the first ones choose first."""
+    """One place inside a width × height canvas for each label.
+
+    The first ones choose first; then each may move again, now that it knows all the others.
+    """
     cells = np.array([label.anchor for label in labels], dtype=np.float64).reshape(-1, 4)
+    choices = [_choices(label, cells, width, height, gap) for label in labels]
     taken: list[Rect] = []
-    for label in labels:
-        taken.append(_best_place(label, cells, taken, width, height, gap))
+    for choice in choices:
+        taken.append(choice.best(taken))
+    for _ in range(SWEEPS):
+        for number, choice in enumerate(choices):
+            taken[number] = choice.best(taken[:number] + taken[number + 1 :])
     return taken
 
 
-def _best_place(
-    label: Label,
-    cells: NDArray[np.float64],
-    taken: Sequence[Rect],
-    width: int,
-    height: int,
-    gap: int,
-) -> Rect:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Choices:
+    """The places that one label may take, and what each costs before other labels count."""
+
+    rects: NDArray[np.float64]
+    """N × 4."""
+    cost: NDArray[np.float64]
+
+    def best(self, others: Sequence[Rect]) -> Rect:
+        """The cheapest place beside `others`; of equals the first."""
+        labels = np.array(others, dtype=np.float64).reshape(-1, 4)
+        cost = self.cost + LABEL_OVERLAP_COST * _overlap(self.rects, labels)
+        x, y, width, height = (int(side) for side in self.rects[int(np.argmin(cost))])
+        return x, y, width, height
+
+
+def _choices(
+    label: Label, cells: NDArray[np.float64], width: int, height: int, gap: int
+) -> _Choices:
     places = list(_candidates(label, width, height, gap))
     rects = np.array([rect for rect, _ in places], dtype=np.float64)
     distance = np.array([ring for _, ring in places])
-    labels = np.array(taken, dtype=np.float64).reshape(-1, 4)
-    cost = (
-        _overlap(rects, cells)
-        + LABEL_OVERLAP_COST * _overlap(rects, labels)
-        + DISTANCE_COST * distance * label.width * label.height
+    return _Choices(
+        rects=rects,
+        cost=CELL_OVERLAP_COST * _overlap(rects, cells)
+        + DISTANCE_COST * distance * label.width * label.height,
     )
-    return places[int(np.argmin(cost))][0]
 
 
 def _candidates(label: Label, width: int, height: int, gap: int) -> Iterator[tuple[Rect, float]]:

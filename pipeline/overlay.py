@@ -52,7 +52,7 @@ MIN_LONG_SIDE_PX = 1024
 """A smaller field is enlarged to this: lines and text need pixels to be drawn with."""
 MIN_WIDTH_SHARE = 0.6
 """A narrow field gets a margin up to this share of its height: the strips need room."""
-MOST_TWO_LINE_LABELS = 60
+MOST_TWO_LINE_LABELS = 36
 """Above this many cells the labels lose their second line, or they would cover the field."""
 BAR_LENGTHS_UM = (2, 5, 10, 20, 50, 100, 200, 500)
 BAR_SHARE = 0.2
@@ -116,7 +116,7 @@ def _unusable_notice(findings: FieldFindings) -> str:
 def _draw_cells(
     pen: Pen, picture: RGB, cells: Sequence[CellFinding], zoom: float, text_px: int
 ) -> None:
-    """Outlines first, then labels, so that no outline runs through a label."""
+    """Outlines first, then leaders, then labels, so that no line runs through a label."""
     line_px = text_px / LINES_IN_TEXT
     for finding in cells:
         style = CALL_STYLES[finding.call]
@@ -133,8 +133,10 @@ def _draw_cells(
     places = place_labels(
         labels, width=picture.shape[1], height=picture.shape[0], gap=max(2, round(line_px))
     )
-    for finding, lines, label, place in zip(by_urgency, texts, labels, places, strict=True):
-        _draw_label(pen, picture, CALL_STYLES[finding.call], lines, label, place, text_px)
+    for finding, place in zip(by_urgency, places, strict=True):
+        _draw_leader(picture, finding, place, zoom, max(1, text_px // 10))
+    for finding, lines, place in zip(by_urgency, texts, places, strict=True):
+        _draw_label(pen, picture, CALL_STYLES[finding.call], lines, place, text_px)
 
 
 def _zoomed(contour: Contour, zoom: float) -> Contour:
@@ -178,11 +180,9 @@ def _draw_label(
     picture: RGB,
     style: CallStyle,
     lines: Sequence[str],
-    label: Label,
     place: Rect,
     text_px: int,
 ) -> None:
-    _draw_leader(picture, style.colour, label.anchor, place, max(1, text_px // 10))
     x, y, width, height = place
     draw_plate(picture, x, y, width, height, 0.74)
     pad = round(text_px * 0.3)
@@ -195,17 +195,18 @@ def _draw_label(
         pen.write(picture, line, at, size=_small(text_px), colour=(232, 232, 236))
 
 
-def _draw_leader(picture: RGB, colour: Colour, anchor: Rect, place: Rect, thickness: int) -> None:
-    """A line from a label that had to stand off to the rim of its cell."""
-    start = _nearest(place, _centre(anchor))
-    end = _nearest(anchor, start)
-    if np.hypot(start[0] - end[0], start[1] - end[1]) > place[3] * 0.6:
-        cv2.line(picture, start, _centre(anchor), INK, thickness + 2, cv2.LINE_AA)
-        cv2.line(picture, start, _centre(anchor), colour, thickness, cv2.LINE_AA)
-
-
-def _centre(rect: Rect) -> tuple[int, int]:
-    return rect[0] + rect[2] // 2, rect[1] + rect[3] // 2
+def _draw_leader(
+    picture: RGB, finding: CellFinding, place: Rect, zoom: float, thickness: int
+) -> None:
+    """A line from a label that had to stand off to the nearest point of its cell's outline."""
+    outline = _zoomed(finding.cell.contour, zoom)
+    box = cv2.boundingRect(outline)
+    start = _nearest(place, (box[0] + box[2] // 2, box[1] + box[3] // 2))
+    away = np.hypot(outline[:, 0] - start[0], outline[:, 1] - start[1])
+    if away.min() > place[3] * 0.6:
+        end = int(outline[away.argmin(), 0]), int(outline[away.argmin(), 1])
+        cv2.line(picture, start, end, INK, thickness + 2, cv2.LINE_AA)
+        cv2.line(picture, start, end, CALL_COLOURS[finding.call], thickness, cv2.LINE_AA)
 
 
 def _nearest(rect: Rect, point: tuple[int, int]) -> tuple[int, int]:
