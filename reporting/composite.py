@@ -21,7 +21,7 @@ from config.dicom_codes import ACQUISITION_EQUIPMENT
 from pipeline.domain import RESEARCH_USE_ONLY, ModelIdentity
 from reporting.identity import IMPLEMENTATION_CLASS_UID
 from reporting.results import ObjectReference, ReportContext, ResultKind
-from reporting.source import code_item, copy_when_present, patient_and_study
+from reporting.source import code_item, copy_when_present, patient_and_study, time_zone
 
 MANUFACTURER = "smearlink"
 IMPLEMENTATION_VERSION_NAME = "SMEARLINK"
@@ -78,10 +78,8 @@ class Authorship:
     @property
     def issued_at(self) -> datetime:
         """The issue time in the time zone of the source, where it names one."""
-        zone = str(self.header.get("TimezoneOffsetFromUTC", "") or "").strip()
-        if not zone:
-            return self.context.issued_at
-        return self.context.issued_at.astimezone(datetime.strptime(zone, "%z").tzinfo)
+        zone = time_zone(self.header)
+        return self.context.issued_at.astimezone(zone) if zone else self.context.issued_at
 
 
 def common_modules(reference: ObjectReference, author: Authorship, *, modality: str) -> Dataset:

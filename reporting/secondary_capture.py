@@ -111,13 +111,13 @@ def _pixels(picture: RGB, sources: Iterable[Dataset], compress: bool) -> Dataset
         image.PhotometricInterpretation = "YBR_FULL_422"
         image.PixelData = encapsulate([jpeg])
         image["PixelData"].VR = "OB"
-        image.update(_lossy_history(sources, picture.nbytes / len(jpeg)))
+        image.update(lossy_history(sources, picture.nbytes / len(jpeg)))
     else:
         image.PhotometricInterpretation = "RGB"
         raw = picture.tobytes()
         image.PixelData = raw + b"\x00" * (len(raw) % 2)
         image["PixelData"].VR = "OB"
-        image.update(_lossy_history(sources, None))
+        image.update(lossy_history(sources, None))
     return image
 
 
@@ -134,7 +134,7 @@ def _jpeg(picture: RGB) -> bytes:
     return jpeg.tobytes()
 
 
-def _lossy_history(sources: Iterable[Dataset], own_ratio: float | None) -> Dataset:
+def lossy_history(sources: Iterable[Dataset], own_ratio: float | None) -> Dataset:
     """Lossy compression of the sources, then our own (C.7.6.1.1.5); ratios where all are known."""
     headers = list(sources)
     ratios, methods = _source_losses(headers) if len(headers) == 1 else ([], [])

@@ -37,7 +37,7 @@ from reporting.composite import (
 )
 from reporting.identity import derived_uid
 from reporting.results import ObjectReference
-from reporting.secondary_capture import is_source_lossy
+from reporting.secondary_capture import lossy_history
 from reporting.source import SourceFrame, code_item, image_reference
 
 
@@ -117,7 +117,7 @@ def _image(findings: FieldFindings, author: Authorship, source: SourceFrame) -> 
     image.Rows, image.Columns = findings.height, findings.width
     image.BitsAllocated = image.BitsStored = 1
     image.HighBit = image.PixelRepresentation = 0
-    image.LossyImageCompression = "01" if is_source_lossy(source.header) else "00"
+    image.update(lossy_history([source.header], own_ratio=None))
     image.SegmentationType = "BINARY"
     image.SegmentsOverlap = "YES"
     return image

@@ -5,15 +5,16 @@ A type 2 attribute that the source lacks is present and empty, as PS3.5 section 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass
+from datetime import timedelta, timezone, tzinfo
 
 from pydicom import DataElement, Dataset
 from pydicom.dataset import FileMetaDataset
 
 from config.codes import SOURCE_IMAGE, Concept
-from pipeline.domain import SOPInstanceUID
 from pipeline.errors import NeedsReview
 
 PATIENT_TYPE_2 = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
@@ -72,7 +73,6 @@ COPIED_WHEN_PRESENT = (
     "ClinicalTrialTimePointDescription",
     # SOP Common, C.12.1
     "SpecificCharacterSet",
-    "TimezoneOffsetFromUTC",
     "LongitudinalTemporalInformationModified",
 )
 SPECIMEN_MODULE = (
@@ -85,6 +85,8 @@ SPECIMEN_MODULE = (
     "SpecimenDescriptionSequence",
 )
 SPECIMEN_TYPE_2 = ("IssuerOfTheContainerIdentifierSequence", "ContainerTypeCodeSequence")
+
+WEST_MOST, EAST_MOST = timedelta(hours=12), timedelta(hours=14)
 
 PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
@@ -125,7 +127,20 @@ def patient_and_study(header: Dataset) -> Dataset:
         copy_or_empty(header, copied, keyword)
     for keyword in COPIED_WHEN_PRESENT:
         copy_when_present(header, copied, keyword)
+    if time_zone(header):
+        copy_when_present(header, copied, "TimezoneOffsetFromUTC")
     return copied
+
+
+def time_zone(header: Dataset) -> tzinfo | None:
+    """Timezone Offset From UTC (0008,0201); None where it is absent or no offset (C.12.1.1.8)."""
+    offset = re.fullmatch(r"([+-])(\d\d)([0-5]\d)", str(header.get("TimezoneOffsetFromUTC") or ""))
+    if not offset:
+        return None
+    sign, hours, minutes = offset.groups()
+    distance = timedelta(hours=int(hours), minutes=int(minutes))
+    is_legal = distance <= WEST_MOST if sign == "-" else distance <= EAST_MOST
+    return timezone(-distance if sign == "-" else distance) if is_legal else None
 
 
 def has_specimen(header: Dataset) -> bool:
@@ -206,10 +221,3 @@ def code_item(concept: Concept) -> Dataset:
     item = Dataset()
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = concept.dicom
     return item
-
-
-def source_frames(
-    headers: Mapping[SOPInstanceUID, Dataset], wanted: Iterable[tuple[SOPInstanceUID, int]]
-) -> list[SourceFrame]:
-    """The frames that findings speak of, in their order."""
-    return [SourceFrame(header=headers[uid], frame=frame) for uid, frame in wanted]

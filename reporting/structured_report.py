@@ -81,7 +81,6 @@ from pipeline.domain import (
     CellFinding,
     FieldFindings,
     SmearFindings,
-    SOPInstanceUID,
 )
 from pipeline.gallery import most_suspicious
 from pipeline.smear import referred_cell_count
@@ -111,8 +110,6 @@ from reporting.source import SourceFrame, code_item, has_specimen
 
 MOST_CELLS = 200
 """Cells with a region of their own; see ADR 0005 for what more of them cost the reader."""
-
-Sources = dict[tuple[SOPInstanceUID, int], SourceFrame]
 
 
 def build_structured_report(
