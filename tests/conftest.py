@@ -20,6 +20,10 @@ settings.load_profile("smearlink")
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=200, help="kills of the long durability run")
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The pack of real smear images, or a skip that says where it was looked for."""

@@ -1,0 +1,172 @@
+"""The real service in a process of its own, made so that a test may end it at any moment.
+
+Everything is put together by `listener.service`; only the network is a quick stand-in, as the
+kill tests ask what is lost and not what is seen. The fault hook lives here and nowhere else:
+nothing in the product can be told to die.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial, wraps
+from itertools import count
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from pydicom import Dataset
+
+import listener.service as service
+from config.settings import Settings, make_settings
+from listener.queue_port import DurableQueue
+from listener.workflow import UpkeepTimes, WorkflowSettings
+from pipeline.domain import DecisionPolicy, FieldFindings, ModelIdentity
+from tests.findings import MODEL, make_field_findings
+
+POISON_SERIES_NUMBER = 666
+"""Analysing an image of this series ends the process, as a fault in a decoder would."""
+
+STEPS = (
+    (os, "fsync"),
+    (os, "link"),
+    (os, "rename"),
+    (os, "replace"),
+    (os, "unlink"),
+    (socket.socket, "send"),
+    (socket.socket, "sendall"),
+    (DurableQueue, "put"),
+    (DurableQueue, "note_start"),
+)
+"""Whatever becomes visible outside the process passes one of these."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Life:
+    """One run of the service, from its start to its end."""
+
+    data_dir: Path
+    pacs_port: int
+    fhir_url: str
+    kill_at: int = 0
+    """Die at this step of `STEPS`, counted from 1 from the start of the service; 0 for never."""
+    database_url: str = ""
+    worker_id: str = ""
+    listens: bool = True
+    min_free_disk_mb: int = 0
+
+
+def settings_of(life: Life) -> Settings:
+    """A site with a PACS and an EHR, impatient enough for a test."""
+    patience = {"first_delay_s": 0.1, "max_delay_s": 1.0, "max_tries": 1000, "timeout_s": 5.0}
+    pacs = {"type": "dicom", "name": "pacs", "ae_title": "STANDIN", "host": "127.0.0.1"}
+    ehr = {"type": "fhir", "name": "ehr", "url": life.fhir_url}
+    return make_settings(
+        {
+            "service": {
+                "data_dir": str(life.data_dir),
+                "stop_grace_s": 10.0,
+                "worker_id": life.worker_id,
+            },
+            "dicom": {"port": 0},
+            "web": {"enabled": False},
+            "smear": {"quiet_s": 0.0},
+            "results": {"kinds": ["annotated_field", "key_objects", "fhir_bundle"]},
+            "database": {"url": life.database_url},
+            "retention": {"min_free_disk_mb": life.min_free_disk_mb},
+            "destination": [
+                {**pacs, "port": life.pacs_port, **patience},
+                {**ehr, **patience},
+            ],
+        }
+    )
+
+
+def live(life: Life, wire: Connection) -> None:
+    """Serve until told to stop, or until the moment of `kill_at`.
+
+    Says its DICOM port on `wire`, then answers "status" with (is_idle, parked codes), "retry"
+    with a number, and "stop" with the end of the process.
+    """
+    _stand_in_network()
+    settings = settings_of(life)
+    if life.kill_at:
+        _arm(life.kill_at)
+    with service.running(settings, listens=life.listens) as running:
+        wire.send(running.dicom_port)
+        while (asked := wire.recv()) != "stop":
+            if asked == "retry":
+                wire.send(running.workflow.client.retry_all())
+            else:
+                status = running.status()
+                wire.send((status.is_idle, [one.code for one in status.parked]))
+    wire.send("stopped")
+    os._exit(0)
+
+
+class QuickClassifier:
+    """The network's name and its policy; nobody asks it about cells."""
+
+    @property
+    def identity(self) -> ModelIdentity:
+        return MODEL
+
+    @property
+    def policy(self) -> DecisionPolicy:
+        return DecisionPolicy(refer_above=0.3, leukemic_from=0.7, novelty_limit=5.0)
+
+
+class QuickAnalysis:
+    """Finds the same four cells in every image."""
+
+    model_sha256 = MODEL.sha256
+
+    def __init__(self, classifier: object, *, limits: object) -> None:
+        pass
+
+    def __call__(self, dataset: Dataset) -> tuple[FieldFindings, ...]:
+        if dataset.SeriesNumber == POISON_SERIES_NUMBER:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return (
+            make_field_findings(
+                sop_instance_uid=dataset.SOPInstanceUID,
+                study_uid=dataset.StudyInstanceUID,
+                series_uid=dataset.SeriesInstanceUID,
+                width=dataset.Columns,
+                height=dataset.Rows,
+            ),
+        )
+
+
+def _stand_in_network() -> None:
+    hurried = UpkeepTimes(takeover_s=0.2, reconcile_s=0.5)
+    replacements: dict[str, Any] = {
+        "load_classifier": lambda settings: QuickClassifier(),
+        "ImageAnalysis": QuickAnalysis,
+        "WorkflowSettings": partial(WorkflowSettings, poll_s=0.02, upkeep=hurried),
+    }
+    for name, replacement in replacements.items():
+        setattr(service, name, replacement)
+
+
+def _arm(kill_at: int) -> None:
+    steps = count(1)
+    lock = threading.Lock()
+
+    def before(original: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(original)
+        def dying(*arguments: Any, **named: Any) -> Any:
+            with lock:
+                step = next(steps)
+            if step == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return original(*arguments, **named)
+
+        return dying
+
+    for owner, name in STEPS:
+        setattr(owner, name, before(getattr(owner, name)))

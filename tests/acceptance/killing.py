@@ -1,0 +1,278 @@
+"""A trial by killing: images flow into a service that dies again and again; then all is counted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+from pydicom import Dataset, dcmread
+from pynetdicom import AE, evt
+
+from listener.results_folder import ResultsFolder
+from listener.standins import StandInFhir, StandInPacs
+from pipeline.domain import SmearId
+from reporting.audit import public_path, read_public_key, verify_trail
+from reporting.results import DICOM_KINDS, ResultKind
+from tests.acceptance.killable import Life, live
+from tests.builders import build_image
+
+PATIENCE_S = 120.0
+"""How long a test waits for what must come; only a failing test waits so long."""
+
+IMAGES_A_SERIES = 3
+
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload(["tests.acceptance.killable"])
+
+
+class CountingPacs(StandInPacs):
+    """A stand-in that remembers every content that it was sent under each UID."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.contents: dict[str, set[str]] = defaultdict(set)
+
+    def on_store(self, event: evt.Event) -> int:
+        status = super().on_store(event)
+        digest = hashlib.sha256(event.request.DataSet.getvalue()).hexdigest()
+        self.contents[str(event.request.AffectedSOPInstanceUID)].add(digest)
+        return status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What came of all acknowledged images."""
+
+    images: int
+    kills: int
+    lost: int
+    duplicated: int
+
+    def __str__(self) -> str:
+        return (
+            f"images {self.images}, kills {self.kills}, "
+            f"lost {self.lost}, duplicated {self.duplicated}"
+        )
+
+
+class Running:
+    """One life of the service, seen from outside."""
+
+    def __init__(self, life: Life) -> None:
+        self._wire, there = _processes.Pipe()
+        self._process: ForkServerProcess = _processes.Process(
+            target=live, args=(life, there), daemon=True
+        )
+        self._process.start()
+        there.close()
+        self.port: int | None = None
+
+    def is_up(self) -> bool:
+        """Wait until it serves; False when it died on the way."""
+        with suppress(EOFError, ConnectionResetError):
+            self.port = self._wire.recv()
+        return self.port is not None
+
+    def ask(self, question: str) -> Any:
+        """Its answer, or None when it is dead."""
+        with suppress(EOFError, OSError):
+            self._wire.send(question)
+            return self._wire.recv()
+        return None
+
+    def kill(self) -> None:
+        """kill -9."""
+        self._process.kill()
+        self.wait()
+
+    def stop(self) -> None:
+        """A graceful stop."""
+        self.ask("stop")
+        self.wait()
+
+    def wait(self) -> None:
+        """Until the process is gone."""
+        self._process.join(PATIENCE_S)
+        assert self._process.exitcode is not None, "the service does not end"
+        self._wire.close()
+
+    @property
+    def is_dead(self) -> bool:
+        return not self._process.is_alive()
+
+
+@dataclass
+class Trial:
+    """A data folder, two receivers that outlive every service, and what was acknowledged."""
+
+    root: Path
+    pacs: CountingPacs
+    fhir: StandInFhir
+    database_url: str = ""
+    kills: int = 0
+    acknowledged: list[Dataset] = field(default_factory=list)
+    _number: int = 0
+
+    def life(self, **changed: Any) -> Life:
+        """A run of the service on this folder."""
+        life = Life(
+            data_dir=self.root / "data",
+            pacs_port=self.pacs.port,
+            fhir_url=self.fhir.url,
+            database_url=self.database_url,
+        )
+        return replace(life, **changed)
+
+    def send(self, port: int | None) -> bool:
+        """Send the next image by C-STORE; True when it was answered with Success.
+
+        Without that it is sent again next time, as a device would.
+        """
+        image = build_image(number=self._number + 1, series=1 + self._number // IMAGES_A_SERIES)
+        if port is None or not is_stored(image, port):
+            return False
+        self.acknowledged.append(image)
+        self._number += 1
+        return True
+
+    def die_at(self, kill_at: int) -> bool:
+        """One life with an image in it; False when it ended before step `kill_at`."""
+        running = Running(self.life(kill_at=kill_at))
+        if running.is_up() and self.send(running.port):
+            until(lambda: running.is_dead or self._is_done(running))
+        is_killed = running.is_dead or running.ask("status") is None
+        if is_killed:
+            running.wait()
+            self.kills += 1
+        else:
+            running.stop()
+        return is_killed
+
+    def die_after(self, delay_s: float) -> None:
+        """One life with images flowing in, killed from outside some time after it is up."""
+        running = Running(self.life())
+        assert running.is_up()
+        moment = time.monotonic() + delay_s
+        self.send(running.port)
+        while time.monotonic() < moment:
+            time.sleep(0.01)
+        running.kill()
+        self.kills += 1
+
+    def finish(self) -> Verdict:
+        """One more life, unharmed, until nothing is left to do."""
+        running = Running(self.life())
+        assert running.is_up()
+        until(lambda: self._is_done(running))
+        running.stop()
+        return self.verdict()
+
+    def verdict(self) -> Verdict:
+        """Count what is not where it must be, and what is there more often than once."""
+        return Verdict(
+            images=len(self.acknowledged),
+            kills=self.kills,
+            lost=sum(not self._has_arrived(image) for image in self.acknowledged),
+            duplicated=self._duplicated(),
+        )
+
+    def leftovers(self) -> list[Path]:
+        """Files that a dead process left half-made."""
+        folders = (self.root / "data" / "inbox" / "tmp", self.root / "data" / "results" / "tmp")
+        return [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+
+    def audit_problems(self) -> tuple[Any, ...]:
+        """What the verification of the audit trail finds wrong."""
+        key = read_public_key(public_path(self.root / "data" / "audit.key"))
+        return verify_trail(self.root / "data" / "audit", key).problems
+
+    def _is_done(self, running: Running) -> bool:
+        answer = running.ask("status")
+        if answer is None:
+            return True
+        is_idle, parked = answer
+        assert not parked, f"parked: {parked}"
+        return is_idle and self.verdict().lost == 0
+
+    def _has_arrived(self, image: Dataset) -> bool:
+        smear = self._results.smear(SmearId(image.SeriesInstanceUID))
+        latest = smear.latest()
+        if latest is None or image.SOPInstanceUID not in latest.sources:
+            return False
+        objects = [one.uid for one in latest.results if one.kind in DICOM_KINDS]
+        bundles = [one for one in latest.results if one.kind is ResultKind.FHIR_BUNDLE]
+        return all(uid in self.pacs.contents for uid in objects) and all(
+            self._is_filed(json.loads(smear.read(latest.version, one).content)) for one in bundles
+        )
+
+    def _is_filed(self, bundle: Mapping[str, Any]) -> bool:
+        entries = {entry["request"]["url"]: entry["resource"] for entry in bundle["entry"]}
+        return all(
+            self.fhir.versions.get(url, [None])[-1] == resource for url, resource in entries.items()
+        )
+
+    def _duplicated(self) -> int:
+        two_contents = sum(len(contents) > 1 for contents in self.pacs.contents.values())
+        series = {str(image.SeriesInstanceUID) for image in self.acknowledged}
+        reports = [url for url in self.fhir.versions if url.startswith("DiagnosticReport/")]
+        pictures: dict[tuple[str, str], int] = defaultdict(int)
+        for path in self.pacs.stored:
+            stored = dcmread(path, stop_before_pixels=True)
+            if "SourceImageSequence" in stored:
+                # Each version of a report shows a field once, in a series of its own.
+                source = stored.SourceImageSequence[0].ReferencedSOPInstanceUID
+                pictures[stored.SeriesInstanceUID, source] += 1
+        return (
+            two_contents
+            + max(0, len(reports) - len(series))
+            + sum(shown - 1 for shown in pictures.values())
+        )
+
+    @property
+    def _results(self) -> ResultsFolder:
+        return ResultsFolder(self.root / "data" / "results", worker_id="counting")
+
+
+@contextmanager
+def trial(root: Path, *, database_url: str = "") -> Iterator[Trial]:
+    """A trial with its receivers running."""
+    with CountingPacs(root / "pacs") as pacs, StandInFhir() as fhir:
+        yield Trial(root=root, pacs=pacs, fhir=fhir, database_url=database_url)
+
+
+def is_stored(image: Dataset, port: int) -> bool:
+    """Send one image by C-STORE; True when it was answered with Success."""
+    return status_of_store(image, port) == 0x0000
+
+
+def status_of_store(image: Dataset, port: int) -> int | None:
+    """The status that C-STORE was answered with, or None without an answer."""
+    entity = AE(ae_title="DEVICE")
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 10
+    entity.add_requested_context(image.SOPClassUID, image.file_meta.TransferSyntaxUID)
+    association = entity.associate("127.0.0.1", port, ae_title="SMEARLINK")
+    if not association.is_established:
+        return None
+    with suppress(RuntimeError, ValueError, OSError):
+        response = association.send_c_store(image)
+        if association.is_established:
+            association.release()
+        return int(response.Status) if "Status" in response else None
+    return None
+
+
+def until(is_so: Callable[[], object]) -> None:
+    """Come back when other processes have made something so."""
+    give_up = time.monotonic() + PATIENCE_S
+    while not is_so():
+        assert time.monotonic() < give_up, "it never came to be so"
+        time.sleep(0.02)

@@ -1,0 +1,58 @@
+"""Nothing lost, nothing twice: the real service is killed at chosen steps while images flow.
+
+The long set is test_chaos.py.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.acceptance.killable import POISON_SERIES_NUMBER
+from tests.acceptance.killing import Running, is_stored, trial, until
+from tests.builders import build_image
+
+LAST_STEP = 90
+"""A life with one image in it has about a hundred steps, those of its start included."""
+
+EVERY = 9
+
+
+def test_nothing_is_lost_or_doubled_when_the_service_dies_at_any_step(tmp_path: Path) -> None:
+    with trial(tmp_path) as killing:
+        for step in range(1, LAST_STEP, EVERY):
+            killing.die_at(step)
+
+        verdict = killing.finish()
+
+        print(verdict)
+        assert (verdict.lost, verdict.duplicated) == (0, 0)
+        assert verdict.images >= 3, "the trial was too short to show anything"
+        assert verdict.kills >= 6, "the trial was too gentle to show anything"
+        assert killing.leftovers() == []
+        assert killing.audit_problems() == ()
+
+
+def test_an_image_that_ends_the_process_is_parked_and_holds_nobody_up(tmp_path: Path) -> None:
+    with trial(tmp_path) as killing:
+        poison = build_image(number=9000, series=POISON_SERIES_NUMBER)
+        first = Running(killing.life())
+        assert first.is_up()
+        assert is_stored(poison, first.port or 0)
+        first.wait()
+        parked: list[str] = []
+        while not parked:
+            running = Running(killing.life())
+            if running.is_up():
+                killing.send(running.port) if not killing.acknowledged else None
+                until(lambda life=running: life.is_dead or (life.ask("status") or (0, [1]))[1])
+                parked = (running.ask("status") or (False, []))[1]
+            running.stop()
+            killing.kills += 1
+            assert killing.kills < 20, "it goes on for ever"
+
+        assert parked == ["crashed_repeatedly"]
+        after = Running(killing.life())
+        assert after.is_up()
+        until(lambda: (after.ask("status") or (False,))[0] and killing.verdict().lost == 0)
+        after.stop()
+        assert killing.verdict().duplicated == 0
