@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from config import codes
 from config.codes import Concept
 from pipeline.domain import RESEARCH_USE_ONLY, SmearFindings
+from reporting.figures import Share
 from reporting.identity import derived_id
 from reporting.results import ObjectReference, ReportContext
 from reporting.smear_origin import BusinessIdentifier, SmearOrigin
@@ -118,10 +119,10 @@ def worded(text: str) -> Element:
     return {"text": text}
 
 
-def percent(share: float) -> Element:
-    """A share of 0 to 1 as a Quantity in %, to two decimals."""
+def percent(share: Share) -> Element:
+    """A Quantity in %."""
     return {
-        "value": round(100 * share, 2),
+        "value": share.percent,
         "unit": codes.PERCENT.display,
         "system": codes.PERCENT.system.url,
         "code": codes.PERCENT.code,
