@@ -27,6 +27,9 @@ WHITE: Colour = (255, 255, 255)
 GREY: Colour = (176, 178, 186)
 AMBER: Colour = (255, 190, 40)
 
+LINES_IN_TEXT = 8
+"""An outline of one line width is this part of the text's height."""
+
 CALL_COLOURS: Mapping[Call, Colour] = MappingProxyType(
     {
         Call.LEUKEMIC: (213, 94, 0),
@@ -116,7 +119,7 @@ def draw_sample(
 ) -> None:
     """Draw a small outline on `canvas` as a legend shows it, `size` wide and high."""
     half = size[0] // 2, size[1] // 2
-    loop = cv2.ellipse2Poly(centre, half, 0, 0, 350, 10).astype(np.int32)
+    loop = np.array(cv2.ellipse2Poly(centre, half, 0, 0, 350, 10), dtype=np.int32)
     draw_outline(canvas, loop, style, line_px)
 
 
@@ -176,6 +179,21 @@ def _centred(pen: Pen, strip: RGB, text: str, size: int, colour: Colour) -> RGB:
     at = (width - pen.width(text, fitted, 700)) // 2, (strip.shape[0] + round(fitted * 0.72)) // 2
     pen.write(strip, text, at, size=fitted, colour=colour, weight=700)
     return strip
+
+
+def draw_share(
+    canvas: RGB, x: int, y: int, width: int, share: float, colour: Colour, height: int = 9
+) -> None:
+    """Draw a bar on `canvas` that is filled up to `share` (0 to 1)."""
+    cv2.rectangle(canvas, (x, y), (x + width - 1, y + height), (62, 64, 74), cv2.FILLED)
+    if share > 0:
+        end = x + max(1, round(share * (width - 1)))
+        cv2.rectangle(canvas, (x, y), (end, y + height), colour, cv2.FILLED)
+
+
+def small(text_px: int) -> int:
+    """Height of text of the second rank beside text of `text_px`."""
+    return max(11, round(text_px * 0.82))
 
 
 def plain(word: str) -> str:

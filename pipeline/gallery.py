@@ -12,36 +12,29 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.assess import BLASTS
 from pipeline.domain import (
     RGB,
     Call,
     CellFinding,
-    CellType,
-    CountWarning,
     FieldFindings,
-    Grade,
     SmearFindings,
     SOPInstanceUID,
     SourceImage,
 )
 from pipeline.drawing import (
-    AMBER,
     CALL_STYLES,
     GREY,
     INK,
     WHITE,
-    Colour,
     Pen,
     blank,
     draw_mark,
+    draw_share,
     plain,
     research_banner,
 )
-from pipeline.smear import NOT_LEUKOCYTES, referred_cell_count, usable_field_count
+from pipeline.gallery_counts import MARGIN_PX, WIDTH_PX, draw_differential, draw_summary
 
-WIDTH_PX = 1600
-MARGIN_PX = 32
 COLUMNS = 3
 MOST_CELLS = 12
 """Three columns and four rows are read at one glance on a reading-room screen."""
@@ -49,30 +42,12 @@ TILE_PX = 180
 TILE_GAP_PX = 4
 CARD_HEIGHT_PX = 262
 CARD_PITCH_PX = 388
-CHART_X_PX = 1216
 WINDOW_UM = 24.0
 """Side of the square of the smear that each tile shows; the network saw the same square."""
 HEAT_OPACITY = 0.62
-FIELD_ROW_PX = 28
-FIELD_COLUMNS = (Call.LEUKEMIC, Call.NORMAL, Call.REFERRED)
-CHART_NOTE = (
-    "Leukemic and normal calls; referred cells are",
-    "not counted. The types are the network's.",
-)
 
 MODEL_HASH_DIGITS = 12
 URGENCY = (Call.LEUKEMIC, Call.REFERRED, Call.NORMAL)
-
-GRADE_WORDS = {
-    Grade.NONE_SEEN: "No leukemic cells seen",
-    Grade.FEW: "Few leukemic cells",
-    Grade.MANY: "Many leukemic cells",
-    Grade.REFER: "Refer to an expert",
-}
-WARNING_WORDS = {
-    CountWarning.BELOW_100: "Fewer than 100 white cells counted: the fractions are uncertain.",
-    CountWarning.BELOW_200: "Fewer than 200 white cells counted (CLSI H20 asks for 200).",
-}
 
 Pictures = Callable[[SOPInstanceUID, int], SourceImage]
 """Gives the decoded frame of a source image; asked in the order of SOP Instance UID and frame."""
@@ -92,7 +67,7 @@ def draw_gallery(smear: SmearFindings, pictures: Pictures) -> RGB:
     """The gallery of one smear, 1600 pixels wide."""
     pen = Pen()
     cards = list(_cut_cards(smear, pictures))
-    body = np.vstack([_summary(pen, smear), _cells_and_chart(pen, smear, cards)])
+    body = np.vstack([draw_summary(pen, smear), _cells_and_chart(pen, smear, cards)])
     return np.vstack([research_banner(pen, WIDTH_PX, 30), body, _footer(pen, smear)])
 
 
@@ -137,10 +112,9 @@ def _tile(image: SourceImage, finding: CellFinding, field: FieldFindings) -> RGB
     matrix = _to_tile(finding, field)
     zoom = matrix[0, 0]
     pixels = cv2.GaussianBlur(image.pixels, (0, 0), 0.4 / zoom) if zoom < 0.6 else image.pixels
-    tile: RGB = cv2.warpAffine(
-        pixels, matrix, (TILE_PX, TILE_PX), flags=cv2.INTER_CUBIC, borderValue=INK
-    )
-    return tile
+    size = TILE_PX, TILE_PX
+    tile = cv2.warpAffine(pixels, matrix, size, flags=cv2.INTER_CUBIC, borderValue=INK)
+    return np.asarray(tile, dtype=np.uint8)
 
 
 def _to_tile(finding: CellFinding, field: FieldFindings) -> NDArray[np.float64]:
@@ -173,54 +147,6 @@ def _heated(tile: RGB, heat: NDArray[np.float32], hottest: float) -> RGB:
     return heated
 
 
-# --- summary
-
-
-def _summary(pen: Pen, smear: SmearFindings) -> RGB:
-    notes = list(_notes(smear))
-    strip = blank(WIDTH_PX, 172 + 30 * len(notes), INK)
-    headline = GRADE_WORDS[smear.grade]
-    pen.write(strip, headline, (MARGIN_PX, 62), size=46, weight=700)
-    reason = smear.grade_reason
-    size = pen.fitting_size(reason, 24, WIDTH_PX - 2 * MARGIN_PX)
-    pen.write(strip, reason, (MARGIN_PX, 102), size=size, colour=(226, 226, 232))
-    _counts(pen, strip, smear, 146)
-    for number, note in enumerate(notes):
-        at = (MARGIN_PX, 188 + 30 * number)
-        pen.write(strip, f"! {note}", at, size=22, colour=AMBER, weight=600)
-    return strip
-
-
-def _counts(pen: Pen, strip: RGB, smear: SmearFindings, base: int) -> None:
-    counts = {
-        Call.LEUKEMIC: smear.leukemic_count,
-        Call.NORMAL: smear.normal_count,
-        Call.REFERRED: referred_cell_count(smear),
-    }
-    x = MARGIN_PX
-    for call, count in counts.items():
-        style = CALL_STYLES[call]
-        draw_mark(strip, style.mark, (x + 11, base - 9), 22, style.colour)
-        text = f"{count} {call}"
-        pen.write(strip, text, (x + 34, base), size=28, weight=700)
-        x += pen.width(text, 28, 700) + 76
-    fields = f"in {usable_field_count(smear)} of {len(smear.fields)} fields"
-    pen.write(strip, fields, (x - 20, base), size=24, colour=GREY)
-
-
-def _notes(smear: SmearFindings) -> Iterator[str]:
-    if smear.count_warning:
-        yield WARNING_WORDS[smear.count_warning]
-    if smear.fields_rejected:
-        flags = sorted({flag for flags in smear.fields_rejected.values() for flag in flags})
-        listed = ", ".join(plain(flag) for flag in flags) or "quality"
-        refused = len(smear.fields) - usable_field_count(smear)
-        yield f"{refused} of {len(smear.fields)} fields not counted: {listed}."
-    if smear.referred:
-        ranked = sorted(smear.referred.items(), key=lambda entry: (-entry[1], entry[0]))
-        yield "Referred: " + ", ".join(f"{plain(reason)} {count}" for reason, count in ranked) + "."
-
-
 # --- cells on the left, differential on the right
 
 
@@ -237,7 +163,7 @@ def _cells_and_chart(pen: Pen, smear: SmearFindings, cards: Sequence[_Card]) -> 
     for rank, card in enumerate(cards):
         row, column = divmod(rank, COLUMNS)
         _draw_card(pen, canvas, card, MARGIN_PX + column * CARD_PITCH_PX, 60 + row * CARD_HEIGHT_PX)
-    _draw_differential(pen, canvas, smear)
+    draw_differential(pen, canvas, smear)
     return canvas
 
 
@@ -249,7 +175,7 @@ def _draw_card(pen: Pen, canvas: RGB, card: _Card, x: int, y: int) -> None:
     canvas[y : y + TILE_PX, second : second + TILE_PX] = card.heat_tile
     right = second + TILE_PX
     cv2.rectangle(canvas, (x - 2, y - 2), (right + 1, y + TILE_PX + 1), style.colour, 2)
-    _draw_bar(canvas, x, y + TILE_PX + 8, right - x, probability, style.colour)
+    draw_share(canvas, x, y + TILE_PX + 8, right - x, probability, style.colour)
     base = y + TILE_PX + 42
     draw_mark(canvas, style.mark, (x + 9, base - 8), 17, style.colour)
     pen.write(canvas, f"{probability:.2f}", (x + 26, base), size=24, weight=700)
@@ -264,85 +190,6 @@ def _card_words(finding: CellFinding) -> str:
     if finding.call is Call.REFERRED:
         return f"refer: {', '.join(plain(reason) for reason in finding.reasons)}"
     return plain(finding.cell_type)
-
-
-def _draw_bar(
-    canvas: RGB, x: int, y: int, width: int, share: float, colour: Colour, height: int = 9
-) -> None:
-    cv2.rectangle(canvas, (x, y), (x + width - 1, y + height), (62, 64, 74), cv2.FILLED)
-    if share > 0:
-        end = x + max(1, round(share * (width - 1)))
-        cv2.rectangle(canvas, (x, y), (end, y + height), colour, cv2.FILLED)
-
-
-def _draw_differential(pen: Pen, canvas: RGB, smear: SmearFindings) -> None:
-    right = WIDTH_PX - MARGIN_PX
-    pen.write(canvas, "Differential", (CHART_X_PX, 40), size=26, weight=700)
-    total = f"{smear.white_cells_counted} white cells"
-    pen.write(canvas, total, (right - pen.width(total, 19), 40), size=19, colour=GREY)
-    ranked = sorted(smear.differential.items(), key=lambda entry: (-entry[1], entry[0]))
-    y = 66
-    for cell_type, count in ranked:
-        share = count / smear.white_cells_counted if smear.white_cells_counted else None
-        _draw_row(pen, canvas, cell_type, count, share, y)
-        y += 50
-    for number, line in enumerate(CHART_NOTE):
-        pen.write(canvas, line, (CHART_X_PX, y + 14 + 20 * number), size=16, colour=GREY)
-    _draw_fields(pen, canvas, smear, y + 90)
-
-
-def _draw_row(
-    pen: Pen, canvas: RGB, cell_type: CellType, count: int, share: float | None, y: int
-) -> None:
-    """One type with its share; None, as nothing was counted, is a dash and not 0 %."""
-    right = WIDTH_PX - MARGIN_PX
-    is_dim = count == 0
-    colour = GREY if is_dim else WHITE
-    pen.write(canvas, plain(cell_type), (CHART_X_PX, y + 16), size=20, colour=colour)
-    figure = _figure(cell_type, count, share)
-    at = (right - pen.width(figure, 20, 700), y + 16)
-    pen.write(canvas, figure, at, size=20, colour=colour, weight=700)
-    call = Call.LEUKEMIC if cell_type in BLASTS else Call.NORMAL
-    _draw_bar(
-        canvas, CHART_X_PX, y + 24, right - CHART_X_PX, share or 0.0, CALL_STYLES[call].colour, 12
-    )
-
-
-def _figure(cell_type: CellType, count: int, share: float | None) -> str:
-    if share is None:
-        return "-"
-    return f"{count}" if cell_type in NOT_LEUKOCYTES else f"{count}   {share:.0%}"
-
-
-def _draw_fields(pen: Pen, canvas: RGB, smear: SmearFindings, top: int) -> None:
-    """Counts of as many fields as there is room for, under the differential."""
-    pen.write(canvas, "Fields", (CHART_X_PX, top), size=26, weight=700)
-    for column, call in enumerate(FIELD_COLUMNS):
-        style, at = CALL_STYLES[call], (CHART_X_PX + 180 + 72 * column, top - 8)
-        draw_mark(canvas, style.mark, at, 18, style.colour)
-    room = (canvas.shape[0] - top - 20) // FIELD_ROW_PX
-    shown = smear.fields if len(smear.fields) <= room else smear.fields[: max(0, room - 1)]
-    y = top
-    for number, field in enumerate(shown, start=1):
-        y += FIELD_ROW_PX
-        _draw_field_row(pen, canvas, field, number, y)
-    if len(shown) < len(smear.fields):
-        more = f"and {len(smear.fields) - len(shown)} more"
-        pen.write(canvas, more, (CHART_X_PX, y + FIELD_ROW_PX), size=18, colour=GREY)
-
-
-def _draw_field_row(pen: Pen, canvas: RGB, field: FieldFindings, number: int, base: int) -> None:
-    pen.write(canvas, f"field {number}", (CHART_X_PX, base), size=18)
-    if not field.quality.is_usable:
-        flags = ", ".join(plain(flag) for flag in sorted(field.quality.flags)) or "quality"
-        text, room = f"not counted: {flags}", WIDTH_PX - MARGIN_PX - CHART_X_PX - 110
-        size = pen.fitting_size(text, 18, room)
-        pen.write(canvas, text, (CHART_X_PX + 110, base), size=size, colour=AMBER)
-        return
-    for column, call in enumerate(FIELD_COLUMNS):
-        count = str(sum(finding.call is call for finding in field.cells))
-        x = CHART_X_PX + 180 + 72 * column - pen.width(count, 18) // 2
-        pen.write(canvas, count, (x, base), size=18)
 
 
 def _footer(pen: Pen, smear: SmearFindings) -> RGB:
