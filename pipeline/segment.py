@@ -10,27 +10,20 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.domain import (
-    RGB,
-    Box,
-    Cell,
-    CellKind,
-    CellShape,
-    Contour,
-    FieldCells,
-    SourceImage,
-)
-from pipeline.nuclei import Mask, Parts, find_nuclei
+from pipeline.domain import RGB, Box, Cell, FieldCells, SourceImage
+from pipeline.nuclei import find_nuclei
 from pipeline.outline import find_outlines
 from pipeline.quality import judge_quality
 from pipeline.scale import find_scale, stained_level
+from pipeline.shape import Ground, describe
 from pipeline.stain import optical_density
 
 WORK_UM = 0.2
 """µm a pixel of the working picture; a nucleus is 40 pixels wide on it."""
 MOST_ENLARGED = 2.0
+TOUCHING_PX = 2.0
+"""Outlines of cells that touch lie this close, in source pixels."""
 LEAST_NUCLEUS_UM2 = 14.0
 """Below, it is a platelet or a stain deposit."""
 LEAST_CENTRAL_UM2 = 2.5
@@ -50,17 +43,16 @@ def find_cells(image: SourceImage) -> FieldCells:
     stained = (density[..., 1] > stained_from).astype(np.uint8)
     nuclei = find_nuclei(density, stained, um_per_px)
     outlines = find_outlines(density, nuclei, stained_from, um_per_px)
+    ground = Ground(
+        grow=1 / zoom, um_per_px=scale.um_per_px, width=image.width, height=image.height
+    )
     found = [
         cell
-        for label in range(1, nuclei.count + 1)
-        if (cell := _describe(label, nuclei.parts, outlines, um_per_px)) is not None
+        for label, outline in enumerate(outlines, start=1)
+        if (cell := describe(label, nuclei, outline, ground)) is not None
     ]
-    kept = _white_cells(found, pixels.shape, um_per_px)
-    cells = tuple(
-        _placed(cell, index, 1 / zoom, image)
-        for index, cell in enumerate(sorted(kept, key=_reading_order), start=1)
-    )
-    return FieldCells(scale=scale, quality=judge_quality(scale), cells=cells)
+    kept = _white_cells(found, ground)
+    return FieldCells(scale=scale, quality=judge_quality(scale), cells=_numbered(kept))
 
 
 def central_cell(found: FieldCells, *, width: int, height: int) -> Cell | None:
@@ -86,94 +78,47 @@ def _resized(pixels: RGB, zoom: float) -> RGB:
     return np.asarray(cv2.resize(pixels, size, interpolation=way), dtype=np.uint8)
 
 
-def _white_cells(found: list[Cell], shape: tuple[int, ...], um_per_px: float) -> list[Cell]:
+def _white_cells(found: list[Cell], ground: Ground) -> list[Cell]:
     """Those that are no platelets; in a picture of one cell, its middle one whatever it is."""
     least = {True: 0.4 * LEAST_NUCLEUS_UM2, False: LEAST_NUCLEUS_UM2}
     white = [cell for cell in found if cell.shape.nucleus_area_um2 >= least[cell.is_cut_by_edge]]
-    if white or max(shape[:2]) * um_per_px > SINGLE_CELL_UM:
+    if white or max(ground.width, ground.height) * ground.um_per_px > SINGLE_CELL_UM:
         return white
-    small = [cell for cell in found if cell.shape.nucleus_area_um2 >= LEAST_CENTRAL_UM2]
-    middle = np.array([shape[1], shape[0]]) / 2
+    middle = np.array([ground.width, ground.height]) / 2
+    reach = 0.25 * min(ground.width, ground.height)
     central = [
         cell
-        for cell in small
-        if np.abs(cell.contour.mean(axis=0) - middle).max() < 0.25 * min(shape[:2])
+        for cell in found
+        if cell.shape.nucleus_area_um2 >= LEAST_CENTRAL_UM2
+        and np.abs(cell.contour.mean(axis=0) - middle).max() < reach
     ]
     return sorted(central, key=lambda cell: -cell.shape.area_um2)[:1]
 
 
-def _reading_order(cell: Cell) -> tuple[int, int]:
-    return cell.box.y, cell.box.x
-
-
-def _describe(label: int, nuclei: Parts, outlines: Parts, um_per_px: float) -> Cell | None:
-    """One cell in pixels of the working picture."""
-    own = (outlines == label).astype(np.uint8)
-    contours, _ = cv2.findContours(own, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    if not contours:
-        return None
-    contour = max(contours, key=cv2.contourArea)[:, 0, :]
-    nucleus = ((nuclei == label) & (own > 0)).astype(np.uint8)
-    lobes, _ = cv2.findContours(nucleus, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    lobes = [lobe[:, 0, :] for lobe in lobes if len(lobe) >= 3]
-    x, y, width, height = cv2.boundingRect(contour)
-    rows, columns = nuclei.shape
-    is_cut = x <= 0 or y <= 0 or x + width >= columns or y + height >= rows
-    around = cv2.dilate(own, np.ones((5, 5), np.uint8)) > 0
-    touching = bool(np.any((outlines[around] != label) & (outlines[around] > 0)))
-    return Cell(
-        index=1,
-        kind=CellKind.WHITE_CELL,
-        box=Box(x=x, y=y, width=width, height=height),
-        contour=np.asarray(contour, dtype=np.int32),
-        nucleus_contours=tuple(np.asarray(lobe, dtype=np.int32) for lobe in lobes),
-        shape=_shape(own, nucleus, contour, len(lobes), um_per_px),
-        is_cut_by_edge=is_cut,
-        is_touching=touching,
-        confidence=0.9,
+def _numbered(cells: list[Cell]) -> tuple[Cell, ...]:
+    """In reading order, with what touches what."""
+    ordered = sorted(cells, key=lambda cell: (cell.box.y, cell.box.x))
+    return tuple(
+        replace(cell, index=index, is_touching=any(_touch(cell, other) for other in ordered))
+        for index, cell in enumerate(ordered, start=1)
     )
 
 
-def _shape(
-    own: Mask, nucleus: Mask, contour: NDArray[np.int32], lobes: int, um_per_px: float
-) -> CellShape:
-    area = float(own.sum())
-    perimeter = max(float(cv2.arcLength(contour, closed=True)), 1.0)
-    hull = max(float(cv2.contourArea(cv2.convexHull(contour))), 1.0)
-    moments = cv2.moments(own, binaryImage=True)
-    spread = np.array([[moments["mu20"], moments["mu11"]], [moments["mu11"], moments["mu02"]]])
-    small, large = np.linalg.eigvalsh(spread)
-    return CellShape(
-        area_um2=area * um_per_px**2,
-        nucleus_area_um2=float(nucleus.sum()) * um_per_px**2,
-        perimeter_um=perimeter * um_per_px,
-        equivalent_diameter_um=float(2 * np.sqrt(area / np.pi)) * um_per_px,
-        circularity=min(1.0, float(4 * np.pi * area / perimeter**2)),
-        solidity=min(1.0, float(cv2.contourArea(contour) / hull)),
-        eccentricity=float(np.sqrt(max(0.0, 1 - small / large))) if large > 0 else 0.0,
-        nucleus_to_cell_ratio=float(nucleus.sum()) / max(area, 1.0),
-        nucleus_lobes=lobes,
+def _touch(one: Cell, two: Cell) -> bool:
+    """Whether two different cells come closer than the pixels of an outline tell."""
+    if one is two or not _boxes_meet(one.box, two.box, TOUCHING_PX):
+        return False
+    near = (
+        cv2.pointPolygonTest(two.contour, (float(x), float(y)), measureDist=True) >= -TOUCHING_PX
+        for x, y in one.contour
     )
+    return any(near)
 
 
-def _placed(cell: Cell, index: int, grow: float, image: SourceImage) -> Cell:
-    """The cell in pixels of the source picture, with its number."""
-    contour = _grown(cell.contour, grow, image)
-    x, y, width, height = cv2.boundingRect(contour)
-    return replace(
-        cell,
-        index=index,
-        box=Box(x=x, y=y, width=width, height=height),
-        contour=contour,
-        nucleus_contours=tuple(_grown(lobe, grow, image) for lobe in cell.nucleus_contours),
+def _boxes_meet(one: Box, two: Box, reach: float) -> bool:
+    return (
+        one.x - reach <= two.x + two.width
+        and two.x - reach <= one.x + one.width
+        and one.y - reach <= two.y + two.height
+        and two.y - reach <= one.y + one.height
     )
-
-
-def _grown(contour: Contour, grow: float, image: SourceImage) -> Contour:
-    """Pixel middles stay pixel middles; smoothed, so that enlarging leaves no stairs."""
-    if grow > 1.3 and len(contour) > 12:
-        closed = np.concatenate([contour[-4:], contour, contour[:4]]).astype(np.float32)
-        contour = cv2.GaussianBlur(closed, (1, 9), 1.5)[4:-4]
-    moved = (contour.astype(np.float64) + 0.5) * grow - 0.5
-    limits = np.array([image.width - 1, image.height - 1])
-    return np.asarray(np.clip(np.rint(moved), 0, limits), dtype=np.int32)

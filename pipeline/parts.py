@@ -1,0 +1,39 @@
+"""Parts of a picture as masks: discs to grow them with, windows around them, their holes."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Mask = NDArray[np.uint8]
+"""1 on the parts, 0 elsewhere."""
+
+
+@cache
+def disc(radius_px: int) -> Mask:
+    """A filled circle, for growing and shrinking masks."""
+    side = 2 * radius_px + 1
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)), dtype=np.uint8)
+
+
+def around(
+    x: int, y: int, width: int, height: int, reach: int, shape: tuple[int, ...]
+) -> tuple[slice, slice]:
+    """Rows and columns of a box with a margin, inside a picture of that shape."""
+    return (
+        slice(max(0, y - reach), min(shape[0], y + height + reach)),
+        slice(max(0, x - reach), min(shape[1], x + width + reach)),
+    )
+
+
+def without_small_holes(mask: Mask, most_px: float) -> Mask:
+    """The mask with the holes filled that are smaller than `most_px`."""
+    contours, family = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    filled = mask.copy()
+    for contour, (_, _, _, parent) in zip(contours, family[0] if contours else (), strict=True):
+        if parent >= 0 and cv2.contourArea(contour) < most_px:
+            cv2.drawContours(filled, [contour], -1, 1, cv2.FILLED)
+    return filled
