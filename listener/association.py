@@ -124,6 +124,9 @@ class House:
     access: AccessPolicy
     deadlines: Deadlines
     max_pdu_bytes: int
+    max_message_bytes: int
+    """A dataset that was refused is read on up to here, so that the sender hears why; what goes
+    on longer is cut off."""
     tls_context: Callable[[], ssl.SSLContext] | None
     take_slot: Callable[[], bool]
     """Whether there is room for one more association; it is given back by the caller."""
@@ -246,8 +249,10 @@ class _Conversation:
             self._wire.send(release_reply(), within_s=self._house.deadlines.dimse_s)
             self._wire.linger(within_s=LINGER_S)
             return End.RELEASED
-        except PeerAborted:
+        except PeerAborted as err:
+            self._progress.problem = err.code
             return End.ABORTED_BY_PEER
+        self._progress.problem = "service_stopping"
         _say_abort(self._wire, AbortReason.NOT_SPECIFIED)
         return End.STOPPED
 
@@ -334,6 +339,8 @@ class _Conversation:
             if fragment.is_command or fragment.context_id != _id_of(context):
                 raise _unexpected("Expected a dataset (PS3.8 annex E)")
             received += len(fragment.data)
+            if received > self._house.max_message_bytes:
+                raise ProtocolBroken("A dataset has no end", reason=AbortReason.NOT_SPECIFIED)
             patience_s = self._house.deadlines.dimse_s + received / SLOWEST_BYTES_PER_S
             if time.monotonic() - started > patience_s:
                 raise ConnectionLost("The peer sends too slowly", code="peer_slow")

@@ -15,8 +15,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import ip_network
 
-from reporting.audit import AuditSink, Event, Outcome
-
 from config.sections import DicomSettings
 from listener.association import Deadlines, End, House, Progress, converse
 from listener.connections import Connections
@@ -24,6 +22,7 @@ from listener.inbox import Inbox, ReceivedImage
 from listener.negotiation import AccessPolicy, Caller, PeerTie
 from listener.receiver import Receiver, actor_of
 from pipeline.domain import SeriesUID
+from reporting.audit import AuditSink, Event, Outcome
 from reporting.delivery import CommitmentReport
 from reporting.delivery.tls import ServerContexts, TlsFiles
 
@@ -94,6 +93,7 @@ class DicomListener:
                 idle_s=settings.idle_timeout_s,
             ),
             max_pdu_bytes=settings.max_pdu_bytes,
+            max_message_bytes=2 * settings.max_object_mb * 2**20,
             tls_context=_tls_context(settings),
             take_slot=self._connections.take_slot,
             is_stopping=self._stopping.is_set,

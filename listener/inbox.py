@@ -88,7 +88,7 @@ class Inbox:
         _check_uids(offer)
         path = self._tmp / f"{uuid4().hex}.part"
         with _disk_trouble():
-            self._check_room()
+            self.check_room()
             descriptor = self._disk.create(path)
         try:
             incoming = IncomingImage(
@@ -174,7 +174,8 @@ class Inbox:
             path.unlink(missing_ok=True)
         return len(abandoned)
 
-    def _check_room(self) -> None:
+    def check_room(self) -> None:
+        """Raise RetryLater `disk_full` when there is less room than the site keeps free."""
         if self._disk.free_bytes(self._tmp) < self._limits.min_free_bytes:
             raise _disk_full()
 

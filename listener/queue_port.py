@@ -17,6 +17,7 @@ from dbos import WorkflowStatus as _DbosRow
 
 from listener.jobs import Job, JobKind
 from listener.queue_database import database_trouble
+from listener.queue_tables import UNFINISHED
 
 APPLICATION = "smearlink"
 
@@ -41,6 +42,8 @@ class QueueRow:
     delayed_until_ms: int
     starts: int
     """How often it was begun, as far as `DurableQueue.note_start` was told."""
+    queue: str
+    smear_id: str
     error: BaseException | None
     """How it ended, if it failed; None also when it ended its worker again and again."""
     ended_at: datetime | None
@@ -49,12 +52,14 @@ class QueueRow:
 class DurableQueue:
     """Puts work in and looks at it, from any process; runs none."""
 
-    def __init__(self, database_url: str) -> None:
+    def __init__(self, database_url: str, *, waits: bool = False) -> None:
+        """With `waits` a call that loses its connection comes back when the database does."""
         route_log()
         with database_trouble():
             self._client = DBOSClient(
                 system_database_url=database_url,
                 application_name=APPLICATION,
+                retry_connection_errors=waits,
                 serializer=DBOSPortableJSONSerializer(),
             )
 
@@ -84,6 +89,10 @@ class DurableQueue:
     def rows_beginning(self, prefix: str) -> list[QueueRow]:
         """All pieces of work whose id begins so, without their arguments."""
         return self._rows(workflow_id_prefix=prefix, load_input=False, load_output=False)
+
+    def left(self) -> list[QueueRow]:
+        """Work that has not ended well yet, failed work included, with its arguments; in order."""
+        return self._rows(status=[*UNFINISHED, *_FAILED], load_output=False)
 
     def failed(self, kind: JobKind | None = None) -> list[QueueRow]:
         """Work that ended in an error, with its arguments."""
@@ -120,6 +129,8 @@ def _row(found: _DbosRow) -> QueueRow:
         delay_s=float(attributes.get("delay_s", 0.0)),
         delayed_until_ms=found.delay_until_epoch_ms or 0,
         starts=int(attributes.get("starts", 0)),
+        queue=found.queue_name or "",
+        smear_id=found.queue_partition_key or "",
         error=found.error,
         ended_at=datetime.fromtimestamp(ended_ms / 1000, UTC) if ended_ms else None,
     )
@@ -204,6 +215,13 @@ class HandedBack(BaseException):
 
     Not an Exception: DBOS writes those down as the outcome.
     """
+
+
+def make_queue(database_url: str) -> None:
+    """Make the queue's tables, or bring them up to date, without working them off."""
+    route_log()
+    with database_trouble():
+        DBOS.migrate(system_database_url=database_url)
 
 
 def route_log() -> None:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 
 from pydicom import Dataset
 from pydicom.uid import UID
-from reporting.audit import Actor, AuditSink, Event, Outcome
 
 from listener.association import Answer
 from listener.dimse import Command, Status
@@ -16,6 +15,7 @@ from listener.peek import is_uid
 from listener.wire import Interrupted
 from pipeline.domain import SeriesUID
 from pipeline.errors import Rejected, RetryLater, SmearlinkError
+from reporting.audit import Actor, AuditSink, Event, Outcome
 from reporting.delivery import CommitmentReport
 from reporting.delivery.commitment import (
     EVENT_FAILURES_EXIST,
@@ -68,7 +68,7 @@ class Receiver:
         except Interrupted:
             raise
         except SmearlinkError as err:
-            answer = Answer(status=_status_of(err), comment=err.message)
+            answer = Answer(status=status_of(err), comment=err.message)
             self._record_refusal(caller, command, answer, err)
             return answer
         except Exception as err:  # noqa: BLE001 - a boundary; recorded
@@ -185,7 +185,7 @@ def actor_of(caller: Caller) -> Actor:
     return Actor(ae_title=caller.ae_title or None, host=caller.address)
 
 
-def _status_of(err: SmearlinkError) -> Status:
+def status_of(err: SmearlinkError) -> Status:
     if isinstance(err, RetryLater):
         return Status.OUT_OF_RESOURCES
     if isinstance(err, Rejected):

@@ -115,7 +115,7 @@ class Wire:
         self._sock = sock
         self._max_pdu_bytes = max_pdu_bytes
         self._monotonic = monotonic
-        self._buffer = bytearray(max(MAX_ASSOCIATE_BYTES, 2 * max_pdu_bytes) + _PDU_HEADER.size)
+        self._buffer = bytearray(max(MAX_ASSOCIATE_BYTES, 4 * max_pdu_bytes) + _PDU_HEADER.size)
         self._view = memoryview(self._buffer)
         self._start = self._end = 0
 
@@ -147,15 +147,14 @@ class Wire:
             raise ConnectionLost("The peer does not take our answer", code="peer_lost") from err
 
     def linger(self, *, within_s: float) -> None:
-        """Read and forget until the peer closes: a close with unread bytes would reset the line
-        and could take our last word away before the peer has read it."""
+        """Read and forget until the peer closes, as PS3.8 table 9-10 asks (state 13): a close
+        with bytes unread would reset the line and take our last word with it."""
         deadline = self._monotonic() + within_s
         try:
             if isinstance(self._sock, ssl.SSLSocket):
                 self._sock.settimeout(within_s)
                 self._sock.unwrap()
                 return
-            self._sock.shutdown(socket.SHUT_WR)
             while self._receive_into(self._view, deadline):
                 pass
         except (OSError, ConnectionLost):
@@ -181,7 +180,7 @@ class Wire:
         """Have `count` bytes lie together from `_start` on."""
         if self._end - self._start >= count:
             return
-        if self._start + count > len(self._buffer):
+        if self._start == self._end or self._start + count > len(self._buffer):
             self._compact()
         while self._end - self._start < count:
             received = self._receive_into(self._view[self._end :], deadline)

@@ -34,13 +34,18 @@ MOST_FORGOTTEN_AT_ONCE = 1000
 class WorkClient:
     """The queue as everybody but its workers sees it; a `listener.flow.WorkQueue`."""
 
-    def __init__(self, database_url: str, *, inbox: Inbox, gather_by: GatherBy) -> None:
-        """Raises RetryLater `database_unavailable` when there is no queue to look at."""
+    def __init__(
+        self, database_url: str, *, inbox: Inbox, gather_by: GatherBy, waits: bool = False
+    ) -> None:
+        """Raises RetryLater `database_unavailable` when there is no queue to look at.
+
+        With `waits` a call that loses its connection comes back when the database does.
+        """
         self._inbox = inbox
         self._gather_by = gather_by
         self.tables = QueueTables(database_url)
         self.tables.check_schema()
-        self._queue = DurableQueue(database_url)
+        self._queue = DurableQueue(database_url, waits=waits)
 
     def destroy(self) -> None:
         """Let go of the database."""

@@ -35,7 +35,7 @@ from listener.upkeep import Upkeep, UpkeepTimes
 from listener.work_client import WorkClient
 from listener.worker_lock import Hold, WorkerLocks
 from pipeline.domain import SeriesUID, SmearId, SOPInstanceUID
-from pipeline.errors import Defect, SmearlinkError
+from pipeline.errors import Defect, RetryLater, SmearlinkError
 from reporting.audit import AuditSink, Event, Outcome
 from reporting.delivery import CommitmentReport
 
@@ -57,6 +57,9 @@ ahead, so being claimed by a worker that died proves nothing; their starts are c
 
 CLAIMED_AHEAD = 4
 """Images that a worker claims for each that it analyses, so that polling never leaves it idle."""
+
+DATABASE_PAUSE_S = 2.0
+"""How long work in hand waits before it asks a queue again that did not answer."""
 
 _log = logging.getLogger(__name__)
 
@@ -136,7 +139,10 @@ class Workflow:
             runner.start(self._functions(), recoveries=MOST_RECOVERIES)
             runner.set_limits(self._limits())
             self._client = WorkClient(
-                settings.database_url, inbox=self._inbox, gather_by=settings.gather_by
+                settings.database_url,
+                inbox=self._inbox,
+                gather_by=settings.gather_by,
+                waits=True,
             )
         except SmearlinkError:
             self._opened.set()
@@ -261,7 +267,7 @@ class Workflow:
         if self._client is None:
             raise HandedBack
         try:
-            piece(self._flow())
+            self._see_through(piece)
         except SmearlinkError:
             raise
         except Exception as err:
@@ -269,6 +275,20 @@ class Workflow:
                 Event.DEFECT_MET, outcome=Outcome.SERIOUS_FAILURE, error_type=type(err).__name__
             )
             raise Defect(f"{type(err).__name__} in a piece of work", code="defect") from err
+
+    def _see_through(self, piece: Callable[[Flow], None]) -> None:
+        """Do a piece of work, again and again while what follows cannot be asked for.
+
+        The flow asks again for everything that the world is not ready for. What comes out of it
+        is its own queue, or a data folder that takes not even a parked image: nobody's fault.
+        """
+        while True:
+            try:
+                return piece(self._flow())
+            except RetryLater as err:
+                _log.warning("work waits: %s", type(err).__name__)
+            if self._stopping.wait(DATABASE_PAUSE_S):
+                raise HandedBack
 
     def _flow(self) -> Flow:
         return Flow(

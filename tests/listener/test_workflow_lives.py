@@ -73,11 +73,10 @@ def test_an_image_that_ends_every_worker_is_parked_and_its_smear_reported(tmp_pa
 def test_a_stop_hands_back_what_waits_and_the_next_life_takes_it_up(tmp_path: Path) -> None:
     pacs = Shelf()
     house = make_house(tmp_path, audit=RecordingAudit(), destinations=[pacs])
-    with working(tmp_path, house) as workflow:
-        with workflow._gate.entered(is_alone=True):
-            workflow.image_received(receive(house.inbox, "1.2.3.4", 1))
-            until(lambda: workflow.status().workers == ("w1",))
-            workflow._gate.close()
+    with working(tmp_path, house) as workflow, workflow._gate.entered(is_alone=True):
+        workflow.image_received(receive(house.inbox, "1.2.3.4", 1))
+        until(lambda: workflow.status().workers == ("w1",))
+        workflow._gate.close()
     assert not house.analysis.seen
 
     with working(tmp_path, house) as workflow:
