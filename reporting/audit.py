@@ -30,7 +30,7 @@ from reporting.audit_key import (
     public_path,
     read_public_key,
 )
-from reporting.audit_show import EventFilter, read_events
+from reporting.audit_show import EventFilter, latest_events, read_events
 from reporting.audit_verify import Finding, FindingKind, Verification, verify_trail
 from reporting.audit_vocabulary import Actor, Event, Outcome, check_fields, describe_actor
 
@@ -46,6 +46,7 @@ __all__ = [
     "Outcome",
     "TrailPolicy",
     "Verification",
+    "latest_events",
     "load_or_make_key",
     "public_path",
     "read_events",

@@ -57,6 +57,28 @@ def read_events(directory: Path, filters: EventFilter = EVERYTHING) -> Iterator[
     return (entry for entry in merged if filters.accepts(entry))
 
 
+def latest_events(
+    directory: Path, events: frozenset[Event], *, count: int, tail_bytes: int = 1 << 20
+) -> list[Mapping[str, Any]]:
+    """The newest events of some kinds, newest first, from the end of each chain only."""
+    found = [
+        entry
+        for paths in event_files(directory).values()
+        for entry in _last_entries(paths[-1], tail_bytes)
+        if entry["event"] in events
+    ]
+    return sorted(found, key=lambda entry: str(entry["time"]), reverse=True)[:count]
+
+
+def _last_entries(path: Path, tail_bytes: int) -> Iterator[Mapping[str, Any]]:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - tail_bytes))
+        for line in file:
+            link = decode(line.removesuffix(b"\n"))
+            if link is not None:
+                yield link.entry
+
+
 def _entries(paths: list[Path]) -> Iterator[Mapping[str, Any]]:
     for path in paths:
         with path.open("rb") as file:

@@ -104,10 +104,15 @@ def picture_of(content: bytes) -> RGB:
     return pixels
 
 
+def png_of(content: bytes) -> bytes:
+    """One of our pictures as a PNG file, for people without a DICOM viewer."""
+    return _png(picture_of(content))
+
+
 def _files_of(result: Result, *, with_png: bool) -> Iterator[tuple[str, bytes]]:
     yield result.name, result.content
     if with_png and result.kind in PICTURES:
-        yield f"{Path(result.name).stem}.png", _png(picture_of(result.content))
+        yield f"{Path(result.name).stem}.png", png_of(result.content)
 
 
 def _png(pixels: RGB) -> bytes:
