@@ -1,0 +1,322 @@
+"""The command line: every command in a few lines; what it does lies in the module it calls.
+
+Imports stand inside the commands, because starting everything costs more than a second.
+Exit codes: 0 done, 1 something needs a person, 2 wrong use or settings, 75 try again later.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.domain import RESEARCH_USE_ONLY
+from pipeline.errors import Rejected, RetryLater, SmearlinkError
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+
+NEEDS_PERSON, WRONG_USE, TRY_LATER = 1, 2, 75
+"""The last is EX_TEMPFAIL of sysexits.h."""
+
+app = typer.Typer(
+    name="smearlink",
+    help=f"White cells of blood smears on the DICOM network. {RESEARCH_USE_ONLY}.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+audit_app = typer.Typer(help="Check, read and export the audit trail.", no_args_is_help=True)
+app.add_typer(audit_app, name="audit")
+
+SettingsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--settings",
+        "-s",
+        envvar="SMEARLINK_SETTINGS",
+        help="TOML file of the site; config/default.toml explains every key.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs instead of tables.")]
+
+
+def main() -> None:
+    """Run the command; an error of ours becomes one clear message and an exit code."""
+    try:
+        app()
+    except SmearlinkError as err:
+        print(f"smearlink: {err.message}", file=sys.stderr)  # noqa: T201
+        sys.exit(_exit_code(err))
+
+
+def _exit_code(err: SmearlinkError) -> int:
+    if isinstance(err, RetryLater):
+        return TRY_LATER
+    return WRONG_USE if isinstance(err, Rejected) else NEEDS_PERSON
+
+
+# --- the service
+
+
+@app.command()
+def serve(settings: SettingsFile = None) -> None:
+    """Listen, analyse, report and deliver until SIGTERM; SIGHUP reads destinations anew."""
+    from listener.run import run_service
+
+    run_service(_reader(settings), listens=True)
+
+
+@app.command()
+def worker(settings: SettingsFile = None) -> None:
+    """Analyse, report and deliver what others received: needs their database and data folder."""
+    from listener.run import run_service
+
+    run_service(_reader(settings), listens=False)
+
+
+# --- without a service
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")] = Path(
+        "demo-output"
+    ),
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder of your own JPG, PNG, BMP, TIFF or DICOM files."),
+    ] = None,
+    fields: Annotated[int, typer.Option(min=1, max=40, help="Phantom fields to draw.")] = 6,
+    model: Annotated[Path | None, typer.Option(help="Folder of another model.")] = None,
+) -> None:
+    """Send phantom fields, or your own images, through the whole service on this machine."""
+    from listener.demo import run_demo
+
+    raise typer.Exit(run_demo(out, data=data, fields=fields, model=model))
+
+
+@app.command()
+def send(
+    files: Annotated[list[Path], typer.Argument(help="Images or folders of images.")],
+    to: Annotated[str, typer.Option(help="Receiver as AET@HOST:PORT.")],
+    calling: Annotated[str, typer.Option(help="Our own AE title.")] = "SMEARSEND",
+    accession: Annotated[str, typer.Option(help="Accession number of the order.")] = "",
+    patient_id: Annotated[str, typer.Option(help="Patient ID of the order.")] = "",
+    specimen: Annotated[str, typer.Option(help="Identifier of the slide.")] = "",
+    spacing_um: Annotated[
+        float | None, typer.Option(min=0.01, max=10, help="µm a pixel, when known.")
+    ] = None,
+) -> None:
+    """Send files by C-STORE; photographs are wrapped into DICOM first."""
+    from listener.terminal import send_with_progress
+    from listener.wrap import Order
+
+    order = Order(
+        accession=accession, patient_id=patient_id, specimen=specimen, spacing_um=spacing_um
+    )
+    failed = send_with_progress(files, to, calling, order)
+    raise typer.Exit(NEEDS_PERSON if failed else 0)
+
+
+@app.command()
+def analyse(
+    files: Annotated[list[Path], typer.Argument(help="Images or folders of images.")],
+    out: Annotated[Path, typer.Option(help="Folder for annotated pictures.")],
+    debug: Annotated[bool, typer.Option("--debug", help="Also a picture of every stage.")] = False,
+    settings: SettingsFile = None,
+) -> None:
+    """Analyse files without any network; one JSON line a frame on standard output."""
+    from listener.analyse_files import analyse_files
+
+    site = _reader(settings)()
+    failed = analyse_files(files, out, settings=site, with_stages=debug, write=_print_line)
+    raise typer.Exit(NEEDS_PERSON if failed else 0)
+
+
+@app.command()
+def evaluate(
+    pack: Annotated[Path, typer.Argument(help="Folder with manifest.csv and its pictures.")],
+    split: Annotated[
+        str | None, typer.Option(help="Only rows of this split, and those with none.")
+    ] = None,
+    as_json: AsJson = False,
+    settings: SettingsFile = None,
+) -> None:
+    """Measure network and segmentation on a data pack, source by source."""
+    from listener.evaluation import evaluate_with_progress
+
+    result = evaluate_with_progress(pack, split=split, settings=_reader(settings)())
+    if as_json:
+        _print_line(result)
+        return
+    from listener.terminal import show_evaluation
+
+    show_evaluation(result)
+
+
+# --- beside a service
+
+
+@app.command()
+def status(settings: SettingsFile = None, as_json: AsJson = False) -> None:
+    """What waits where, how long already, and what was parked why."""
+    from listener.terminal import show_status
+
+    with _work_client(settings) as client:
+        now = client.status()
+    if as_json:
+        _print_line(now.to_json())
+    else:
+        show_status(now)
+
+
+@app.command()
+def retry(
+    key: Annotated[
+        str, typer.Argument(help="Key of parked work, or an image, smear or destination.")
+    ] = "",
+    everything: Annotated[bool, typer.Option("--all", help="All that is parked.")] = False,
+    settings: SettingsFile = None,
+) -> None:
+    """Take parked work up again."""
+    if bool(key) == everything:
+        raise Rejected("Give either a KEY as `smearlink status` shows it, or --all", code="usage")
+    with _work_client(settings) as client:
+        count = client.retry_all() if everything else client.retry(key)
+    typer.echo(f"{count} taken up again")
+    raise typer.Exit(0 if count else NEEDS_PERSON)
+
+
+@app.command()
+def close(
+    smear: Annotated[str, typer.Argument(help="Series UID, or the smear's id.")],
+    settings: SettingsFile = None,
+) -> None:
+    """Report a smear now instead of waiting until it has been quiet."""
+    from pipeline.domain import SmearId
+
+    with _work_client(settings) as client:
+        client.close(SmearId(smear))
+    typer.echo("asked for; `smearlink status` shows when it is done")
+
+
+@app.command()
+def check(
+    settings: SettingsFile = None,
+    route: Annotated[
+        Path | None, typer.Option(help="Explain which routes would match this DICOM file.")
+    ] = None,
+    calling: Annotated[
+        str, typer.Option(help="With --route: the AE title that would send it.")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Check settings, model, database and every destination; nothing is sent."""
+    from listener.check import check_all, explain_route
+    from listener.terminal import show_checks, show_route
+
+    site = _reader(settings)()
+    if route is not None:
+        matches = explain_route(site, route, calling_ae=calling)
+        _print_line(matches.to_json()) if as_json else show_route(matches)
+        return
+    checks = check_all(site)
+    _print_line([one.to_json() for one in checks]) if as_json else show_checks(checks)
+    raise typer.Exit(0 if all(one.is_good for one in checks) else NEEDS_PERSON)
+
+
+# --- the audit trail
+
+
+@audit_app.command()
+def verify(
+    directory: Annotated[Path | None, typer.Argument(help="Folder of the trail.")] = None,
+    public_key: Annotated[
+        Path | None, typer.Option("--key", help="Public key; by default beside the site's own.")
+    ] = None,
+    settings: SettingsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find any change made to the trail since it was signed, and say where."""
+    from listener.audit_commands import verify_audit
+
+    raise typer.Exit(0 if verify_audit(_reader(settings)(), directory, public_key, as_json) else 1)
+
+
+@audit_app.command()
+def show(
+    directory: Annotated[Path | None, typer.Argument(help="Folder of the trail.")] = None,
+    study: Annotated[str, typer.Option(help="Study Instance UID.")] = "",
+    image: Annotated[str, typer.Option(help="SOP Instance UID.")] = "",
+    accession: Annotated[str, typer.Option(help="Accession number; only its hash is kept.")] = "",
+    ae: Annotated[str, typer.Option(help="AE title.")] = "",
+    outcome: Annotated[str, typer.Option(help="success, minor_failure, …")] = "",
+    since: Annotated[str, typer.Option(help="ISO time, e.g. 2026-11-24T08:00Z.")] = "",
+    until: Annotated[str, typer.Option(help="ISO time.")] = "",
+    settings: SettingsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """What happened, in order: who did what to which image, with which model."""
+    from listener.audit_commands import show_audit
+
+    asked = {
+        "study": study,
+        "image": image,
+        "accession": accession,
+        "ae": ae,
+        "outcome": outcome,
+        "since": since,
+        "until": until,
+    }
+    show_audit(_reader(settings)(), directory, asked, as_json)
+
+
+@audit_app.command()
+def export(
+    out: Annotated[Path, typer.Option(help="File to write.")],
+    form: Annotated[
+        str, typer.Option("--format", help="dicom (PS3.15 A.5 messages) or fhir (AuditEvent).")
+    ] = "fhir",
+    directory: Annotated[Path | None, typer.Argument(help="Folder of the trail.")] = None,
+    settings: SettingsFile = None,
+) -> None:
+    """Write the trail as DICOM Audit Messages or FHIR AuditEvents."""
+    from listener.audit_commands import export_audit
+
+    count = export_audit(_reader(settings)(), directory, out, form)
+    typer.echo(f"{count} events written to {out}")
+
+
+# --- shared
+
+
+def _reader(path: Path | None) -> Callable[[], Settings]:
+    """Reads the settings, now and again at each reload."""
+    from config.settings import load_settings
+
+    return lambda: load_settings(path, os.environ)
+
+
+@contextmanager
+def _work_client(path: Path | None) -> Iterator[Any]:
+    from listener.service import open_store
+    from listener.workflow import WorkClient
+
+    site = _reader(path)()
+    store = open_store(site, worker_id=site.worker_id)
+    client = WorkClient(site.database_url, inbox=store.inbox, gather_by=site.smear.gather_by)
+    try:
+        yield client
+    finally:
+        client.destroy()
+
+
+def _print_line(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False), flush=True)  # noqa: T201

@@ -1,0 +1,335 @@
+"""The whole service, put together in one place.
+
+    device ─ C-STORE ─► DicomListener ─┐
+    device ─ STOW-RS ─► WebServer ─────┴─► Inbox ─► Workflow ─► ImageStep   (pipeline + models)
+                                                            ├─► ReportStep  (reporting)
+                                                            └─► Sender      (reporting.delivery)
+    every step ─► AuditTrail, and from there the metrics
+
+`running` builds all of it from the settings, starts it in the order in which one part needs the
+other, and stops it in reverse. A worker is the same without listener and web.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from pathlib import Path
+
+from config.settings import Settings
+from listener.analysis import ImageAnalysis
+from listener.commitments import CommitmentReports
+from listener.destinations import Routes, make_outlets, parse_rules
+from listener.dicom import DicomListener
+from listener.inbox import Inbox, InboxLimits
+from listener.log import adopt_library_loggers
+from listener.metrics import CountedAudit, Metrics
+from listener.results_folder import ResultsFolder
+from listener.retention import Retention
+from listener.sending import Outlets, Sender
+from listener.status import WorkflowStatus
+from listener.steps import ImageStep, ReportSettings, ReportStep, Steps
+from listener.web import Receiving, Showing, build_app
+from listener.web_server import WebServer, read_token
+from listener.worker_lock import Hold, WorkerLocks, claim_worker, worker_locks
+from listener.workflow import Workflow, WorkflowSettings
+from models.classifier import MODEL_FOLDER, OnnxClassifier
+from pipeline.errors import Rejected, SmearlinkError
+from pipeline.image import ImageLimits
+from reporting.audit import (
+    Actor,
+    AuditSink,
+    AuditTrail,
+    Event,
+    Outcome,
+    TrailPolicy,
+    load_or_make_key,
+)
+from reporting.result_set import build_result_set
+from reporting.results import ResultKind
+
+SOFTWARE_VERSION = version("smearlink")
+MEBIBYTE = 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Store:
+    """Everything that a data folder holds, open."""
+
+    inbox: Inbox
+    results: ResultsFolder
+    commitments: CommitmentReports
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """What is running, for those who watch it, reload it or ask where it listens."""
+
+    workflow: Workflow
+    store: Store
+    routes: Routes
+    audit: AuditSink
+    classifier: OnnxClassifier
+    dicom_port: int | None
+    web_port: int | None
+
+    def status(self) -> WorkflowStatus:
+        """What waits where, and what was parked why."""
+        return self.workflow.status()
+
+    def reload(self, read_settings: Callable[[], Settings]) -> bool:
+        """Go on with new destinations and routes; a bad file is refused and the old ones stay."""
+        try:
+            settings = read_settings()
+            outlets, rules = make_outlets(settings.destinations), parse_rules(settings.routes)
+        except SmearlinkError as err:
+            self.audit.record(Event.SETTINGS_REFUSED, outcome=Outcome.MINOR_FAILURE, code=err.code)
+            return False
+        self.routes.replace(rules, [outlet.name for outlet in outlets])
+        self.workflow.reload(outlets)
+        self.audit.record(Event.SETTINGS_RELOADED, count=len(outlets))
+        return True
+
+
+@contextmanager
+def running(settings: Settings, *, listens: bool = True) -> Iterator[Service]:
+    """The service at work from here to the end of the `with`; a worker when it does not listen.
+
+    Raises Rejected, NeedsReview, RetryLater or Defect, each with the way out, when a part cannot
+    start: settings, model, database, a port that is taken.
+    """
+    with ExitStack() as stack:
+        classifier = load_classifier(settings)
+        locks = worker_locks(settings.database_url, folder=settings.data_dir / "workers")
+        hold = claim_worker(locks, wanted=settings.service.worker_id)
+        stack.callback(hold.close)
+        metrics = Metrics(
+            software_version=SOFTWARE_VERSION,
+            read_status=lambda: workflow.status(),
+            free_bytes=lambda: shutil.disk_usage(settings.data_dir).free,
+        )
+        metrics.show_model(classifier.identity)
+        trail = stack.enter_context(open_trail(settings, classifier))
+        audit = CountedAudit(trail, metrics)
+        store = open_store(settings, worker_id=hold.worker_id)
+        outlets = Outlets(make_outlets(settings.destinations))
+        routes = Routes(parse_rules(settings.routes), [outlet.name for outlet in outlets])
+        workflow = _build_workflow(settings, store, classifier, outlets, routes, hold, locks, audit)
+
+        audit.record(
+            Event.SERVICE_STARTED,
+            worker_id=hold.worker_id,
+            execution_provider=classifier.identity.execution_provider,
+        )
+        stack.callback(audit.record, Event.SERVICE_STOPPED, worker_id=hold.worker_id)
+        workflow.start()
+        adopt_library_loggers()
+        stack.callback(workflow.stop, settings.service.stop_grace_s)
+        web = _start_web(settings, store, workflow, metrics, classifier, audit, listens, stack)
+        dicom = _start_dicom(settings, store, workflow, audit, stack) if listens else None
+        yield Service(
+            workflow=workflow,
+            store=store,
+            routes=routes,
+            audit=audit,
+            classifier=classifier,
+            dicom_port=dicom.port if dicom else None,
+            web_port=web.port if web else None,
+        )
+
+
+def load_classifier(settings: Settings) -> OnnxClassifier:
+    """The network, compared with its manifest; a damaged file stops the start."""
+    model = settings.model
+    return OnnxClassifier.load(
+        model.folder or MODEL_FOLDER,
+        precision=model.precision,
+        providers=model.providers,
+        threads=model.threads,
+    )
+
+
+def open_store(settings: Settings, *, worker_id: str) -> Store:
+    """Inbox, results and commitments of the data folder."""
+    limits = InboxLimits(
+        max_object_bytes=settings.dicom.max_object_mb * MEBIBYTE,
+        min_free_bytes=settings.retention.min_free_disk_mb * MEBIBYTE,
+    )
+    return Store(
+        inbox=Inbox(settings.data_dir / "inbox", limits=limits),
+        results=ResultsFolder(settings.data_dir / "results", worker_id=worker_id),
+        commitments=CommitmentReports(settings.data_dir / "commitments"),
+    )
+
+
+def open_trail(settings: Settings, classifier: OnnxClassifier | None = None) -> AuditTrail:
+    """This machine's chain of the audit trail; its events name the model when one is given."""
+    audit = settings.audit
+    return AuditTrail.open(
+        settings.audit_dir,
+        chain=settings.worker_id,
+        key=load_or_make_key(settings.audit_key_file),
+        software_version=SOFTWARE_VERSION,
+        model_sha256=classifier.identity.sha256 if classifier else None,
+        actor=Actor(ae_title=settings.dicom.ae_title, host=platform.node() or None),
+        policy=TrailPolicy(
+            fsync=audit.fsync,
+            fsync_every_s=audit.fsync_every_s,
+            checkpoint_every_events=audit.checkpoint_every_events,
+            checkpoint_every_s=audit.checkpoint_every_s,
+        ),
+    )
+
+
+def image_limits(settings: Settings) -> ImageLimits:
+    """What is worth decoding, as the site sees it."""
+    image = settings.image
+    return ImageLimits(
+        max_megapixels=image.max_megapixels,
+        min_side_px=image.min_side_px,
+        max_frames=image.max_frames,
+    )
+
+
+def _build_workflow(
+    settings: Settings,
+    store: Store,
+    classifier: OnnxClassifier,
+    outlets: Outlets,
+    routes: Routes,
+    hold: Hold,
+    locks: WorkerLocks,
+    audit: AuditSink,
+) -> Workflow:
+    """The three steps, and the durable queue that runs them."""
+    analysis = ImageAnalysis(classifier, limits=image_limits(settings))
+
+    def clock() -> datetime:
+        return datetime.now(UTC).astimezone(settings.zone)
+
+    images = ImageStep(inbox=store.inbox, results=store.results, analysis=analysis, audit=audit)
+    reports = ReportStep(
+        inbox=store.inbox,
+        results=store.results,
+        analysis=analysis,
+        build_results=build_result_set,
+        route=routes,
+        settings=ReportSettings(
+            kinds=frozenset(map(ResultKind, settings.results.kinds)),
+            compress_images=settings.results.compress_images,
+            software_version=SOFTWARE_VERSION,
+        ),
+        audit=audit,
+        clock=clock,
+    )
+    sender = Sender(
+        results=store.results,
+        outlets=outlets,
+        commitments=store.commitments,
+        audit=audit,
+        clock=clock,
+    )
+    retention = Retention(
+        inbox=store.inbox,
+        results=store.results,
+        outlets=outlets,
+        gather_by=settings.smear.gather_by,
+        keep=timedelta(days=settings.retention.keep_images_days),
+        audit=audit,
+    )
+    return Workflow(
+        settings=WorkflowSettings(
+            database_url=settings.database_url,
+            gather_by=settings.smear.gather_by,
+            quiet_s=settings.smear.quiet_s,
+            close_on_release=settings.smear.close_on_release,
+            analyse_workers=settings.queue.analyse_workers,
+            report_workers=settings.queue.report_workers,
+        ),
+        inbox=store.inbox,
+        steps=Steps(images=images, reports=reports, sender=sender),
+        outlets=outlets,
+        results=store.results,
+        commitments=store.commitments,
+        hold=hold,
+        locks=locks,
+        audit=audit,
+        retention=retention,
+    )
+
+
+def _start_dicom(
+    settings: Settings, store: Store, workflow: Workflow, audit: AuditSink, stack: ExitStack
+) -> DicomListener | None:
+    if not settings.dicom.enabled:
+        return None
+    listener = DicomListener(
+        settings.dicom,
+        store.inbox,
+        workflow.image_received,
+        audit,
+        on_commitment=workflow.record_commitment,
+        on_association_released=workflow.series_released,
+    )
+    with _taken_port_named("dicom.port"):
+        listener.start()
+    stack.callback(listener.stop, settings.service.stop_grace_s)
+    return listener
+
+
+def _start_web(
+    settings: Settings,
+    store: Store,
+    workflow: Workflow,
+    metrics: Metrics,
+    classifier: OnnxClassifier,
+    audit: AuditSink,
+    listens: bool,
+    stack: ExitStack,
+) -> WebServer | None:
+    if not settings.web.enabled:
+        return None
+    showing = Showing(
+        software_version=SOFTWARE_VERSION,
+        metrics=metrics,
+        read_status=workflow.status,
+        checks={"queue": workflow.check_ready, "disk": store.inbox.check_room},
+        audit_dir=settings.audit_dir,
+        clock=lambda: datetime.now(UTC),
+        model=classifier.identity,
+    )
+    receiving = Receiving(
+        inbox=store.inbox,
+        on_received=workflow.image_received,
+        audit=audit,
+        max_request_bytes=settings.web.max_request_mb * MEBIBYTE,
+    )
+    takes_images = listens and settings.web.stow
+    app = build_app(showing, receiving if takes_images else None, token=read_token(settings.web))
+    server = WebServer(settings.web, app)
+    with _taken_port_named("web.port"):
+        server.start()
+    stack.callback(server.stop, settings.service.stop_grace_s)
+    return server
+
+
+@contextmanager
+def _taken_port_named(key: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as err:
+        raise Rejected(
+            f"{key}: cannot be listened on ({err.strerror}). Another program, or another "
+            "smearlink, has it: stop that one or give another port.",
+            code="port_unusable",
+        ) from err
+
+
+def model_folder(settings: Settings) -> Path:
+    """Where the manifest of the network in use lies."""
+    return settings.model.folder or MODEL_FOLDER

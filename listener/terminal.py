@@ -1,0 +1,208 @@
+"""What people see at the terminal: progress, and tables; plain lines when it is none."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Table
+
+from listener.status import ParkedWork, WorkflowStatus
+from pipeline.domain import RESEARCH_USE_ONLY
+
+if TYPE_CHECKING:
+    from listener.check import Check, RouteExplanation
+    from listener.demo import DemoRow
+    from listener.wrap import Order
+    from reporting.audit import Verification
+
+NARROW = 100
+"""Columns that tables take at least where the output is no terminal."""
+
+
+def _console(*, is_error: bool = False) -> Console:
+    stream = sys.stderr if is_error else sys.stdout
+    width = None if stream.isatty() else NARROW
+    return Console(file=stream, width=width, highlight=False)
+
+
+class Steps:
+    """Progress of long work: bars on a terminal, one line a step elsewhere."""
+
+    def __init__(self) -> None:
+        self._console = _console(is_error=True)
+
+    @contextmanager
+    def counted(self, title: str, total: int) -> Iterator[Callable[[], None]]:
+        """Work of known length; call what is given once for each piece."""
+        if not self._console.is_terminal:
+            self._console.print(f"{title}: {total}")
+            yield lambda: None
+            return
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        with Progress(*columns, console=self._console) as progress:
+            task = progress.add_task(title, total=total)
+            yield lambda: progress.advance(task)
+
+    @contextmanager
+    def watched(self, title: str) -> Iterator[Callable[[int], None]]:
+        """Work of unknown length; call what is given with how much is left."""
+        if not self._console.is_terminal:
+            self._console.print(title)
+            yield lambda left: None
+            return
+        columns = (SpinnerColumn(), TextColumn("{task.description}"))
+        with Progress(*columns, console=self._console) as progress:
+            task = progress.add_task(title, total=None)
+
+            def show(left: int) -> None:
+                progress.update(task, description=f"{title}: {left} left")
+
+            yield show
+
+
+def send_with_progress(paths: Sequence[Path], to: str, calling_ae_title: str, order: Order) -> int:
+    """Send files, say what was refused, and how many that were."""
+    from listener.image_files import image_files
+    from listener.send import PeerAddress, send_images
+    from listener.wrap import as_dicom
+
+    peer, files = PeerAddress.parse(to), image_files(paths)
+    with Steps().counted(f"Sending to {peer.ae_title}", len(files)) as advance:
+        sent = list(
+            send_images(
+                as_dicom(files, order),
+                peer,
+                calling_ae_title=calling_ae_title,
+                on_sent=lambda _: advance(),
+            )
+        )
+    refused = [one for one in sent if not one.is_stored]
+    console = _console()
+    console.print(f"{len(sent) - len(refused)} stored, {len(refused)} refused")
+    for one in refused:
+        console.print(f"  0x{one.status:04X} {one.sop_instance_uid} {one.comment}")
+    return len(refused)
+
+
+def show_status(status: WorkflowStatus) -> None:
+    """Queues and parked work."""
+    console = _console()
+    table = Table(title="Work", title_justify="left")
+    for name in ("queue", "waiting", "delayed", "in work", "oldest"):
+        table.add_column(name, justify="left" if name == "queue" else "right")
+    for queue in status.queues:
+        counts = (queue.waiting, queue.delayed, queue.in_work)
+        table.add_row(queue.name, *map(str, counts), age_text(queue.oldest_age_s))
+    console.print(table if status.queues else "Nothing waits.")
+    _print_parked(console, status.parked)
+    console.print(RESEARCH_USE_ONLY, style="dim")
+
+
+def _print_parked(console: Console, parked: Sequence[ParkedWork]) -> None:
+    if not parked:
+        console.print("Nothing is parked.")
+        return
+    console.print(f"{len(parked)} parked; take up again with: smearlink retry KEY", style="bold")
+    for one in parked:
+        where = f" → {one.destination}" if one.destination else ""
+        console.print(f"  {one.kind}{where}: {one.code}: {one.message}", soft_wrap=True)
+        console.print(f"    KEY {one.key}", soft_wrap=True, style="dim")
+
+
+def age_text(seconds: float) -> str:
+    """An age that people can read: 45 s, 12 min, 3.5 h, 2.0 d."""
+    for limit, divisor, unit in ((90, 1, "s"), (5400, 60, "min")):
+        if seconds < limit:
+            return f"{seconds / divisor:.0f} {unit}"
+    return f"{seconds / 3600:.1f} h" if seconds < 172800 else f"{seconds / 86400:.1f} d"
+
+
+def show_demo(
+    rows: Sequence[DemoRow],
+    *,
+    out: Path,
+    pacs_count: int,
+    ehr_count: int,
+    verification: Verification,
+    refused: Sequence[str],
+    parked: Sequence[ParkedWork],
+) -> int:
+    """The closing table; the exit code: 0 when everything arrived and the trail is whole."""
+    console = _console()
+    table = Table(title=f"smearlink demo · {RESEARCH_USE_ONLY}", title_justify="left")
+    table.add_column("smear")
+    table.add_column("field")
+    for name in ("cells", "leukemic", "normal", "referred", "highest probability"):
+        table.add_column(name, justify="right")
+    table.add_column("files", overflow="fold")
+    for row in rows:
+        highest = "–" if row.highest is None else f"{row.highest:.2f}"
+        counts = (row.cells, row.leukemic, row.normal, row.referred)
+        files = f"{row.files} ({', '.join(row.flags)})" if row.flags else row.files
+        table.add_row(row.smear, row.field, *map(str, counts), highest, files)
+    console.print(table)
+    console.print(f"{pacs_count} DICOM objects in {out / 'pacs'}")
+    console.print(f"{ehr_count} FHIR resources in {out / 'ehr'}")
+    console.print(f"pictures, CSV, FHIR bundle and DICOM by name in {out / 'results'}")
+    for line in refused:
+        console.print(f"not taken: {line}", soft_wrap=True)
+    if parked:
+        _print_parked(console, parked)
+    show_verification(verification)
+    return 0 if rows and not parked and verification.is_whole else 1
+
+
+def show_verification(verification: Verification) -> None:
+    """Whether the audit trail is whole, and where it is not."""
+    console = _console()
+    for name, value, remark in verification.rows():
+        console.print(f"{name}: {value} {remark}".rstrip(), soft_wrap=True)
+    for finding in verification.problems:
+        console.print(str(finding), soft_wrap=True, style="bold")
+    verdict = "whole" if verification.is_whole else "NOT whole"
+    console.print(f"The audit trail is {verdict}.", style="bold")
+
+
+def show_checks(checks: Sequence[Check]) -> None:
+    """One line a check: what was looked at, and what was seen."""
+    console = _console()
+    for one in checks:
+        mark = "ok  " if one.is_good else "FAIL"
+        console.print(f"{mark} {one.name}: {one.said}", soft_wrap=True)
+
+
+def show_route(explanation: RouteExplanation) -> None:
+    """Each rule with its answer, and where results would go."""
+    console = _console()
+    for match in explanation.matches:
+        console.print(f"{match.rule}: {match.verdict} → {', '.join(match.to)}", style="bold")
+        console.print(f"  when {match.when or '(always)'}", soft_wrap=True)
+        for reason in match.reasons:
+            answer = {True: "yes", False: "no", None: "not known before analysis"}[reason.answer]
+            console.print(f"  {reason.question}: {answer} (found {reason.found})", soft_wrap=True)
+    console.print(f"destinations for certain: {', '.join(explanation.certain) or 'none'}")
+    if explanation.possible:
+        console.print(f"depending on the outcome also: {', '.join(explanation.possible)}")
+
+
+def show_evaluation(result: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
+    """A table for cells and one for fields, each figure with its 95 % interval."""
+    console = _console()
+    for part, sources in result.items():
+        if not sources:
+            continue
+        console.print(part, style="bold")
+        for source, figures in sources.items():
+            console.print(f"  {source} (n = {figures['n']})")
+            for name, figure in figures.items():
+                if isinstance(figure, Mapping):
+                    low, high = figure["low"], figure["high"]
+                    console.print(
+                        f"    {name:<22} {figure['value']:.3f}  ({low:.3f} to {high:.3f})"
+                    )
