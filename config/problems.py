@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -85,7 +85,7 @@ def _line(detail: ErrorDetails, model: type[BaseModel], given: Mapping[str, Any]
 
 def _where(path: Sequence[int | str], model: type[BaseModel], given: Mapping[str, Any]) -> str:
     """`dicom.port`, or `destination[pacs].port` for a member of a list of tables."""
-    shown, value = "", given
+    shown, value = "", cast(Any, given)
     for part in path:
         if isinstance(part, int):
             value = value[part] if isinstance(value, list | tuple) and part < len(value) else {}

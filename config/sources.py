@@ -78,8 +78,10 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     joined = dict(below)
     for key, value in above.items():
         lower = joined.get(key)
-        both = isinstance(lower, Mapping) and isinstance(value, Mapping)
-        joined[key] = merge(lower, value) if both else value
+        if isinstance(lower, Mapping) and isinstance(value, Mapping):
+            joined[key] = merge(lower, value)
+        else:
+            joined[key] = value
     return joined
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-from pipeline.debug import draw_stages
 from pydicom import FileDataset
 
 from config.settings import Settings
@@ -78,6 +77,8 @@ def _keep_pictures(
     name = path.stem if image.frame == 1 else f"{path.stem}_{image.frame}"
     _write_png(out / f"{name}_annotated.png", draw_field(image, found))
     if with_stages:
+        from pipeline.debug import draw_stages  # only developers ask for it
+
         _write_png(out / f"{name}_stages.png", draw_stages(image))
     print(f"{path.name}: {len(found.cells)} cells", file=sys.stderr)  # noqa: T201
 

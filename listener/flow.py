@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from listener.jobs import (
     CommitmentWait,
@@ -230,7 +230,7 @@ class Flow:
     def _note_parked(
         self, event: Event, err: SmearlinkError, smear_id: SmearId, destination: str | None = None
     ) -> None:
-        fields = {"destination": destination} if destination else {}
+        fields: dict[str, Any] = {"destination": destination} if destination else {}
         self.audit.record(
             event,
             outcome=Outcome.SERIOUS_FAILURE,

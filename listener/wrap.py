@@ -124,7 +124,9 @@ def _describe(series: Sequence[str], digest: str, number: int, order: Order) -> 
     meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
     meta.MediaStorageSOPInstanceUID = instance_uid
     meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
-    image = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
+    image = FileDataset(
+        "", {}, file_meta=meta, preamble=bytes(128), is_implicit_VR=False, is_little_endian=True
+    )
     image.SpecificCharacterSet = "ISO_IR 192"
     image.ImageType = ["ORIGINAL", "PRIMARY"]
     image.SOPClassUID = SecondaryCaptureImageStorage

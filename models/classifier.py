@@ -130,6 +130,9 @@ def _open_session(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4
+    # The session's own level comes too late for an accelerator that fails to load, as it does on
+    # every machine without one; which provider runs is told by the session, not by its log.
+    onnxruntime.set_default_logger_severity(4)
     try:
         return onnxruntime.InferenceSession(content, options, providers=list(providers))
     except Exception as err:  # the runtime's errors share no other base

@@ -6,8 +6,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import cv2
-
 from pipeline.domain import RGB, Call, FieldFindings, Scale, ScaleSource
 from pipeline.drawing import (
     AMBER,
@@ -134,9 +132,17 @@ def _draw_bar(
     length = round(bar_um * zoom / scale.um_per_px)
     source = " (from red cells)" if scale.source is ScaleSource.RED_CELLS else ""
     text = f"{bar_um} µm{source}"
-    y = base - text_px // 3
-    cv2.line(strip, (right - length, y), (right, y), WHITE, max(2, text_px // 6))
-    for end in (right - length, right):
-        cv2.line(strip, (end, y - text_px // 3), (end, y + text_px // 3), WHITE, 2)
+    _paint_bar(strip, right - length, length, base - text_px // 3, text_px)
     at = (right - length - text_px // 2 - pen.width(text, size), base)
     pen.write(strip, text, at, size=size, colour=WHITE)
+
+
+def _paint_bar(strip: RGB, left: int, length: int, y: int, text_px: int) -> None:
+    """Paint a bar with ticks on `strip`, `length` wide from end to end.
+
+    Not by cv2.line, whose round caps would make it longer than it says.
+    """
+    thick, tick = max(2, text_px // 6), text_px // 3
+    strip[y - thick // 2 : y - thick // 2 + thick, left : left + length] = WHITE
+    strip[y - tick : y + tick, left : left + 2] = WHITE
+    strip[y - tick : y + tick, left + length - 2 : left + length] = WHITE
