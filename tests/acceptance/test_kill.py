@@ -11,10 +11,10 @@ from tests.acceptance.killable import POISON_SERIES_NUMBER
 from tests.acceptance.killing import Running, is_stored, trial, until
 from tests.builders import build_image
 
-LAST_STEP = 90
+LAST_STEP = 100
 """A life with one image in it has about a hundred steps, those of its start included."""
 
-EVERY = 9
+EVERY = 12
 
 
 def test_nothing_is_lost_or_doubled_when_the_service_dies_at_any_step(tmp_path: Path) -> None:

@@ -40,6 +40,11 @@ class Running:
         latest = self.house.results.smear(SmearId(series)).latest()
         return latest is not None and all(one.uid in shelf.arrived for one in latest.results)
 
+    def trouble(self, *errors: Exception) -> None:
+        """Have the PACS's next deliveries fail; first what earlier tests left must be over."""
+        until(lambda: self.workflow.status().is_idle)
+        self.pacs.troubles = list(errors)
+
     def parked_codes(self, series: str) -> list[str]:
         return [one.code for one in self.workflow.status().parked if one.smear_id == series]
 
@@ -118,10 +123,10 @@ def test_a_retry_leaves_an_image_alone_whose_uid_begins_alike(running: Running) 
 
 
 def test_a_refused_delivery_is_parked_shown_and_retried(running: Running, series: str) -> None:
-    running.pacs.troubles = [DeliveryRefused("refused", code="refused_0xa900")]
+    running.trouble(DeliveryRefused("refused", code="refused_0xa900"))
     running.bring(series)
     until(lambda: running.parked_codes(series) == ["refused_0xa900"])
-    assert running.has_all(running.ehr, series), "one destination must not delay another"
+    until(lambda: running.has_all(running.ehr, series))  # one delays no other
     assert not running.has_all(running.pacs, series)
 
     assert running.workflow.client.retry(series) == 1
@@ -133,7 +138,7 @@ def test_a_refused_delivery_is_parked_shown_and_retried(running: Running, series
 def test_a_destination_that_stays_away_is_tried_and_then_parked(
     running: Running, series: str
 ) -> None:
-    running.pacs.troubles = [DeliveryPostponed("away", code="connection_refused")] * 2
+    running.trouble(*[DeliveryPostponed("away", code="connection_refused")] * 2)
     running.bring(series)
 
     until(lambda: running.parked_codes(series) == ["connection_refused"])
