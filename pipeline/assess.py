@@ -103,7 +103,7 @@ def most_likely_type(
 ) -> CellType:
     """The type with the highest probability, among those given."""
     ranked = np.argsort(prediction.type_probabilities)[::-1]
-    return next(CELL_TYPES[i] for i in ranked if CELL_TYPES[i] in among)
+    return next(CELL_TYPES[int(i)] for i in ranked if CELL_TYPES[int(i)] in among)
 
 
 def _type_that_fits(prediction: Prediction, call: Call) -> CellType:

@@ -6,6 +6,7 @@ Everything here is in pixels of the working picture, whose scale is given in µm
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -129,7 +130,7 @@ def _without_red(
 
 
 def _colour_of(
-    label: int, parts: NDArray[np.int32], stats: NDArray[np.int32], density: Density
+    label: int, parts: NDArray[Any], stats: NDArray[Any], density: Density
 ) -> NDArray[np.float32]:
     x, y, width, height = stats[label, :4]
     view = slice(y, y + height), slice(x, x + width)

@@ -8,6 +8,8 @@ dynamic programming, so that the outline is closed and smooth.
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -167,7 +169,7 @@ def _scores(
     own = np.arange(1, nuclei.count + 1)[:, None, None]
     held = rays.labels(nuclei.parts)
     nearest = rays.labels(_territories(nuclei))
-    gain = rays.read(worth)
+    gain: NDArray[np.floating[Any]] = rays.read(worth)
     gain = np.where((held > 0) & (held != own), -4.0, gain)
     gain = np.where((nearest > 0) & (nearest != own), np.minimum(gain, 0) - 1.0, gain)
     last = _last_radius(held == own)

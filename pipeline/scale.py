@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -160,7 +161,7 @@ def _diameters_of_discs(red: NDArray[np.uint8]) -> NDArray[np.float64]:
     return np.array([diameter for diameter in found if diameter > 0])
 
 
-def _disc_diameter(contour: NDArray[np.int32], shape: tuple[int, ...]) -> float:
+def _disc_diameter(contour: NDArray[Any], shape: tuple[int, ...]) -> float:
     """Diameter of a disc with the contour's area; 0 when it is no red cell that lies alone."""
     area = cv2.contourArea(contour)
     if area < 40:
@@ -212,7 +213,7 @@ def _diameters_of_arcs(
     return np.array(found, dtype=np.float64)
 
 
-def _arc_diameters(contour: NDArray[np.int32], white: NDArray[np.uint8]) -> Iterator[float]:
+def _arc_diameters(contour: NDArray[Any], white: NDArray[np.uint8]) -> Iterator[float]:
     height, width = white.shape
     x, y = contour[:, 0], contour[:, 1]
     free = (x > 1) & (y > 1) & (x < width - 2) & (y < height - 2) & (white[y, x] == 0)

@@ -6,18 +6,19 @@ the source picture.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 from pipeline.domain import RGB, Box, Cell, FieldCells, SourceImage
-from pipeline.nuclei import find_nuclei
-from pipeline.outline import find_outlines
+from pipeline.nuclei import Nuclei, find_nuclei
+from pipeline.outline import Outline, find_outlines
+from pipeline.parts import Mask
 from pipeline.quality import judge_quality
 from pipeline.scale import find_scale, stained_level
 from pipeline.shape import Ground, describe
-from pipeline.stain import optical_density
+from pipeline.stain import Density, optical_density
 
 WORK_UM = 0.2
 """µm a pixel of the working picture; a nucleus is 40 pixels wide on it."""
@@ -32,8 +33,26 @@ SINGLE_CELL_UM = 42.0
 """Pictures this narrow may be of one cell."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Stages:
+    """What each step made of a field; all but the cells on the working picture."""
+
+    pixels: RGB
+    """The working picture."""
+    density: Density
+    stained: Mask
+    nuclei: Nuclei
+    outlines: list[Outline]
+    found: FieldCells
+
+
 def find_cells(image: SourceImage) -> FieldCells:
     """Scale, quality and white cells of one frame."""
+    return find_stages(image).found
+
+
+def find_stages(image: SourceImage) -> Stages:
+    """The same, with all that led there."""
     scale = find_scale(image.pixels, image.spacing_um)
     zoom = min(scale.um_per_px / WORK_UM, MOST_ENLARGED)
     pixels = _resized(image.pixels, zoom)
@@ -46,13 +65,22 @@ def find_cells(image: SourceImage) -> FieldCells:
     ground = Ground(
         grow=1 / zoom, um_per_px=scale.um_per_px, width=image.width, height=image.height
     )
-    found = [
-        cell
-        for label, outline in enumerate(outlines, start=1)
-        if (cell := describe(label, nuclei, outline, ground)) is not None
-    ]
-    kept = _white_cells(found, ground)
-    return FieldCells(scale=scale, quality=judge_quality(scale), cells=_numbered(kept))
+    cells = _numbered(_white_cells(_described(nuclei, outlines, ground), ground))
+    return Stages(
+        pixels=pixels,
+        density=density,
+        stained=stained,
+        nuclei=nuclei,
+        outlines=outlines,
+        found=FieldCells(scale=scale, quality=judge_quality(scale), cells=cells),
+    )
+
+
+def _described(nuclei: Nuclei, outlines: list[Outline], ground: Ground) -> list[Cell]:
+    cells = (
+        describe(label, nuclei, outline, ground) for label, outline in enumerate(outlines, start=1)
+    )
+    return [cell for cell in cells if cell is not None]
 
 
 def central_cell(found: FieldCells, *, width: int, height: int) -> Cell | None:
