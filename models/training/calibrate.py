@@ -99,8 +99,7 @@ def answer(network: SmearNet, pack: CropPack, side: int) -> Answers:
     network.eval().to(memory_format=torch.channels_last)
     features = []
     for batch in plain_batches(pack, side=side):
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            maps = network.feature_maps(network.normalise(batch.crops))
+        maps = network.feature_maps(network.normalise(batch.crops))
         features.append(maps.float().mean(dim=(2, 3)))
     pooled = torch.cat(features)
     return Answers(

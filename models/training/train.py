@@ -82,6 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--judge-every", type=int, default=200)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=20)
+    parser.add_argument("--bfloat16", action="store_true", help="only where the CPU has it")
+    parser.add_argument("--compile", action="store_true", help="fuse kernels first; needs g++")
     return parser
 
 
@@ -157,9 +159,10 @@ def _train(
 ) -> None:
     began = time.monotonic()
     losses: list[float] = []
+    learner = torch.compile(network) if options.compile else network
     for step in range(first_step, options.steps):
         _set_rate(optimiser, step, options)
-        losses.append(_learn(network, optimiser, next(batches)))
+        losses.append(_learn(learner, optimiser, next(batches), options.bfloat16))
         _follow(averaged, network, min(options.momentum, (1 + step) / (10 + step)))
         if (step + 1) % options.judge_every == 0 or step + 1 == options.steps:
             _save(options.run, network, averaged, optimiser, step + 1)
@@ -183,9 +186,12 @@ def _set_rate(optimiser: torch.optim.Optimizer, step: int, options: argparse.Nam
         group["lr"] = group["top"] * factor
 
 
-def _learn(network: nn.Module, optimiser: torch.optim.Optimizer, batch: Batch) -> float:
+def _learn(
+    network: nn.Module, optimiser: torch.optim.Optimizer, batch: Batch, uses_bfloat16: bool
+) -> float:
     network.train()
-    with torch.autocast(batch.crops.device.type, dtype=torch.bfloat16):
+    device = batch.crops.device.type
+    with torch.autocast(device, dtype=torch.bfloat16, enabled=uses_bfloat16):
         leukemic, cell_type = network(batch.crops)
     loss = joint_loss(leukemic.float(), cell_type.float(), batch)
     optimiser.zero_grad(set_to_none=True)
@@ -257,8 +263,7 @@ def predict(
     network.eval()
     leukemic, types = [], []
     for batch in plain_batches(pack, side=side):
-        with torch.autocast(batch.crops.device.type, dtype=torch.bfloat16):
-            answers = network(batch.crops)
+        answers = network(batch.crops)
         leukemic.append(answers[0].float())
         types.append(answers[1].float())
     return torch.cat(leukemic).numpy(), torch.cat(types).numpy()
