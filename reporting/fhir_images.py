@@ -74,7 +74,7 @@ def build_media(report: SmearReport, gallery_picture: bytes | None) -> Iterator[
 
 def _most_suspicious_fields(report: SmearReport) -> Sequence[ObjectReference]:
     """Fields by leukemic calls, then by referred cells, then in their own order."""
-    calls = {
+    calls: dict[tuple[str | None, int | None], Counter[Call]] = {
         (field.sop_instance_uid, field.frame): Counter(cell.call for cell in field.cells)
         for field in report.smear.fields
     }

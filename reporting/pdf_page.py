@@ -149,17 +149,28 @@ def text_width(words: str, *, size: float, bold: bool = False) -> float:
 
 
 def wrapped(words: str, *, width: float, size: float, bold: bool = False) -> Iterator[str]:
-    """Lines of at most `width` points; a single longer word gets a line of its own."""
+    """Lines of at most `width` points; a word that is longer is broken where it has to be."""
     line = ""
     for word in words.split():
-        longer = f"{line} {word}".strip()
-        if line and text_width(longer, size=size, bold=bold) > width:
-            yield line
-            line = word
-        else:
-            line = longer
+        for piece in _pieces(word, width=width, size=size, bold=bold):
+            longer = f"{line} {piece}".strip()
+            if line and text_width(longer, size=size, bold=bold) > width:
+                yield line
+                line = piece
+            else:
+                line = longer
     if line:
         yield line
+
+
+def _pieces(word: str, *, width: float, size: float, bold: bool) -> Iterator[str]:
+    piece = ""
+    for letter in word:
+        if piece and text_width(piece + letter, size=size, bold=bold) > width:
+            yield piece
+            piece = ""
+        piece += letter
+    yield piece
 
 
 def shortened(words: str, *, width: float, size: float) -> str:

@@ -56,6 +56,11 @@ JPEG_QUALITY = 88
 
 NOT_GIVEN = "not given in the images"
 NOT_PRINTABLE = "given in letters that this page cannot show: see the images"
+TOO_LONG = "given, but too long for this page: see the images"
+MOST_LINES = 5
+"""Of one identifier on the page. Half an identifier may be another person's: all or none."""
+LEAST_PICTURE_PT = 60.0
+"""A gallery that would be smaller shows nothing; it is in DICOM and FHIR all the same."""
 
 
 def build_pdf_report(
@@ -70,7 +75,7 @@ def build_pdf_report(
     page = Page()
     _banners(page)
     y = _heading(page, context)
-    y = _identifiers(page, y, read_origin(headers), context)
+    y = _identifiers(page, y, read_origin(headers))
     y = _figures(page, y, list(figures_of(smear)))
     y = _sentences(page, y, [*findings_in_words(smear), LIMITS])
     if gallery is not None:
@@ -114,60 +119,73 @@ def _heading(page: Page, context: ReportContext) -> float:
     return 76
 
 
-def _identifiers(page: Page, y: float, origin: SmearOrigin, context: ReportContext) -> float:
-    """Two columns of label and value, each value on one line."""
+def _identifiers(page: Page, y: float, origin: SmearOrigin) -> float:
+    """Two columns of label and value; a row is as high as its longer value."""
     patients = (origin.patient,) if origin.patient else ()
     label = "Patient pseudonym" if origin.is_pseudonymised else "Patient ID"
-    rows = [
+    cells = [
         (label, _named(patients)),
         ("Accession number", _named(origin.accessions)),
         ("Specimen", _named(origin.specimens)),
         ("Slide", _named(origin.containers)),
-        ("Images taken", origin.acquired_at.replace("T", " ") or NOT_GIVEN),
-        ("DICOM studies", str(len(origin.study_started_at))),
+        ("Images taken", [origin.acquired_at.replace("T", " ") or NOT_GIVEN]),
+        ("DICOM studies", [str(len(origin.study_started_at))]),
     ]
-    for number, (words, value) in enumerate(rows):
-        x = MARGIN_PT + COLUMN_PT * (number % 2)
-        at = y + LEADING_PT * (number // 2)
-        room = COLUMN_PT - LABEL_PT - 6
-        page.text(x, at, words, size=TEXT_PT, colour=GREY)
-        page.text(x + LABEL_PT, at, shortened(value, width=room, size=TEXT_PT), size=TEXT_PT)
-    return y + LEADING_PT * ((len(rows) + 1) // 2) + 8
+    for left, right in zip(cells[::2], cells[1::2], strict=True):
+        for x, (words, lines) in ((MARGIN_PT, left), (MARGIN_PT + COLUMN_PT, right)):
+            page.text(x, y, words, size=TEXT_PT, colour=GREY)
+            for number, line in enumerate(lines):
+                page.text(x + LABEL_PT, y + LEADING_PT * number, line, size=TEXT_PT)
+        y += LEADING_PT * max(len(left[1]), len(right[1]))
+    return y + 8
 
 
-def _named(identifiers: Sequence[BusinessIdentifier]) -> str:
-    """The identifiers with their issuers; one that cannot be printed is said to be so, as a
-    replaced letter would name somebody else."""
+def _named(identifiers: Sequence[BusinessIdentifier]) -> list[str]:
+    """The identifiers with their issuers, in lines.
+
+    One that cannot be printed whole is said to be so: a replaced letter, or half of a number,
+    would name somebody else.
+    """
     if not identifiers:
-        return NOT_GIVEN
+        return [NOT_GIVEN]
     words = "; ".join(f"{i.value} ({i.assigner})" if i.assigner else i.value for i in identifiers)
-    return words if is_printable(words) else NOT_PRINTABLE
+    room = COLUMN_PT - LABEL_PT - 6
+    lines = list(wrapped(words, width=room, size=TEXT_PT))
+    if not is_printable(words):
+        return list(wrapped(NOT_PRINTABLE, width=room, size=TEXT_PT))
+    if len(lines) > MOST_LINES:
+        return list(wrapped(TOO_LONG, width=room, size=TEXT_PT))
+    return lines
 
 
 def _figures(page: Page, y: float, figures: Sequence[Figure]) -> float:
-    """The share of blasts in large letters, then the other figures in two columns."""
+    """The share of blasts in large letters, what it means beneath, the rest in two columns."""
     blasts, *others = figures
     page.box(MARGIN_PT, y - 8, INNER_PT, 0.6, GREY)
-    page.text(MARGIN_PT, y + 8, _in_words(blasts), size=12, bold=True)
+    page.text(MARGIN_PT, y + 8, f"{blasts.title}: {_value(blasts)}", size=12, bold=True)
     y += 24
+    if blasts.parts:
+        page.text(MARGIN_PT, y - 2, _parts(blasts), size=TEXT_PT, colour=GREY)
+        y += LEADING_PT + 2
     listed = [f for f in others if isinstance(f.value, Share | int) or f.value is None]
     rows = -(-len(listed) // 2)
     for number, figure in enumerate(listed):
         x = MARGIN_PT + COLUMN_PT * (number // rows)
-        at = y + LEADING_PT * (number % rows)
-        page.text(
-            x, at, shortened(_in_words(figure), width=COLUMN_PT - 6, size=TEXT_PT), size=TEXT_PT
-        )
+        page.text(x, y + LEADING_PT * (number % rows), _in_words(figure), size=TEXT_PT)
     return y + LEADING_PT * rows + 6
 
 
 def _in_words(figure: Figure) -> str:
-    parts = "; ".join(f"{_part_title(part)} {_value(part)}" for part in figure.parts)
-    return f"{figure.title}: {_value(figure)}" + (f" ({parts})" if parts else "")
+    """With its parts where they fit; the sentences beneath say them too."""
+    alone = f"{figure.title}: {_value(figure)}"
+    whole = f"{alone} ({_parts(figure)})" if figure.parts else alone
+    return whole if text_width(whole, size=TEXT_PT) <= COLUMN_PT - 6 else alone
 
 
-def _part_title(part: Figure) -> str:
-    return part.title[0].lower() + part.title[1:]
+def _parts(figure: Figure) -> str:
+    return "; ".join(
+        f"{part.title[0].lower()}{part.title[1:]} {_value(part)}" for part in figure.parts
+    )
 
 
 def _value(figure: Figure) -> str:
@@ -199,6 +217,8 @@ def _gallery(page: Page, y: float, gallery: RGB) -> None:
     """As large as the rest of the page allows, in its own proportions."""
     height, width = gallery.shape[:2]
     room = HEIGHT_PT - FOOT_PT - y
+    if room < LEAST_PICTURE_PT:
+        return
     zoom = min(INNER_PT / width, room / height)
     left = (WIDTH_PT - zoom * width) / 2
     page.picture(_picture(gallery), left, y, zoom * width, zoom * height)

@@ -19,8 +19,10 @@ from pipeline.overlay import draw_field, draw_gallery, enlargement
 from reporting.annotations import build_annotations
 from reporting.composite import Authorship, part10_bytes
 from reporting.fhir import build_bundle
+from reporting.hl7_message import build_message
 from reporting.key_objects import build_key_objects
 from reporting.label_check import check_label
+from reporting.pdf_report import build_pdf_report
 from reporting.presentation_state import build_presentation_state
 from reporting.result_plan import plan_objects
 from reporting.results import (
@@ -44,7 +46,8 @@ ReadSource = Callable[[SOPInstanceUID], Dataset]
 ACCEPTED_LIMITS = ImageLimits(max_megapixels=math.inf, min_side_px=1, max_frames=2**31)
 """The source was held against the site's limits before it was analysed."""
 
-GALLERY_USERS = frozenset({ResultKind.GALLERY, ResultKind.FHIR_BUNDLE, ResultKind.PDF_REPORT})
+PAGE_USERS = frozenset({ResultKind.PDF_REPORT, ResultKind.FHIR_BUNDLE})
+GALLERY_USERS = PAGE_USERS | {ResultKind.GALLERY}
 
 
 def build_result_set(
@@ -249,13 +252,21 @@ def _documents(
 ) -> Iterator[Result]:
     if ResultKind.TABLE in context.kinds:
         yield build_table(smear, image_uids=objects, context=context)
+    if ResultKind.HL7_MESSAGE in context.kinds:
+        yield build_message(smear, headers=headers, image_uids=objects, context=context)
+    if not context.kinds & PAGE_USERS:
+        return
+    page = build_pdf_report(smear, headers=headers, gallery=gallery, context=context)
+    check_label(page)
+    if ResultKind.PDF_REPORT in context.kinds:
+        yield page
     if ResultKind.FHIR_BUNDLE in context.kinds:
         yield build_bundle(
             smear,
             headers=headers,
             image_uids=objects,
             gallery_png=None if gallery is None else _png(gallery),
-            pdf=None,
+            pdf=page.content,
             context=context,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import subprocess
@@ -15,8 +16,13 @@ import pytest
 from pipeline.domain import Call, QualityFlag, SmearFindings, SmearId
 from pipeline.smear import gather_smear
 from reporting.fhir import MEDIA_TYPE, build_bundle
+from reporting.label_check import check_label
+from reporting.result_set import build_result_set
+from reporting.results import Result, ResultKind
 from tests.findings import make_field_findings, make_smear_findings
 from tests.reporting.headers import make_context, make_headers, make_references
+from tests.reporting.pdf_reader import dangling_offsets, printed_words
+from tests.reporting.sources import make_source
 
 HERE = Path(__file__).parent / "fhir_server"
 
@@ -155,3 +161,37 @@ def test_an_amended_report_becomes_version_two(server: httpx.Client) -> None:
     history = server.get(f"/fhir/{report}/_history").json()["entry"]
     assert sorted(entry["resource"]["status"] for entry in history) == ["amended", "preliminary"]
     assert server.get(f"/fhir/{report}").json()["status"] == "amended"
+
+
+def test_a_whole_result_set_brings_its_page_and_its_gallery(server: httpx.Client) -> None:
+    """What the service really sends: built from pixels, judged, stored and opened again."""
+    smear = smear_of("whole set", Call.NORMAL, Call.LEUKEMIC)
+    source = make_source("microscopic", smear.fields[0])
+    results = {
+        result.kind: result
+        for result in build_result_set(smear, read_source=lambda _: source, context=make_context())
+    }
+    bundle = results[ResultKind.FHIR_BUNDLE].content
+    verdict = server.post("/validate", content=bundle).json()
+
+    post(server, bundle)
+
+    assert [m for m in verdict["messages"] if m["severity"] in ("error", "fatal")] == []
+    [url] = (
+        e["request"]["url"]
+        for e in json.loads(bundle)["entry"]
+        if e["resource"]["resourceType"] == "DiagnosticReport"
+    )
+    report = server.get(f"/fhir/{url}").json()
+    page = base64.b64decode(report["presentedForm"][0]["data"])
+    assert dangling_offsets(page) == []
+    assert "1 of 2 counted white cells were called leukemic" in printed_words(page)
+    check_label(Result(kind=ResultKind.PDF_REPORT, name="", media_type="", uid="", content=page))
+    pictures = [
+        server.get(f"/fhir/{medium['link']['reference']}").json() for medium in report["media"]
+    ]
+    [gallery] = (p["content"]["data"] for p in pictures if "data" in p["content"])
+    assert base64.b64decode(gallery).startswith(b"\x89PNG\r\n")
+    assert [p["content"]["url"] for p in pictures if "url" in p["content"]] == [
+        f"urn:oid:{results[ResultKind.ANNOTATED_FIELD].uid}"
+    ]
