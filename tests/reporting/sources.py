@@ -9,10 +9,11 @@ import cv2
 import numpy as np
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
-from pydicom.encaps import encapsulate
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import (
     UID,
     ExplicitVRLittleEndian,
+    JPEG2000Lossless,
     JPEGBaseline8Bit,
     MultiFrameTrueColorSecondaryCaptureImageStorage,
     SecondaryCaptureImageStorage,
@@ -40,7 +41,9 @@ MODALITIES = {
     "slide_coordinates": "SM",
     "photographic": "XC",
 }
-PHOTOMETRIC = ("RGB", "YBR_FULL", "YBR_FULL_422", "JPEG")
+GRAY_OR_PALETTE = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
+PHOTOMETRIC = ("RGB", "YBR_FULL", "YBR_FULL_422", "JPEG", "YBR_RCT", *GRAY_OR_PALETTE)
+""""JPEG" is baseline JPEG of YBR_FULL_422; YBR_RCT comes as JPEG 2000."""
 
 
 def make_source(
@@ -53,7 +56,7 @@ def make_source(
     source.update(_image(kind, is_full=is_full))
     if "ContainerIdentifier" not in source:
         source.Laterality = None
-    _add_pixels(source, make_picture(findings).pixels, photometric)
+    put_pixels(source, make_picture(findings).pixels, photometric)
     if kind == "multi_frame":
         _repeat_frame(source, frames=2)
     return source
@@ -162,25 +165,63 @@ def _slide_coordinates(*, is_full: bool) -> Dataset:
     return slide
 
 
-def _add_pixels(source: Dataset, pixels: np.ndarray, photometric: str) -> None:
-    source.SamplesPerPixel = 3
-    source.PhotometricInterpretation = photometric
-    source.PlanarConfiguration = 0
+def put_pixels(source: Dataset, pixels: np.ndarray, photometric: str = "RGB") -> None:
+    """Give `source` these RGB pixels, coded as `photometric` says, and the header for them."""
     source.Rows, source.Columns = pixels.shape[:2]
     source.BitsAllocated = source.BitsStored = 8
     source.HighBit = 7
     source.PixelRepresentation = 0
     source.file_meta = FileMetaDataset()
+    source.file_meta.MediaStorageSOPClassUID = source.SOPClassUID
+    source.file_meta.MediaStorageSOPInstanceUID = source.SOPInstanceUID
     source.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    source.PhotometricInterpretation = photometric
+    if photometric in GRAY_OR_PALETTE:
+        _put_one_sample(source, pixels, photometric)
+        return
+    source.SamplesPerPixel = 3
+    source.PlanarConfiguration = 0
     if photometric == "JPEG":
         _, jpeg = cv2.imencode(".jpg", pixels[..., ::-1])
         source.PhotometricInterpretation = "YBR_FULL_422"
         source.file_meta.TransferSyntaxUID = UID(JPEGBaseline8Bit)
         source.LossyImageCompression = "01"
         source.PixelData = encapsulate([jpeg.tobytes()])
+    elif photometric == "YBR_RCT":
+        source.file_meta.TransferSyntaxUID = UID(JPEG2000Lossless)
+        source.PixelData = encapsulate([_jpeg_2000(pixels)])
     else:
         source.PixelData = _coded(pixels, photometric)
     source["PixelData"].VR = "OB"
+
+
+def _put_one_sample(source: Dataset, pixels: np.ndarray, photometric: str) -> None:
+    """The green of the picture as gray, or as the index into a palette of grays."""
+    gray = pixels[..., 1]
+    source.SamplesPerPixel = 1
+    source.PixelData = (255 - gray if photometric == "MONOCHROME1" else gray).tobytes()
+    source["PixelData"].VR = "OB"
+    if photometric == "PALETTE COLOR":
+        ramp = (np.arange(256, dtype="<u2") * 257).tobytes()
+        for colour in ("Red", "Green", "Blue"):
+            setattr(source, f"{colour}PaletteColorLookupTableDescriptor", [256, 0, 16])
+            setattr(source, f"{colour}PaletteColorLookupTableData", ramp)
+
+
+def _jpeg_2000(pixels: np.ndarray) -> bytes:
+    lossless = Dataset()
+    lossless.SamplesPerPixel = 3
+    lossless.PhotometricInterpretation = "RGB"
+    lossless.PlanarConfiguration = 0
+    lossless.Rows, lossless.Columns = pixels.shape[:2]
+    lossless.BitsAllocated = lossless.BitsStored = 8
+    lossless.HighBit = 7
+    lossless.PixelRepresentation = 0
+    lossless.file_meta = FileMetaDataset()
+    lossless.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    lossless.PixelData = pixels.tobytes()
+    lossless.compress(JPEG2000Lossless, generate_instance_uid=False)
+    return next(generate_frames(lossless.PixelData, number_of_frames=1))
 
 
 def _coded(pixels: np.ndarray, photometric: str) -> bytes:
@@ -200,7 +241,12 @@ def _repeat_frame(source: Dataset, *, frames: int) -> None:
     source.NumberOfFrames = frames
     source.FrameIncrementPointer = 0x00181063
     source.FrameTime = 100.0
-    source.PixelData = source.PixelData * frames
+    if source.file_meta.TransferSyntaxUID.is_encapsulated:
+        [frame] = generate_frames(source.PixelData, number_of_frames=1)
+        source.PixelData = encapsulate([frame] * frames)
+    else:
+        source.PixelData = source.PixelData * frames
+    source["PixelData"].VR = "OB"
 
 
 def _code(concept: Concept) -> Dataset:
