@@ -45,6 +45,7 @@ def make_outlet(settings: DestinationSettings) -> Outlet:
         max_tries=settings.max_tries,
         first_delay_s=settings.first_delay_s,
         max_delay_s=settings.max_delay_s,
+        is_pseudonymous=settings.pseudonymise,
         **patience,
     )
 

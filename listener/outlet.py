@@ -23,6 +23,8 @@ class Outlet:
     first_delay_s: float = 5.0
     max_delay_s: float = 3600.0
     commitment_timeout_s: float = 3600.0
+    is_pseudonymous: bool = False
+    """It gets results under pseudonyms, and never any other."""
 
     @property
     def name(self) -> str:

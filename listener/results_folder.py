@@ -47,6 +47,8 @@ class IndexedResult:
     uid: str
     sha256: str
     size_bytes: int
+    is_pseudonymous: bool = False
+    """Made under pseudonyms, for those destinations alone that want them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,8 +169,11 @@ class SmearFolder:
         software_version: str,
         sources: Iterable[SOPInstanceUID],
         destinations: Sequence[str],
+        pseudonymous: Iterable[Result] = (),
     ) -> ReportIndex:
         """Make report `version` of results as they come, one in memory at a time.
+
+        `pseudonymous` are the same results once more, under pseudonyms.
 
         A DICOM object that an earlier report holds under the same UID is taken from there, byte
         for byte: an instance never changes (PS3.3 C.12.1.1.1). When another worker was faster,
@@ -186,7 +191,10 @@ class SmearFolder:
                 software_version=software_version,
                 sources=tuple(sorted(sources)),
                 destinations=tuple(destinations),
-                results=tuple(self._written(results, draft)),
+                results=(
+                    *self._written(results, draft),
+                    *self._written(pseudonymous, draft, is_pseudonymous=True),
+                ),
             )
             write_synced(draft / _INDEX, _json(_index_record(index)))
             sync_folder(draft)
@@ -216,7 +224,9 @@ class SmearFolder:
         """What a destination confirmed of this smear."""
         return ReceiptJournal(self._path / "receipts" / f"{_safe(destination)}.jsonl")
 
-    def _written(self, results: Iterable[Result], draft: Path) -> Iterator[IndexedResult]:
+    def _written(
+        self, results: Iterable[Result], draft: Path, *, is_pseudonymous: bool = False
+    ) -> Iterator[IndexedResult]:
         earlier = self._earlier_objects()
         for result in results:
             target = draft / _safe(result.name)
@@ -234,6 +244,7 @@ class SmearFolder:
                 uid=result.uid,
                 sha256=hashlib.sha256(result.content).hexdigest(),
                 size_bytes=len(result.content),
+                is_pseudonymous=is_pseudonymous,
             )
 
     def _earlier_objects(self) -> Mapping[str, tuple[int, IndexedResult]]:

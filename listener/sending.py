@@ -115,7 +115,9 @@ class Sender:
             with journal.held():
                 if _is_amended(folder, go.version):
                     return Delivered(sent=0, transactions=())
-                missing = _unconfirmed(folder.index(go.version), outlet, journal)
+                index = folder.index(go.version)
+                _refuse_without_pseudonyms(index, outlet)
+                missing = _unconfirmed(index, outlet, journal)
                 receipts = [
                     self._send(go, outlet, folder, batch, journal) for batch in _batches(missing)
                 ]
@@ -259,8 +261,35 @@ def _unconfirmed(
     index: ReportIndex, outlet: Outlet, journal: ReceiptJournal
 ) -> list[IndexedResult]:
     known = journal.latest()
-    wanted = (result for result in index.results if result.kind in outlet.destination.kinds)
-    return [result for result in wanted if not _arrived(known.get(result.uid), result)]
+    return [
+        result for result in _wanted(index, outlet) if not _arrived(known.get(result.uid), result)
+    ]
+
+
+def _wanted(index: ReportIndex, outlet: Outlet) -> list[IndexedResult]:
+    """What a destination is to get of a report; under pseudonyms all of it or nothing."""
+    return [
+        result
+        for result in index.results
+        if result.kind in outlet.destination.kinds
+        and result.is_pseudonymous == outlet.is_pseudonymous
+    ]
+
+
+def _lacks_pseudonyms(index: ReportIndex, outlet: Outlet) -> bool:
+    return outlet.is_pseudonymous and not any(r.is_pseudonymous for r in index.results)
+
+
+def _refuse_without_pseudonyms(index: ReportIndex, outlet: Outlet) -> None:
+    """Patient data never goes where pseudonyms were asked for."""
+    if _lacks_pseudonyms(index, outlet):
+        raise NeedsReview(
+            f"{outlet.name} gets results under pseudonyms alone, and this report has none: its "
+            "images say that text is burned into them, the key could not be read, or the "
+            "destination was changed afterwards. The audit trail says which; send the images "
+            "again to have them made.",
+            code="no_pseudonymous_results",
+        )
 
 
 def _arrived(line: ReceiptLine | None, result: IndexedResult) -> bool:
@@ -274,11 +303,10 @@ def _arrived(line: ReceiptLine | None, result: IndexedResult) -> bool:
 def is_confirmed(index: ReportIndex, outlet: Outlet, journal: ReceiptJournal) -> bool:
     """True when a destination stands behind everything that it was to get of a report."""
     known = journal.latest()
-    return all(
+    return not _lacks_pseudonyms(index, outlet) and all(
         _arrived(known.get(result.uid), result)
         and known[result.uid].state is DeliveryState.CONFIRMED
-        for result in index.results
-        if result.kind in outlet.destination.kinds
+        for result in _wanted(index, outlet)
     )
 
 

@@ -29,6 +29,7 @@ from listener.dicom import DicomListener
 from listener.inbox import Inbox, InboxLimits
 from listener.log import adopt_library_loggers
 from listener.metrics import CountedAudit, Metrics
+from listener.pseudonyms import SitePseudonyms
 from listener.results_folder import ResultsFolder
 from listener.retention import Retention
 from listener.sending import Outlets, Sender
@@ -213,7 +214,10 @@ def _build_workflow(
         return datetime.now(UTC).astimezone(settings.zone)
 
     images = ImageStep(inbox=store.inbox, results=store.results, analysis=analysis, audit=audit)
+    pseudonyms = SitePseudonyms(settings, outlets)
+    pseudonyms.check()
     reports = ReportStep(
+        pseudonyms=pseudonyms,
         inbox=store.inbox,
         results=store.results,
         analysis=analysis,

@@ -6,7 +6,7 @@ what is there already is left alone (law 2).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -22,6 +22,7 @@ from pipeline.domain import FieldFindings, SmearFindings, SmearId, SOPInstanceUI
 from pipeline.errors import NeedsReview, Rejected, RetryLater, SmearlinkError
 from pipeline.smear import gather_smear
 from reporting.audit import AuditSink, Event, Outcome
+from reporting.pseudonymise import Pseudonymiser
 from reporting.results import ReportContext, Result, ResultKind
 
 
@@ -44,6 +45,10 @@ class ResultBuilder(Protocol):
         read_source: Callable[[SOPInstanceUID], Dataset],
         context: ReportContext,
     ) -> Iterator[Result]: ...
+
+
+Pseudonyms = Callable[[Sequence[str]], Pseudonymiser | None]
+"""What makes the pseudonyms, or None when none of these destinations wants them."""
 
 
 class Router(Protocol):
@@ -164,7 +169,9 @@ class ReportStep:
         settings: ReportSettings,
         audit: AuditSink,
         clock: Callable[[], datetime],
+        pseudonyms: Pseudonyms = lambda _destinations: None,
     ) -> None:
+        self._pseudonyms = pseudonyms
         self._inbox = inbox
         self._results = results
         self._analysis = analysis
@@ -221,6 +228,9 @@ class ReportStep:
             compress_images=self._settings.compress_images,
             kinds=self._settings.kinds,
         )
+        destinations = self._route(
+            smear, header=self._inbox.read_header(first), image=self._inbox.facts(first)
+        )
         return folder.publish(
             self._build_results(smear, read_source=self._source, context=context),
             version=version,
@@ -228,10 +238,39 @@ class ReportStep:
             model_sha256=smear.model.sha256,
             software_version=context.software_version,
             sources=images,
-            destinations=self._route(
-                smear, header=self._inbox.read_header(first), image=self._inbox.facts(first)
-            ),
+            destinations=destinations,
+            pseudonymous=self._under_pseudonyms(smear, context, destinations),
         )
+
+    def _under_pseudonyms(
+        self, smear: SmearFindings, context: ReportContext, destinations: Sequence[str]
+    ) -> Iterator[Result]:
+        """The results once more under pseudonyms, where a destination wants them.
+
+        What forbids them (text burned into a source) keeps nobody else waiting: the destination
+        that wanted them is parked when its turn comes.
+        """
+        made = 0
+        try:
+            pseudonymiser = self._pseudonyms(destinations)
+            if pseudonymiser is None:
+                return
+            variant = pseudonymiser.variant(smear, read_source=self._source, context=context)
+            for result in self._build_results(
+                variant.smear, read_source=variant.read_source, context=variant.context
+            ):
+                made += 1
+                yield result
+        except (NeedsReview, Rejected) as err:
+            if made:
+                raise
+            self._audit.record(
+                Event.RESULT_REFUSED,
+                outcome=Outcome.SERIOUS_FAILURE,
+                smear_id=smear.smear_id,
+                version=context.version,
+                code=err.code,
+            )
 
     def _fields(self, folder: SmearFolder, image: SOPInstanceUID) -> tuple[FieldFindings, ...]:
         fields = folder.fields(image)

@@ -21,7 +21,7 @@ from listener.inbox import Inbox, Offer, ReceivedImage
 from listener.outlet import Outlet
 from listener.results_folder import ResultsFolder
 from listener.sending import Outlets, Sender
-from listener.steps import ImageStep, ReportSettings, ReportStep, Router, Steps
+from listener.steps import Analysis, ImageStep, ReportSettings, ReportStep, Router, Steps
 from listener.worker_lock import claim_worker, worker_locks
 from listener.workflow import Workflow, WorkflowSettings
 from pipeline.domain import FieldFindings, SmearFindings, SOPInstanceUID
@@ -86,7 +86,9 @@ class QuickAnalysis:
             raise Rejected("This picture breaks a rule", code="decode_failed")
         return (
             make_field_findings(
-                sop_instance_uid=dataset.SOPInstanceUID, series_uid=dataset.SeriesInstanceUID
+                sop_instance_uid=dataset.SOPInstanceUID,
+                series_uid=dataset.SeriesInstanceUID,
+                study_uid=dataset.StudyInstanceUID,
             ),
         )
 
@@ -180,12 +182,14 @@ def make_house(
     worker_id: str = "w1",
     max_tries: int = 3,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    analysis: Analysis | None = None,
 ) -> House:
     """A house with `destinations`, tried quickly."""
     inbox = Inbox(root / "inbox")
     results = ResultsFolder(root / "results", worker_id=worker_id)
     commitments = CommitmentReports(root / "commitments")
-    analysis = QuickAnalysis()
+    quick = QuickAnalysis()
+    analysis = analysis or quick
     outlets = Outlets(
         Outlet(destination=shelf, max_tries=max_tries, first_delay_s=0.01, max_delay_s=0.05)
         for shelf in destinations
@@ -194,7 +198,7 @@ def make_house(
         inbox=inbox,
         results=results,
         commitments=commitments,
-        analysis=analysis,
+        analysis=quick,
         outlets=outlets,
         audit=audit,
         steps=Steps(
@@ -223,7 +227,9 @@ def make_house(
 
 
 @contextmanager
-def working(root: Path, house: House, *, database_url: str = "") -> Iterator[Workflow]:
+def working(
+    root: Path, house: House, *, database_url: str = "", poll_s: float = 0.02, quiet_s: float = 0.0
+) -> Iterator[Workflow]:
     """A workflow at work on a house, polling quickly; a smear is closed without a quiet time."""
     url = database_url or f"sqlite:///{root / 'state.sqlite'}"
     locks = worker_locks(url, folder=root / "workers")
@@ -231,9 +237,9 @@ def working(root: Path, house: House, *, database_url: str = "") -> Iterator[Wor
         settings=WorkflowSettings(
             database_url=url,
             gather_by="series",
-            quiet_s=0.0,
+            quiet_s=quiet_s,
             close_on_release=True,
-            poll_s=0.02,
+            poll_s=poll_s,
         ),
         inbox=house.inbox,
         steps=house.steps,
