@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,6 +50,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs instead 
 
 def main() -> None:
     """Run the command; an error of ours becomes one clear message and an exit code."""
+    # Warnings of libraries quote what they read, which may name a patient.
+    warnings.simplefilter("ignore")
     try:
         app()
     except SmearlinkError as err:

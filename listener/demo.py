@@ -6,41 +6,37 @@ come out by C-STORE to a stand-in PACS and by HTTP to a stand-in FHIR endpoint.
 
 from __future__ import annotations
 
-import io
 import json
-import logging
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-from pydicom import FileDataset, dcmread
+from pydicom import FileDataset
 
 from config.settings import Settings, make_settings
+from listener.demo_results import DemoImage, DemoOutcome, lay_out_results
 from listener.image_files import image_files
 from listener.log import set_up_logging
 from listener.phantom import Recipe, draw_field
 from listener.phantom.field import HEALTHY_CELLS
-from listener.results_folder import IndexedResult, ReportIndex, SmearFolder
-from listener.send import PeerAddress, SentImage, send_images
+from listener.send import PeerAddress, send_images
 from listener.service import Service, running
 from listener.standins import StandInFhir, StandInPacs
+from listener.status import ParkedWork
 from listener.terminal import Steps, show_demo
-from listener.wrap import Order, as_dicom, is_dicom
-from pipeline.domain import Call, CellType, FieldFindings, SmearId, SOPInstanceUID
-from pipeline.errors import Rejected
+from listener.wrap import Order, check_image, named_dicom
+from pipeline.domain import CellType, SmearId, SOPInstanceUID
+from pipeline.errors import Rejected, RetryLater
 from reporting.audit import public_path, read_public_key, verify_trail
-from reporting.delivery.folder import png_of
-from reporting.results import ResultKind
 
 MARK = ".smearlink-demo"
 """Lies in a folder that the demo made, so that it may be made anew."""
-PICTURES = frozenset({ResultKind.ANNOTATED_FIELD, ResultKind.GALLERY})
 PHANTOM_UM_PER_PX = 0.1
-LONGEST_WAIT_S = 1800.0
+LONGEST_WAIT_S = 3600.0
+LOOK_EVERY_S = 0.3
 SMEARS: Mapping[str, Sequence[CellType]] = {
     "healthy": HEALTHY_CELLS,
     "leukemic": (
@@ -54,22 +50,6 @@ SMEARS: Mapping[str, Sequence[CellType]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DemoRow:
-    """One field in the closing table."""
-
-    smear: str
-    field: str
-    cells: int
-    leukemic: int
-    normal: int
-    referred: int
-    highest: float | None
-    """Highest leukemic probability; None without a cell."""
-    files: str
-    flags: tuple[str, ...]
-
-
 def run_demo(
     out: Path, *, data: Path | None = None, fields: int = 6, model: Path | None = None
 ) -> int:
@@ -77,37 +57,32 @@ def run_demo(
     _make_room(out)
     steps = Steps()
     sources = image_files([data]) if data else list(_draw_phantom(out / "phantom", fields, steps))
+    readable, unreadable = _readable(sources, steps)
     order = Order(spacing_um=None if data else PHANTOM_UM_PER_PX, accession="DEMO-1")
-    log = (out / "service.log").open("w", encoding="utf-8")
     with ExitStack() as stack:
-        stack.enter_context(log)
+        log = stack.enter_context((out / "service.log").open("w", encoding="utf-8"))
         set_up_logging("info", "json", log)
         pacs = stack.enter_context(StandInPacs(out / "pacs"))
         ehr = stack.enter_context(StandInFhir())
         settings = _settings(out, pacs, ehr, model)
-        readable, unreadable = _readable(sources)
-        images = list(as_dicom(readable, order))
         with running(settings) as service:
-            refused = _send(images, service, steps)
-            _wait(service, {SmearId(str(one.SeriesInstanceUID)) for one in images}, steps)
+            sent = _send(readable, order, service, steps)
+            _wait(service, sent, steps)
+            rows = list(lay_out_results(service.store.results, sent, out / "results"))
             parked = service.status().parked
-            rows = list(_collect(service, images, readable, out))
-        (out / "ehr").mkdir(exist_ok=True)
+        set_up_logging("warning")
         _keep_resources(ehr, out / "ehr")
-        pacs_count = len(pacs.stored)
-    logging.shutdown()
-    verification = verify_trail(
-        settings.audit_dir, read_public_key(public_path(settings.audit_key_file))
-    )
-    return show_demo(
-        rows,
-        out=out,
-        pacs_count=pacs_count,
+    shown = DemoOutcome(
+        rows=rows,
+        pacs_count=len(pacs.stored),
         ehr_count=len(ehr.versions),
-        verification=verification,
-        refused=[*unreadable, *(f"{one.sop_instance_uid}: {one.comment}" for one in refused)],
-        parked=parked,
+        not_taken=[*unreadable, *_refusals(sent), *_set_aside(parked, sent)],
+        undelivered=[one for one in parked if not one.sop_instance_uid],
+        verification=verify_trail(
+            settings.audit_dir, read_public_key(public_path(settings.audit_key_file))
+        ),
     )
+    return show_demo(shown, out)
 
 
 def _make_room(out: Path) -> None:
@@ -157,7 +132,7 @@ def _settings(out: Path, pacs: StandInPacs, ehr: StandInFhir, model: Path | None
             "dicom": {"port": 0},
             "web": {"enabled": False},
             "model": {"folder": str(model.absolute()) if model else ""},
-            "smear": {"quiet_s": 600.0},
+            "smear": {"quiet_s": 1.0},
             "retention": {"min_free_disk_mb": 100},
             "audit": {"folder": str(out.absolute() / "audit")},
             "destination": [
@@ -175,136 +150,91 @@ def _settings(out: Path, pacs: StandInPacs, ehr: StandInFhir, model: Path | None
     )
 
 
-def _readable(sources: Sequence[Path]) -> tuple[list[Path], list[str]]:
+def _readable(sources: Sequence[Path], steps: Steps) -> tuple[list[Path], list[str]]:
     """The files that are images, and a line for each that is none."""
     readable, unreadable = [], []
-    for path in sources:
-        try:
-            list(as_dicom([path]))
-            readable.append(path)
-        except Rejected as err:
-            unreadable.append(f"{path.name}: {err.message}")
+    with steps.counted("Reading files", len(sources)) as advance:
+        for path in sources:
+            try:
+                check_image(path)
+                readable.append(path)
+            except Rejected as err:
+                unreadable.append(err.message)
+            advance()
     if not readable:
-        raise Rejected("None of the files is an image that can be sent", code="no_images")
+        told = "\n  ".join(["None of the files is an image that can be sent:", *unreadable])
+        raise Rejected(told, code="no_images")
     return readable, unreadable
 
 
-def _send(images: Sequence[FileDataset], service: Service, steps: Steps) -> list[SentImage]:
-    """Send by C-STORE; the images that were refused."""
+def _send(files: Sequence[Path], order: Order, service: Service, steps: Steps) -> list[DemoImage]:
+    """Send by C-STORE; every image with the answer to it."""
     peer = PeerAddress(ae_title="SMEARLINK", host="127.0.0.1", port=service.dicom_port or 0)
-    with steps.counted("Sending by C-STORE", len(images)) as advance:
-        sent = list(send_images(images, peer, on_sent=lambda _: advance()))
-    return [one for one in sent if not one.is_stored]
+    named: list[tuple[Path, str, str]] = []
+
+    def images() -> Iterator[FileDataset]:
+        for path, image in named_dicom(files, order):
+            named.append((path, str(image.SOPInstanceUID), str(image.SeriesInstanceUID)))
+            yield image
+
+    with steps.counted("Sending by C-STORE", len(files)) as advance:
+        answers = list(send_images(images(), peer, on_sent=lambda _: advance()))
+    return [
+        DemoImage(
+            file=path,
+            sop_instance_uid=SOPInstanceUID(uid),
+            smear_id=SmearId(series),
+            answer=answer,
+        )
+        for (path, uid, series), answer in zip(named, answers, strict=True)
+    ]
 
 
-def _wait(service: Service, smears: Iterable[SmearId], steps: Steps) -> None:
-    """Ask for the reports at once, and watch until everything is delivered or parked."""
-    for smear_id in sorted(smears):
-        service.workflow.client.close(smear_id)
+def _wait(service: Service, sent: Sequence[DemoImage], steps: Steps) -> None:
+    """Watch until everything that was taken is reported and delivered, or parked."""
+    waited_for = [one for one in sent if one.answer.is_stored]
     limit = time.monotonic() + LONGEST_WAIT_S
     with steps.watched("Analysing, reporting, delivering") as show:
         while time.monotonic() < limit:
             status = service.status()
-            waiting = sum(one.waiting + one.delayed + one.in_work for one in status.queues)
-            show(waiting)
-            if waiting == 0:
+            parked = {one.sop_instance_uid for one in status.parked}
+            unsettled = [one for one in waited_for if not _is_settled(service, one, parked)]
+            show(len(unsettled) or sum(q.waiting + q.delayed + q.in_work for q in status.queues))
+            if status.is_idle and not unsettled:
                 return
-            if all(one.waiting + one.in_work == 0 for one in status.queues):
-                for smear_id in sorted(smears):
-                    service.workflow.client.close(smear_id)
-            time.sleep(0.4)
-
-
-def _collect(
-    service: Service, images: Sequence[FileDataset], readable: Sequence[Path], out: Path
-) -> Iterator[DemoRow]:
-    """Lay every result out under names that people can read, and give a row a field."""
-    names = _field_names(images, readable)
-    smears = dict.fromkeys(SmearId(str(one.SeriesInstanceUID)) for one in images)
-    for number, smear_id in enumerate(smears, start=1):
-        folder = service.store.results.smear(smear_id)
-        index = folder.latest()
-        if index is None:
-            continue
-        target = out / "results" / f"smear_{number}"
-        target.mkdir(parents=True)
-        pictures = _lay_out(folder, index, names, target)
-        for uid in index.sources:
-            for found in folder.fields(uid):
-                yield _row(f"smear {number}", names[uid], found, pictures.get(uid, ""))
-
-
-def _field_names(
-    images: Sequence[FileDataset], readable: Sequence[Path]
-) -> dict[SOPInstanceUID, str]:
-    """The file's name of each image; both come in the order of `as_dicom`."""
-    in_order = sorted(readable, key=lambda path: (not is_dicom(path), path))
-    uids = [SOPInstanceUID(str(one.SOPInstanceUID)) for one in images]
-    return dict(zip(uids, (path.stem for path in in_order), strict=True))
-
-
-def _lay_out(
-    folder: SmearFolder, index: ReportIndex, names: Mapping[SOPInstanceUID, str], target: Path
-) -> dict[SOPInstanceUID, str]:
-    """Write each result of a smear; the annotated picture of each source."""
-    pictures: dict[SOPInstanceUID, str] = {}
-    for result in index.results:
-        content = folder.read(index.version, result).content
-        name = _readable_name(result, content, names)
-        (target / name).write_bytes(content)
-        if result.kind in PICTURES:
-            (target / name).with_suffix(".png").write_bytes(png_of(content))
-        if result.kind is ResultKind.ANNOTATED_FIELD:
-            pictures[_source_of(content)] = f"{target.name}/{Path(name).stem}.png"
-    return pictures
-
-
-def _readable_name(
-    result: IndexedResult, content: bytes, names: Mapping[SOPInstanceUID, str]
-) -> str:
-    suffix = Path(result.name).suffix
-    if result.kind in (
-        ResultKind.ANNOTATED_FIELD,
-        ResultKind.PRESENTATION_STATE,
-        ResultKind.SEGMENTATION,
-        ResultKind.BULK_ANNOTATIONS,
-    ):
-        source = names.get(_source_of(content), result.uid[-8:])
-        return f"{source}_{result.kind.removesuffix('_field')}{suffix}"
-    return f"{result.kind}{suffix}"
-
-
-def _source_of(content: bytes) -> SOPInstanceUID:
-    """The image that a DICOM result was made from."""
-    dataset = dcmread(io.BytesIO(content), stop_before_pixels=True)
-    for keyword in ("SourceImageSequence", "ReferencedImageSequence"):
-        if dataset.get(keyword):
-            return SOPInstanceUID(str(dataset[keyword].value[0].ReferencedSOPInstanceUID))
-    for series in dataset.get("ReferencedSeriesSequence", ()):
-        for keyword in ("ReferencedImageSequence", "ReferencedInstanceSequence"):
-            if series.get(keyword):
-                return SOPInstanceUID(str(series[keyword].value[0].ReferencedSOPInstanceUID))
-    return SOPInstanceUID("")
-
-
-def _row(smear: str, name: str, found: FieldFindings, files: str) -> DemoRow:
-    calls = [cell.call for cell in found.cells]
-    chances = [cell.prediction.leukemic_probability for cell in found.cells]
-    return DemoRow(
-        smear=smear,
-        field=name if found.frame == 1 else f"{name} frame {found.frame}",
-        cells=len(calls),
-        leukemic=calls.count(Call.LEUKEMIC),
-        normal=calls.count(Call.NORMAL),
-        referred=calls.count(Call.REFERRED),
-        highest=max(chances, default=None),
-        files=files,
-        flags=tuple(sorted(found.quality.flags)),
+            time.sleep(LOOK_EVERY_S)
+    raise RetryLater(
+        f"The demonstration was not done after {LONGEST_WAIT_S / 60:.0f} minutes; service.log "
+        "says what it waits for",
+        code="demo_overdue",
     )
+
+
+def _is_settled(service: Service, image: DemoImage, parked: Container[str]) -> bool:
+    """True when an image was parked, or stands in the latest report of its smear."""
+    latest = service.store.results.smear(image.smear_id).latest()
+    is_reported = latest is not None and image.sop_instance_uid in latest.sources
+    return is_reported or image.sop_instance_uid in parked
+
+
+def _refusals(sent: Sequence[DemoImage]) -> Iterator[str]:
+    for one in sent:
+        if not one.answer.is_stored:
+            yield f"{one.file.name}: refused with 0x{one.answer.status:04X}, {one.answer.comment}"
+
+
+def _set_aside(parked: Sequence[ParkedWork], sent: Sequence[DemoImage]) -> Iterator[str]:
+    """Images that were taken and could not be analysed, by the name of their file."""
+    names = {one.sop_instance_uid: one.file.name for one in sent}
+    for one in parked:
+        if one.sop_instance_uid:
+            name = names.get(SOPInstanceUID(one.sop_instance_uid), one.sop_instance_uid)
+            yield f"{name}: set aside, {one.message} ({one.code})"
 
 
 def _keep_resources(ehr: StandInFhir, folder: Path) -> None:
     """The newest version of each resource that the FHIR endpoint holds."""
+    folder.mkdir(exist_ok=True)
     for name, versions in ehr.versions.items():
         path = folder / f"{name.replace('/', '_')}.json"
         path.write_text(json.dumps(versions[-1], indent=1, ensure_ascii=False), encoding="utf-8")

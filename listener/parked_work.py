@@ -15,6 +15,7 @@ from listener.jobs import (
     image_job,
     image_key,
 )
+from listener.parked_reasons import why_parked
 from listener.queue_port import QueueRow
 from listener.status import ParkedWork, WorkKind
 from pipeline.domain import SOPInstanceUID
@@ -33,7 +34,7 @@ def parked_image(image: SOPInstanceUID, code: str) -> ParkedWork:
         key=image_key(image),
         kind=WorkKind.IMAGE,
         code=code,
-        message="The image was set aside; the audit trail says more",
+        message=why_parked(code),
         since=None,
         sop_instance_uid=image,
     )

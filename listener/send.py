@@ -6,8 +6,10 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from pydicom import Dataset, FileDataset
+from pydicom import FileDataset
+from pydicom.uid import UID
 from pynetdicom import AE
+from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
 
 from pipeline.errors import Rejected, RetryLater
@@ -17,6 +19,10 @@ PEER_FORM = re.compile(
 )
 MOST_IN_ONE_ASSOCIATION = 128
 SUCCESS = 0x0000
+NOT_SUPPORTED = 0x0122
+"""SOP class not supported (PS3.7 annex C); said in the receiver's place when it refuses a kind."""
+CANNOT_ENCODE = 0xC000
+"""Cannot understand (PS3.4 Table B.2-1); said in the receiver's place of what cannot be sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +69,9 @@ def send_images(
 ) -> Iterator[SentImage]:
     """Send each image and give the receiver's answer.
 
-    Raises RetryLater `peer_unreachable` when no association comes about or it breaks off; what
-    was answered before then was given already.
+    An image of a kind that the receiver does not take is refused alone. Raises RetryLater
+    `peer_unreachable` when no association comes about or it breaks off; what was answered before
+    then was given already.
     """
     for batch in _batches(images):
         yield from _send_batch(batch, peer, calling_ae_title, on_sent)
@@ -96,24 +103,33 @@ def _send_batch(
         raise _unreachable(peer, "refused the association or is not there")
     try:
         for image in images:
-            sent = _store(association.send_c_store, image, peer)
+            sent = _store(association, image, peer)
             on_sent(sent)
             yield sent
     finally:
         association.release()
 
 
-def _store(
-    send_c_store: Callable[[Dataset], Dataset], image: FileDataset, peer: PeerAddress
-) -> SentImage:
+def _store(association: Association, image: FileDataset, peer: PeerAddress) -> SentImage:
+    uid = str(image.SOPInstanceUID)
+    kind = image.SOPClassUID, image.file_meta.TransferSyntaxUID
+    accepted = {
+        (one.abstract_syntax, *one.transfer_syntax) for one in association.accepted_contexts
+    }
+    if kind not in accepted:
+        names = ", ".join(UID(one).name for one in kind)
+        return SentImage(sop_instance_uid=uid, status=NOT_SUPPORTED, comment=f"not taken: {names}")
     try:
-        answer = send_c_store(image)
-    except (ValueError, RuntimeError) as err:
-        raise _unreachable(peer, "does not take this kind of image") from err
+        answer = association.send_c_store(image)
+    except RuntimeError as err:
+        raise _unreachable(peer, "broke off the association") from err
+    except (ValueError, AttributeError):
+        comment = "its data set cannot be encoded as its file meta information says"
+        return SentImage(sop_instance_uid=uid, status=CANNOT_ENCODE, comment=comment)
     if "Status" not in answer:
         raise _unreachable(peer, "did not answer")
     return SentImage(
-        sop_instance_uid=str(image.SOPInstanceUID),
+        sop_instance_uid=uid,
         status=int(answer.Status),
         comment=str(answer.get("ErrorComment", "")),
     )

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
@@ -17,18 +18,19 @@ from pipeline.domain import RESEARCH_USE_ONLY
 
 if TYPE_CHECKING:
     from listener.check import Check, RouteExplanation
-    from listener.demo import DemoRow
+    from listener.demo_results import DemoOutcome, DemoRow
     from listener.wrap import Order
     from reporting.audit import Verification
 
-NARROW = 100
+NARROW = 140
 """Columns that tables take at least where the output is no terminal."""
 
 
 def _console(*, is_error: bool = False) -> Console:
     stream = sys.stderr if is_error else sys.stdout
     width = None if stream.isatty() else NARROW
-    return Console(file=stream, width=width, highlight=False)
+    # Paths and messages may hold brackets and colons, which are no styles.
+    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
 
 
 class Steps:
@@ -93,7 +95,7 @@ def send_with_progress(paths: Sequence[Path], to: str, calling_ae_title: str, or
 def show_status(status: WorkflowStatus) -> None:
     """Queues and parked work."""
     console = _console()
-    table = Table(title="Work", title_justify="left")
+    table = _table("Work")
     for name in ("queue", "waiting", "delayed", "in work", "oldest"):
         table.add_column(name, justify="left" if name == "queue" else "right")
     for queue in status.queues:
@@ -123,39 +125,44 @@ def age_text(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds < 172800 else f"{seconds / 86400:.1f} d"
 
 
-def show_demo(
-    rows: Sequence[DemoRow],
-    *,
-    out: Path,
-    pacs_count: int,
-    ehr_count: int,
-    verification: Verification,
-    refused: Sequence[str],
-    parked: Sequence[ParkedWork],
-) -> int:
-    """The closing table; the exit code: 0 when everything arrived and the trail is whole."""
+def _table(title: str) -> Table:
+    """Rules instead of boxes: reads the same on a terminal, in a file and in a mail."""
+    return Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+
+
+def show_demo(outcome: DemoOutcome, out: Path) -> int:
+    """The closing table; the exit code: 0 when all of it arrived and the trail is whole."""
     console = _console()
-    table = Table(title=f"smearlink demo · {RESEARCH_USE_ONLY}", title_justify="left")
-    table.add_column("smear")
-    table.add_column("field")
-    for name in ("cells", "leukemic", "normal", "referred", "highest probability"):
+    console.print(_demo_table(outcome.rows))
+    console.print(f"{out / 'results'}: pictures, DICOM, CSV and FHIR bundle of each smear")
+    console.print(f"{out / 'pacs'}: {outcome.pacs_count} DICOM objects that the PACS received")
+    console.print(f"{out / 'ehr'}: {outcome.ehr_count} FHIR resources that the endpoint received")
+    console.print(f"{out / 'audit'}: the audit trail")
+    if outcome.not_taken:
+        console.print(f"{len(outcome.not_taken)} not analysed:", style="bold")
+    for line in outcome.not_taken:
+        console.print(f"  {line}", soft_wrap=True)
+    if outcome.undelivered:
+        _print_parked(console, outcome.undelivered)
+    show_verification(outcome.verification)
+    return 0 if outcome.is_good else 1
+
+
+def _demo_table(rows: Sequence[DemoRow]) -> Table:
+    table = _table(f"smearlink demo · {RESEARCH_USE_ONLY}")
+    table.add_column("smear", justify="right")
+    table.add_column("field", overflow="fold")
+    for name in ("cells", "leukemic", "normal", "referred"):
         table.add_column(name, justify="right")
-    table.add_column("files", overflow="fold")
+    table.add_column("highest\nprobability", justify="right")
+    table.add_column("files", overflow="fold", min_width=24)
     for row in rows:
         highest = "–" if row.highest is None else f"{row.highest:.2f}"
         counts = (row.cells, row.leukemic, row.normal, row.referred)
-        files = f"{row.files} ({', '.join(row.flags)})" if row.flags else row.files
-        table.add_row(row.smear, row.field, *map(str, counts), highest, files)
-    console.print(table)
-    console.print(f"{pacs_count} DICOM objects in {out / 'pacs'}")
-    console.print(f"{ehr_count} FHIR resources in {out / 'ehr'}")
-    console.print(f"pictures, CSV, FHIR bundle and DICOM by name in {out / 'results'}")
-    for line in refused:
-        console.print(f"not taken: {line}", soft_wrap=True)
-    if parked:
-        _print_parked(console, parked)
-    show_verification(verification)
-    return 0 if rows and not parked and verification.is_whole else 1
+        table.add_row(row.smear, row.field, *map(str, counts), highest, row.files)
+        if row.flags:
+            table.add_row("", "", "", "", "", "", "", f"[{', '.join(row.flags)}]".replace("_", " "))
+    return table
 
 
 def show_verification(verification: Verification) -> None:
@@ -192,17 +199,13 @@ def show_route(explanation: RouteExplanation) -> None:
 
 
 def show_evaluation(result: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
-    """A table for cells and one for fields, each figure with its 95 % interval."""
+    """A part for cells and one for fields, each figure with its 95 % interval."""
     console = _console()
     for part, sources in result.items():
-        if not sources:
-            continue
-        console.print(part, style="bold")
         for source, figures in sources.items():
-            console.print(f"  {source} (n = {figures['n']})")
+            console.print(f"{part}: {source} (n = {figures['n']})", style="bold")
             for name, figure in figures.items():
                 if isinstance(figure, Mapping):
-                    low, high = figure["low"], figure["high"]
-                    console.print(
-                        f"    {name:<22} {figure['value']:.3f}  ({low:.3f} to {high:.3f})"
-                    )
+                    interval = f"({figure['low']:.3f} to {figure['high']:.3f})"
+                    console.print(f"  {name:<20} {figure['value']:8.3f}  {interval}")
+    console.print(RESEARCH_USE_ONLY, style="dim")

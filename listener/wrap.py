@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.errors import InvalidDicomError
 from pydicom.uid import (
     UID,
     ExplicitVRLittleEndian,
@@ -38,8 +37,8 @@ from pipeline.domain import RGB
 from pipeline.errors import Rejected
 from reporting.identity import IMPLEMENTATION_CLASS_UID, derived_uid
 
-PHOTOGRAPH_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"})
-
+_NAMES_OF_IMAGE = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _SOF0, _APP0, _APP1, _APP14, _APP15, _COMMENT = 0xC0, 0xE0, 0xE1, 0xEE, 0xEF, 0xFE
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = 1
@@ -72,24 +71,34 @@ class _Pixels:
 
 
 def as_dicom(paths: Sequence[Path], order: Order | None = None) -> Iterator[FileDataset]:
-    """Every file as a DICOM image: wrapped, or read when it is DICOM; in the order of the names.
+    """Every file as a DICOM image: wrapped, or read when it is DICOM; DICOM first, by name.
 
     Raises Rejected `not_an_image` for a file that is neither.
     """
+    return (image for _, image in named_dicom(paths, order))
+
+
+def named_dicom(
+    paths: Sequence[Path], order: Order | None = None
+) -> Iterator[tuple[Path, FileDataset]]:
+    """The same, each image with the file that it was; one in memory at a time."""
     photographs = []
     for path in sorted(paths):
         if is_dicom(path):
-            yield _read_dicom(path)
+            yield path, _read_dicom(path)
         else:
             photographs.append(path)
     for _, folder in groupby(photographs, key=attrgetter("parent")):
-        yield from _wrap_folder(list(folder), order or Order())
+        files = list(folder)
+        yield from zip(files, _wrap_folder(files, order or Order()), strict=True)
 
 
-def wrap_photograph(path: Path, *, accession: str = "") -> FileDataset:
-    """One photograph, as a study of its own. Raises Rejected `not_an_image`."""
-    (image,) = _wrap_folder([path], Order(accession=accession))
-    return image
+def check_image(path: Path) -> None:
+    """Raise Rejected `not_an_image`, with the reason, for a file that cannot be sent."""
+    if is_dicom(path):
+        _read_dicom(path)
+    else:
+        _pixels(path)
 
 
 def is_dicom(path: Path) -> bool:
@@ -100,9 +109,22 @@ def is_dicom(path: Path) -> bool:
 
 def _read_dicom(path: Path) -> FileDataset:
     try:
-        return dcmread(path)
-    except (InvalidDicomError, EOFError, ValueError) as err:
+        dataset = dcmread(path)
+        named = {word: dataset.get(word) for word in _NAMES_OF_IMAGE}
+        has_pixels = any(word in dataset for word in _PIXELS)
+        named["TransferSyntaxUID"] = dataset.file_meta.get("TransferSyntaxUID")
+    # pydicom raises what it likes on damaged bytes: KeyError, TypeError, struct.error, …
+    except Exception as err:
         raise Rejected(f"{path.name} is no whole DICOM file", code="not_an_image") from err
+    lacking = [word for word, name in named.items() if not name]
+    if lacking:
+        raise Rejected(
+            f"{path.name} lacks {', '.join(lacking)}: it cannot be sent (PS3.3 C.12.1, C.7)",
+            code="not_an_image",
+        )
+    if not has_pixels:
+        raise Rejected(f"{path.name} is DICOM, but no image", code="not_an_image")
+    return dataset
 
 
 def _wrap_folder(paths: Sequence[Path], order: Order) -> Iterator[FileDataset]:
