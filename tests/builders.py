@@ -132,7 +132,8 @@ def build_image(
     With `frames` above 1 the picture is repeated. Gray and palette images show its green.
     """
     shown = picture(number=number) if pixels is None else pixels
-    image = _empty(sop_class, number=number, series=series, study=study)
+    is_implicit = transfer_syntax == ImplicitVRLittleEndian
+    image = _empty(sop_class, number=number, series=series, study=study, is_implicit=is_implicit)
     image.file_meta.TransferSyntaxUID = transfer_syntax
     if frames > 1 or sop_class == MultiFrameTrueColorSecondaryCaptureImageStorage:
         _add_frames(image, frames)
@@ -203,11 +204,13 @@ def file_bytes(image: FileDataset) -> bytes:
     return target.getvalue()
 
 
-def _empty(sop_class: UID, *, number: int, series: int, study: int) -> FileDataset:
+def _empty(
+    sop_class: UID, *, number: int, series: int, study: int, is_implicit: bool
+) -> FileDataset:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = sop_class
     meta.MediaStorageSOPInstanceUID = UID(derived_uid("test image", str(number)))
-    image = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
+    image = FileDataset("", {}, file_meta=meta, preamble=bytes(128), is_implicit_VR=is_implicit)
     for keyword, value in _identity(sop_class, number=number, series=series, study=study):
         setattr(image, keyword, value)
     if sop_class in (SecondaryCaptureImageStorage, MultiFrameTrueColorSecondaryCaptureImageStorage):
@@ -297,7 +300,8 @@ def _set_native(
         _add_palette(image)
     data = stored.tobytes() * frames
     image.PixelData = data + b"\0" * (len(data) % 2)
-    image["PixelData"].VR = "OB" if bits == 8 else "OW"
+    is_implicit = image.file_meta.TransferSyntaxUID == ImplicitVRLittleEndian
+    image["PixelData"].VR = "OB" if bits == 8 and not is_implicit else "OW"
 
 
 def _stored(pixels: NDArray[np.uint8], photometric: str) -> NDArray[Any]:

@@ -465,11 +465,21 @@ class TestGoodImages:
         if image.file_meta.TransferSyntaxUID != DeflatedExplicitVRLittleEndian:
             assert stored_bytes(inbox, image.SOPInstanceUID) == dataset_bytes(image)
 
-    @pytest.mark.parametrize("charset", ["ISO_IR 100", "ISO_IR 192", "ISO 2022 IR 87"])
-    def test_names_in_other_characters_and_no_patient_id(self, inbox: Inbox, charset: str) -> None:
+    @pytest.mark.parametrize(
+        ("charset", "name"),
+        [
+            ("ISO_IR 100", "Müller^Jürgen"),
+            ("ISO_IR 144", "Люкceмбypг"),
+            ("ISO_IR 192", "Wang^XiaoDong=王^小东"),
+            (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎"),
+        ],
+    )
+    def test_names_in_other_characters_and_no_patient_id(
+        self, inbox: Inbox, charset: str, name: str
+    ) -> None:
         image = with_patient(build_image(), charset=charset)
         image.PatientID = ""
-        image.PatientName = "Müller^Jürgen" if charset != "ISO 2022 IR 87" else "Yamada=山田"
+        image.PatientName = name
         with listening(inbox) as listener:
             responses = store(listener.port, image)
 
@@ -560,7 +570,7 @@ class TestDurability:
         with listening(inbox) as listener:
             disk.free = 999
             below = store(listener.port, build_image())
-            disk.free, disk.writable = 10_000, 2
+            disk.free, disk.writable = 10_000, 1  # the header, and no dataset
             midway = store(listener.port, build_image())
             disk.writable = 10_000
             roomy = store(listener.port, build_image())
