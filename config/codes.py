@@ -199,7 +199,31 @@ RESTFUL_OPERATION = Concept(AUDIT_EVENT_TYPE, "rest", "RESTful Operation")
 TRANSACTION = Concept(RESTFUL_INTERACTION, "transaction", "transaction")
 SYSTEM_OBJECT = Concept(AUDIT_ENTITY_TYPE, "2", "System Object")
 REPORT_ROLE = Concept(OBJECT_ROLE, "3", "Report")
+SECURITY_RESOURCE_ROLE = Concept(OBJECT_ROLE, "13", "Security Resource")
 APPLICATION_SERVER = Concept(AUDIT_SOURCE_TYPE, "4", "Application Server")
+
+# --- Audit messages: PS3.15 A.5 -------------------------------------------------------------
+
+# What happened: CID 400
+APPLICATION_ACTIVITY = Concept(DCM, "110100", "Application Activity")
+AUDIT_LOG_USED = Concept(DCM, "110101", "Audit Log Used")
+INSTANCES_ACCESSED = Concept(DCM, "110103", "DICOM Instances Accessed")
+INSTANCES_TRANSFERRED = Concept(DCM, "110104", "DICOM Instances Transferred")
+EXPORT = Concept(DCM, "110106", "Export")
+QUERY = Concept(DCM, "110112", "Query")
+SECURITY_ALERT = Concept(DCM, "110113", "Security Alert")
+# Of which type: CID 401 and 403
+APPLICATION_START = Concept(DCM, "110120", "Application Start")
+APPLICATION_STOP = Concept(DCM, "110121", "Application Stop")
+NODE_AUTHENTICATION = Concept(DCM, "110126", "Node Authentication")
+SOFTWARE_CONFIGURATION = Concept(DCM, "110131", "Software Configuration")
+AUDIT_RECORDING_STARTED = Concept(DCM, "110134", "Audit Recording Started")
+# Who took part: CID 402
+APPLICATION_ROLE = Concept(DCM, "110150", "Application")
+DESTINATION_ROLE = Concept(DCM, "110152", "Destination Role ID")
+SOURCE_ROLE = Concept(DCM, "110153", "Source Role ID")
+# What it was about: CID 404
+STUDY_INSTANCE_UID = Concept(DCM, "110180", "Study Instance UID")
 
 
 def _every_concept() -> Mapping[tuple[str, str], Concept]:

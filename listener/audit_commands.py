@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from reporting.audit import (
     read_public_key,
     verify_trail,
 )
+from reporting.audit_dicom import dicom_message
+from reporting.audit_fhir import fhir_event
 
 
 def verify_audit(
@@ -45,21 +47,63 @@ def show_audit(
         print(json.dumps(event) if as_json else _line(event))  # noqa: T201
 
 
+def export_audit(settings: Settings, directory: Path | None, out: Path, form: str) -> int:
+    """Write every event to `out`, one message or resource a line; how many there were.
+
+    The file is whole or not there. Raises Rejected for a form that we do not know.
+    """
+    write = FORMS.get(form)
+    if write is None:
+        raise Rejected(f"--format: {form!r} is none of {', '.join(FORMS)}", code="usage")
+    folder = directory or settings.audit_dir
+    if not folder.is_dir():
+        raise Rejected(f"There is no audit folder {folder}; name it.", code="usage")
+    count = 0
+    draft = out.with_name(f".{out.name}.part")
+    try:
+        with draft.open("w", encoding="utf-8") as file:
+            for event in read_events(folder):
+                file.write(write(event, source=event["chain"]) + "\n")
+                count += 1
+        draft.replace(out)
+    except OSError as err:
+        raise Rejected(f"{out} cannot be written ({err.strerror}).", code="usage") from err
+    finally:
+        draft.unlink(missing_ok=True)
+    return count
+
+
+def _as_xml(event: Mapping[str, Any], *, source: str) -> str:
+    return dicom_message(event, source=source).decode()
+
+
+FORMS: Mapping[str, Callable[..., str]] = {"dicom": _as_xml, "fhir": fhir_event}
+"""DICOM Audit Messages (PS3.15 A.5), and FHIR AuditEvents as NDJSON."""
+
+
 def _filter(settings: Settings, asked: Mapping[str, str]) -> EventFilter:
-    accession_hash = None
-    if asked["accession"]:
-        accession_hash = load_or_make_key(settings.audit_key_file).accession_hash(
-            asked["accession"]
-        )
     return EventFilter(
         study_uid=asked["study"] or None,
         sop_instance_uid=asked["image"] or None,
-        accession_hash=accession_hash,
+        accession_hash=_accession_hash(settings, asked["accession"]),
         ae_title=asked["ae"] or None,
         outcome=_outcome(asked["outcome"]),
         since=_moment("since", asked["since"]),
         until=_moment("until", asked["until"]),
     )
+
+
+def _accession_hash(settings: Settings, accession: str) -> str | None:
+    """The hash that stands in the trail; only the site's key can make it."""
+    if not accession:
+        return None
+    if not settings.audit_key_file.exists():
+        raise Rejected(
+            f"--accession needs the site's audit key, and there is none in "
+            f"{settings.audit_key_file}: run this where the service runs.",
+            code="audit_key_missing",
+        )
+    return load_or_make_key(settings.audit_key_file).accession_hash(accession)
 
 
 def _outcome(word: str) -> Outcome | None:
@@ -87,7 +131,17 @@ def _moment(option: str, text: str) -> datetime | None:
 
 def _line(event: Mapping[str, Any]) -> str:
     """One event for people: time, what, outcome, then the rest as name=value."""
-    aside = {"time", "event", "outcome", "actor", "seq", "prev", "hash", "research_use_only"}
+    aside = {
+        "time",
+        "event",
+        "outcome",
+        "actor",
+        "seq",
+        "prev",
+        "hash",
+        "chain",
+        "research_use_only",
+    }
     rest = " ".join(f"{name}={_plain(value)}" for name, value in event.items() if name not in aside)
     actor = event.get("actor") or {}
     who = actor.get("ae_title") or actor.get("user") or actor.get("host") or ""

@@ -14,7 +14,7 @@ from config.settings import Settings
 from listener.destinations import make_outlets, parse_rules
 from listener.inbox import Inbox
 from listener.queue_tables import QueueTables
-from listener.service import load_classifier
+from listener.service import load_classifier, syslog_receiver
 from pipeline.errors import Rejected, SmearlinkError
 from reporting.delivery.routing import RuleMatch, Verdict, explain, facts_of
 
@@ -55,6 +55,8 @@ def check_all(settings: Settings) -> list[Check]:
     checks.append(_checked("routes", lambda: f"{len(parse_rules(settings.routes))} understood"))
     outlets = make_outlets(settings.destinations)
     checks += [_checked(f"destination {one.name}", one.destination.check) for one in outlets]
+    if settings.audit.syslog.enabled:
+        checks.append(_checked("audit repository", syslog_receiver(settings).check))
     return checks
 
 

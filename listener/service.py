@@ -13,6 +13,7 @@ other, and stops it in reverse. A worker is the same without listener and web.
 from __future__ import annotations
 
 import platform
+import random
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -23,6 +24,7 @@ from pathlib import Path
 
 from config.settings import Settings
 from listener.analysis import ImageAnalysis
+from listener.audit_syslog import AuditForwarder, place_file_of
 from listener.commitments import CommitmentReports
 from listener.destinations import Routes, make_outlets, parse_rules
 from listener.dicom import DicomListener
@@ -51,6 +53,8 @@ from reporting.audit import (
     TrailPolicy,
     load_or_make_key,
 )
+from reporting.delivery.syslog import SyslogReceiver
+from reporting.delivery.tls import TlsFiles
 from reporting.result_set import build_result_set
 from reporting.results import ResultKind
 
@@ -115,6 +119,9 @@ def running(settings: Settings, *, listens: bool = True) -> Iterator[Service]:
             free_bytes=lambda: shutil.disk_usage(settings.data_dir).free,
         )
         metrics.show_model(classifier.identity)
+        if settings.audit.syslog.enabled:
+            # Before the trail, so that it ends after it and sends the last events too.
+            stack.enter_context(audit_forwarder(settings))
         trail = stack.enter_context(open_trail(settings, classifier))
         audit = CountedAudit(trail, metrics)
         store = open_store(settings, worker_id=hold.worker_id)
@@ -184,6 +191,33 @@ def open_trail(settings: Settings, classifier: OnnxClassifier | None = None) -> 
             checkpoint_every_events=audit.checkpoint_every_events,
             checkpoint_every_s=audit.checkpoint_every_s,
         ),
+    )
+
+
+def audit_forwarder(settings: Settings) -> AuditForwarder:
+    """What sends this machine's chain to the site's audit repository."""
+    return AuditForwarder(
+        folder=settings.audit_dir,
+        chain=settings.worker_id,
+        place_file=place_file_of(settings.data_dir, settings.worker_id),
+        receiver=syslog_receiver(settings),
+        jitter=random.random,
+    )
+
+
+def syslog_receiver(settings: Settings) -> SyslogReceiver:
+    """The audit repository that [audit.syslog] names."""
+    syslog = settings.audit.syslog
+    return SyslogReceiver(
+        host=syslog.host,
+        port=syslog.port,
+        tls=TlsFiles(
+            certificate=syslog.certificate,
+            private_key=syslog.private_key,
+            ca_certificates=syslog.ca_certificates,
+        ),
+        timeout_s=syslog.timeout_s,
+        hostname=platform.node() or "-",
     )
 
 

@@ -51,8 +51,11 @@ EVERYTHING = EventFilter()
 
 
 def read_events(directory: Path, filters: EventFilter = EVERYTHING) -> Iterator[Mapping[str, Any]]:
-    """The events that `filters` accepts, by time. Lines that do not hold are left to `verify`."""
-    chains = [_entries(paths) for paths in event_files(directory).values()]
+    """The events that `filters` accepts, by time, each with its `hash` and `chain`.
+
+    Lines that do not hold are left to `verify`.
+    """
+    chains = [_entries(chain, paths) for chain, paths in event_files(directory).items()]
     merged = heapq.merge(*chains, key=lambda entry: str(entry["time"]))
     return (entry for entry in merged if filters.accepts(entry))
 
@@ -79,13 +82,13 @@ def _last_entries(path: Path, tail_bytes: int) -> Iterator[Mapping[str, Any]]:
                 yield link.entry
 
 
-def _entries(paths: list[Path]) -> Iterator[Mapping[str, Any]]:
+def _entries(chain: str, paths: list[Path]) -> Iterator[Mapping[str, Any]]:
     for path in paths:
         with path.open("rb") as file:
             for line in file:
                 link = decode(line.removesuffix(b"\n"))
                 if link is not None:
-                    yield {**link.entry, "hash": link.hash}
+                    yield {**link.entry, "hash": link.hash, "chain": chain}
 
 
 def _iso(moment: datetime) -> str:

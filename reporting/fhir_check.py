@@ -59,6 +59,7 @@ VALUE_SETS: Mapping[str, frozenset[str]] = {
     "Attachment.language": frozenset({"en"}),
     "AuditEvent.action": frozenset("CRUDE"),
     "AuditEvent.outcome": frozenset({"0", "4", "8", "12"}),
+    "AuditEventAgentNetwork.type": frozenset("12345"),
     "Bundle.type": frozenset({"transaction"}),
     "BundleEntryRequest.method": frozenset({"PUT"}),
     "Device.status": frozenset({"active", "inactive", "entered-in-error", "unknown"}),
@@ -86,10 +87,33 @@ VALUE_SETS: Mapping[str, frozenset[str]] = {
 """Allowed values of every `code` element that we send, by type and element."""
 
 BINDINGS: Mapping[str, frozenset[Concept]] = {
-    "AuditEvent.type": frozenset({codes.RESTFUL_OPERATION}),
-    "AuditEvent.subtype": frozenset({codes.TRANSACTION}),
+    "AuditEvent.type": frozenset(
+        {
+            codes.RESTFUL_OPERATION,
+            codes.APPLICATION_ACTIVITY,
+            codes.AUDIT_LOG_USED,
+            codes.INSTANCES_ACCESSED,
+            codes.INSTANCES_TRANSFERRED,
+            codes.EXPORT,
+            codes.QUERY,
+            codes.SECURITY_ALERT,
+        }
+    ),
+    "AuditEvent.subtype": frozenset(
+        {
+            codes.TRANSACTION,
+            codes.APPLICATION_START,
+            codes.APPLICATION_STOP,
+            codes.NODE_AUTHENTICATION,
+            codes.SOFTWARE_CONFIGURATION,
+            codes.AUDIT_RECORDING_STARTED,
+        }
+    ),
     "AuditEvent.purposeOfEvent": frozenset({codes.HEALTHCARE_RESEARCH}),
-    "AuditEventEntity.role": frozenset({codes.REPORT_ROLE}),
+    "AuditEventAgent.type": frozenset(
+        {codes.APPLICATION_ROLE, codes.DESTINATION_ROLE, codes.SOURCE_ROLE}
+    ),
+    "AuditEventEntity.role": frozenset({codes.REPORT_ROLE, codes.SECURITY_RESOURCE_ROLE}),
     "AuditEventEntity.type": frozenset({codes.SYSTEM_OBJECT}),
     "AuditEventSource.type": frozenset({codes.APPLICATION_SERVER}),
     "Device.type": frozenset({codes.ARTIFICIAL_INTELLIGENCE}),
