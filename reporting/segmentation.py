@@ -16,6 +16,7 @@ from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
 from pydicom.pixels.utils import pack_bits
 from pydicom.tag import BaseTag
+from pydicom.valuerep import DSfloat
 
 from config.codes import (
     ARTIFICIAL_INTELLIGENCE,
@@ -25,7 +26,7 @@ from config.codes import (
     Concept,
 )
 from config.dicom_codes import ANATOMICAL_STRUCTURE, SEGMENTATION_DERIVATION
-from pipeline.domain import RESEARCH_USE_ONLY, Call, Contour, FieldFindings
+from pipeline.domain import RESEARCH_USE_ONLY, Call, Contour, FieldFindings, ScaleSource
 from pipeline.drawing import CALL_COLOURS, GREY, Colour
 from reporting.colour import cielab
 from reporting.composite import (
@@ -38,6 +39,7 @@ from reporting.composite import (
 from reporting.identity import derived_uid
 from reporting.results import ObjectReference
 from reporting.secondary_capture import lossy_history
+from reporting.slide_place import UM_PER_MM
 from reporting.source import SourceFrame, code_item, image_reference
 
 
@@ -68,7 +70,7 @@ def build_segmentation(
         _segment_item(number, segment, author) for number, segment in enumerate(segments, start=1)
     ]
     dataset.NumberOfFrames = len(segments)
-    dataset.SharedFunctionalGroupsSequence = [_shared_groups(source)]
+    dataset.SharedFunctionalGroupsSequence = [_shared_groups(findings, source)]
     dataset.PerFrameFunctionalGroupsSequence = [
         _frame_groups(number) for number in range(1, len(segments) + 1)
     ]
@@ -171,14 +173,27 @@ def algorithm_item(author: Authorship) -> Dataset:
     return item
 
 
-def _shared_groups(source: SourceFrame) -> Dataset:
-    """Every frame is derived from the one source frame (C.7.6.16.2.6)."""
+def _shared_groups(findings: FieldFindings, source: SourceFrame) -> Dataset:
+    """Every frame is derived from the one source frame (C.7.6.16.2.6), pixel upon pixel."""
     derivation = Dataset()
     derivation.DerivationCodeSequence = [code_item(SEGMENTATION_DERIVATION)]
     derivation.SourceImageSequence = [image_reference(source)]
     groups = Dataset()
     groups.DerivationImageSequence = [derivation]
+    groups.PixelMeasuresSequence = [_pixel_measures(findings)]
     return groups
+
+
+def _pixel_measures(findings: FieldFindings) -> Dataset:
+    """How large a pixel is (C.7.6.16.2.1), where the source says so: an estimate is no spacing.
+
+    The item stands there even when it says nothing: OHIF 3.12 ends with an error without it.
+    """
+    measures = Dataset()
+    if findings.scale.source is ScaleSource.DATASET:
+        spacing_mm = DSfloat(findings.scale.um_per_px / UM_PER_MM, auto_format=True)
+        measures.PixelSpacing = [spacing_mm, spacing_mm]
+    return measures
 
 
 def _frame_groups(number: int) -> Dataset:

@@ -1,0 +1,146 @@
+"""Headless Chromium, told what to do over its debugging pipe: no driver, no further package."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+EXECUTABLE = shutil.which("chromium") or shutil.which("chromium-browser")
+REASON = "Chromium is not installed: bash tests/install_peers.sh"
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-dev-shm-usage",
+    "--disable-extensions",
+    "--disable-background-networking",
+    "--no-first-run",
+    "--hide-scrollbars",
+    # Viewers draw with WebGL, and a test machine has no graphics card.
+    "--enable-unsafe-swiftshader",
+    "--use-angle=swiftshader",
+    "--remote-debugging-pipe",
+)
+POLLS_EVERY_MS = 250
+
+
+class Page:
+    """One page of the browser (Chrome DevTools Protocol)."""
+
+    def __init__(self, to_browser: IO[bytes], from_browser: IO[bytes]) -> None:
+        self._to, self._from = to_browser, from_browser
+        self._last = 0
+        self._session: str | None = None
+        target = self._call("Target.createTarget", url="about:blank")["targetId"]
+        attached = self._call("Target.attachToTarget", targetId=target, flatten=True)
+        self._session = attached["sessionId"]
+        self._call("Page.enable")
+
+    def resize(self, width: int, height: int) -> None:
+        """The size of the window in pixels."""
+        self._call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
+
+    def open(self, url: str) -> None:
+        """Go there."""
+        self._call("Page.navigate", url=url)
+
+    def evaluate(self, expression: str) -> Any:
+        """The value of a JavaScript expression, or of what its promise gives."""
+        answer = self._call(
+            "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
+        )
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
+
+    def wait_until(self, condition: str, *, at_most_s: float = 90.0) -> None:
+        """Wait in the page for a JavaScript condition; fails with the page's text."""
+        tries = round(at_most_s * 1000 / POLLS_EVERY_MS)
+        came = self.evaluate(
+            f"""(async () => {{
+                for (let tries = 0; tries < {tries}; tries++) {{
+                    if ({condition}) return true;
+                    await new Promise(wake => setTimeout(wake, {POLLS_EVERY_MS}));
+                }}
+                return false;
+            }})()"""
+        )
+        assert came, f"{condition} never held; the page said: {self.text()[:2000]}"
+
+    def text(self) -> str:
+        """What a person can read on the page."""
+        return str(self.evaluate("document.body.innerText"))
+
+    def double_click(self, x: float, y: float) -> None:
+        """Twice with the left button."""
+        for count in (1, 2):
+            for kind in ("mousePressed", "mouseReleased"):
+                self._call(
+                    "Input.dispatchMouseEvent",
+                    type=kind,
+                    x=x,
+                    y=y,
+                    button="left",
+                    clickCount=count,
+                )
+
+    def screenshot(self) -> bytes:
+        """The window as PNG."""
+        return base64.b64decode(self._call("Page.captureScreenshot", format="png")["data"])
+
+    def _call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        self._last += 1
+        message = {"id": self._last, "method": method, "params": parameters}
+        if self._session:
+            message["sessionId"] = self._session
+        self._to.write(json.dumps(message).encode() + b"\0")
+        self._to.flush()
+        while True:
+            answer = self._hear()
+            if answer.get("id") == self._last:
+                assert "error" not in answer, answer["error"]
+                return dict(answer["result"])
+
+    def _hear(self) -> dict[str, Any]:
+        heard = bytearray()
+        while (byte := self._from.read(1)) != b"\0":
+            assert byte, "the browser ended"
+            heard += byte
+        return dict(json.loads(heard))
+
+
+@contextmanager
+def browsing(folder: Path, *, width: int = 1600, height: int = 1000) -> Iterator[Page]:
+    """A browser with an empty profile in `folder`."""
+    assert EXECUTABLE is not None
+    its_input, our_output = os.pipe()
+    our_input, its_output = os.pipe()
+    # The browser wants its pipe at 3 and 4, which this process may have in use.
+    launch = f'exec "$0" "$@" 3<&{its_input} 4>&{its_output}'
+    process = subprocess.Popen(
+        ["bash", "-c", launch, EXECUTABLE, *FLAGS, f"--user-data-dir={folder / 'profile'}"],
+        pass_fds=(its_input, its_output),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(its_input)
+    os.close(its_output)
+    try:
+        with os.fdopen(our_output, "wb") as to_browser, os.fdopen(our_input, "rb") as from_browser:
+            page = Page(to_browser, from_browser)
+            page.resize(width, height)
+            yield page
+    finally:
+        process.terminate()
+        process.wait()

@@ -1,0 +1,160 @@
+"""OHIF on a real Orthanc shows the source and our pictures, as a PACS's reader sees them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from pydicom import dcmread
+from pydicom.pixels import pixel_array
+
+from listener.send import PeerAddress, send_images
+from pipeline.domain import RGB
+from reporting.delivery.dicom import DicomDestination
+from reporting.results import ResultKind
+from tests.acceptance import browser, ohif, orthanc
+from tests.acceptance.browser import Page, browsing
+from tests.acceptance.ohif import serving_ohif
+from tests.acceptance.orthanc import AE_TITLE, LOOPBACK, running_orthanc
+from tests.acceptance.phantom_sets import STUDY, PhantomSet, make_phantom_set
+
+pytestmark = [
+    pytest.mark.peers,
+    pytest.mark.skipif(orthanc.ABSENT, reason=orthanc.REASON),
+    pytest.mark.skipif(browser.EXECUTABLE is None, reason=browser.REASON),
+    pytest.mark.skipif(not ohif.DIST.is_dir(), reason=ohif.REASON),
+]
+
+LOOKS = 120
+LOOK_EVERY_MS = 500
+LIKENESS = 0.8
+"""Correlation of what is shown with the picture; the viewer's own words lie over it."""
+SERIES = (
+    "Blood smear, phantom",
+    "RESEARCH USE ONLY: smear gallery",
+    "RESEARCH USE ONLY: annotated fields",
+    "RESEARCH USE ONLY: cell outlines",
+    "RESEARCH USE ONLY: smear report",
+    "RESEARCH USE ONLY: cell segmentation",
+    "RESEARCH USE ONLY: result set",
+)
+
+
+@pytest.fixture(scope="module")
+def smear() -> PhantomSet:
+    return make_phantom_set("microscopic")
+
+
+@pytest.fixture(scope="module")
+def viewer(smear: PhantomSet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """The study with its results, open in the viewer."""
+    folder: Path = tmp_path_factory.mktemp("ohif")
+    with (
+        running_orthanc(folder / "orthanc") as pacs,
+        serving_ohif(pacs) as url,
+        browsing(folder) as page,
+    ):
+        peer = PeerAddress(ae_title=AE_TITLE, host=LOOPBACK, port=pacs.dicom_port)
+        assert all(sent.is_stored for sent in send_images(smear.sources.values(), peer))
+        DicomDestination(
+            name="pacs", ae_title=AE_TITLE, host=LOOPBACK, port=pacs.dicom_port
+        ).deliver(smear.results)
+        page.open(f"{url}/viewer?StudyInstanceUIDs={STUDY}")
+        page.wait_until("document.body && document.body.innerText.includes('Skip all')")
+        page.evaluate(
+            "[...document.querySelectorAll('button, span')]"
+            ".filter(one => one.textContent.trim() === 'Skip all').forEach(one => one.click())"
+        )
+        yield page
+
+
+def test_every_series_is_listed(viewer: Page) -> None:
+    listed = viewer.text()
+
+    assert [words for words in SERIES if words not in listed] == []
+
+
+def test_the_source_is_shown(viewer: Page, smear: PhantomSet) -> None:
+    source = next(iter(smear.sources.values()))
+
+    open_series(viewer, "Blood smear, phantom")
+
+    assert_is_shown(viewer, pixel_array(source))
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (ResultKind.ANNOTATED_FIELD, "annotated fields"),
+        (ResultKind.GALLERY, "smear gallery"),
+    ],
+)
+def test_our_pictures_are_shown(
+    viewer: Page, smear: PhantomSet, kind: ResultKind, words: str
+) -> None:
+    first = next(one for one in smear.results if one.kind is kind)
+
+    open_series(viewer, words)
+
+    assert_is_shown(viewer, pixel_array(dcmread(io.BytesIO(first.content))))
+
+
+def test_a_segmentation_does_not_bring_the_viewer_down(viewer: Page) -> None:
+    """It can lay masks over images of patients alone, but must go on; it once did not."""
+    open_series(viewer, "cell segmentation")
+
+    viewer.wait_until("document.body.innerText.includes('SEG')")
+    assert "went wrong" not in viewer.text()
+    test_every_series_is_listed(viewer)
+
+
+def open_series(viewer: Page, words: str) -> None:
+    """A double click on the thumbnail of the series with these words."""
+    x, y = viewer.evaluate(
+        f"""(() => {{
+            const thumbnails = document.querySelectorAll('[data-cy^=study-browser-thumbnail]');
+            const found = [...thumbnails].find(one => one.innerText.includes({words!r}));
+            const place = found.getBoundingClientRect();
+            return [place.x + place.width / 2, place.y + place.height / 2];
+        }})()"""
+    )
+    viewer.double_click(x, y)
+
+
+def assert_is_shown(viewer: Page, picture: RGB) -> None:
+    """Fitted into the viewport, within the time that a slow machine needs to draw."""
+    likeness = 0.0
+    for _ in range(LOOKS):
+        likeness = _likeness(viewer, picture)
+        if likeness > LIKENESS:
+            return
+        viewer.evaluate(f"new Promise(wake => setTimeout(wake, {LOOK_EVERY_MS}))")
+    raise AssertionError(f"the picture is not shown: likeness {likeness:.2f}")
+
+
+def _likeness(viewer: Page, picture: RGB) -> float:
+    shown = cv2.imdecode(np.frombuffer(viewer.screenshot(), np.uint8), cv2.IMREAD_COLOR)
+    place = viewer.evaluate(
+        """(() => {
+            const canvas = document.querySelector('[data-viewport-uid] canvas');
+            if (!canvas) return null;
+            const place = canvas.getBoundingClientRect();
+            return [place.x, place.y, place.width, place.height].map(Math.round);
+        })()"""
+    )
+    if place is None:
+        return 0.0
+    x, y, width, height = place
+    window = cv2.cvtColor(shown[y : y + height, x : x + width], cv2.COLOR_BGR2RGB)
+    if window.std() < 1.0:
+        return 0.0
+    fit = min(width / picture.shape[1], height / picture.shape[0])
+    fitted = cv2.resize(picture, None, fx=fit, fy=fit, interpolation=cv2.INTER_AREA)
+    expected = np.zeros_like(window)
+    top, left = (height - fitted.shape[0]) // 2, (width - fitted.shape[1]) // 2
+    expected[top : top + fitted.shape[0], left : left + fitted.shape[1]] = fitted
+    return float(np.corrcoef(expected.ravel(), window.ravel())[0, 1])
