@@ -32,9 +32,6 @@ from tests.findings import MODEL, make_field_findings
 POISON_SERIES_NUMBER = 666
 """Analysing an image of this series ends the process, as a fault in a decoder would."""
 
-MOST_STARTS = 4
-"""Ten in the product; a test need not die so often to see an image given up."""
-
 STEPS = (
     (os, "fsync"),
     (os, "link"),
@@ -63,6 +60,8 @@ class Life:
     worker_id: str = ""
     listens: bool = True
     min_free_disk_mb: int = 0
+    most_starts: int = 10
+    """As in the product; a test need not die so often to see an image given up."""
 
 
 def settings_of(life: Life) -> Settings:
@@ -98,6 +97,7 @@ def live(life: Life, wire: Connection) -> None:
     with a number, and "stop" with the end of the process.
     """
     _stand_in_network()
+    workflow.MOST_STARTS = life.most_starts
     settings = settings_of(life)
     if life.kill_at:
         _arm(life.kill_at)
@@ -156,7 +156,6 @@ def _stand_in_network() -> None:
     }
     for name, replacement in replacements.items():
         setattr(service, name, replacement)
-    workflow.MOST_STARTS = MOST_STARTS
 
 
 class _Death:

@@ -49,6 +49,10 @@ class CountingPacs(StandInPacs):
         return status
 
 
+class OutOfPatience(AssertionError):
+    """Something did not come to be so."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """What came of all acknowledged images."""
@@ -158,25 +162,27 @@ class Trial:
             running.stop()
         return is_killed
 
-    def die_after(self, delay_s: float, *, images: int = 1) -> None:
-        """One life with images flowing in, killed from outside some time after it is up."""
+    def die_after(self, delay_s: float) -> None:
+        """One life with an image flowing in, killed from outside some time after it is up."""
         running = Running(self.life())
         assert running.is_up()
         end = threading.Timer(delay_s, running.kill)
         end.start()
-        for _ in range(images):
-            self.send(running.port)
+        self.send(running.port)
         end.join()
         self.kills += 1
 
     def finish(self) -> Verdict:
-        """One more life, unharmed, until nothing is left to do."""
+        """One more life, unharmed, until nothing is left to do or nothing more comes."""
         running = Running(self.life())
         assert running.is_up()
-        try:
+        before = len(self.acknowledged) + 1
+        while (lost := self.lost()) < before:
+            before = lost
+            with suppress(OutOfPatience):  # then the count says how bad it is
+                until(lambda left=lost: self._is_done(running) or self.lost() < left)
+        with suppress(OutOfPatience):
             until(lambda: self._is_done(running))
-        except AssertionError as err:
-            print(err)  # the count says how bad it is
         running.stop()
         return self.verdict()
 
@@ -282,5 +288,6 @@ def until(is_so: Callable[[], object]) -> None:
     """Come back when other processes have made something so."""
     give_up = time.monotonic() + PATIENCE_S
     while not is_so():
-        assert time.monotonic() < give_up, "it never came to be so"
+        if time.monotonic() > give_up:
+            raise OutOfPatience("it never came to be so")
         time.sleep(0.02)

@@ -11,8 +11,7 @@ from tests.acceptance.conftest import LAST_LINE
 from tests.acceptance.killing import Trial, trial
 
 SEED = 20261124
-LONGEST_LIFE_S = 1.5
-IMAGES_A_LIFE = 2
+LONGEST_LIFE_S = 3.0
 CALM = 3
 """So many lives in a row that end before their step: there is no later one."""
 
@@ -30,7 +29,7 @@ def test_nothing_is_lost_or_doubled_whenever_the_service_is_killed(
         at_steps = killing.kills
         print(f"\n{at_steps} kills, one at every step; {kills} at random moments follow")
         while killing.kills < at_steps + kills:
-            killing.die_after(moments.uniform(0.0, LONGEST_LIFE_S), images=IMAGES_A_LIFE)
+            killing.die_after(moments.uniform(0.0, LONGEST_LIFE_S))
 
         verdict = killing.finish()
 

@@ -35,13 +35,13 @@ def test_nothing_is_lost_or_doubled_when_the_service_dies_at_any_step(tmp_path: 
 def test_an_image_that_ends_the_process_is_parked_and_holds_nobody_up(tmp_path: Path) -> None:
     with trial(tmp_path) as killing:
         poison = build_image(number=9000, series=POISON_SERIES_NUMBER)
-        first = Running(killing.life())
+        first = Running(killing.life(most_starts=4))
         assert first.is_up()
         assert is_stored(poison, first.port or 0)
         first.wait()
         parked: list[str] = []
         while not parked:
-            running = Running(killing.life())
+            running = Running(killing.life(most_starts=4))
             if running.is_up():
                 killing.send(running.port) if not killing.acknowledged else None
                 until(lambda life=running: life.is_dead or (life.ask("status") or (0, [1]))[1])
