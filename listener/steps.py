@@ -6,6 +6,8 @@ what is there already is left alone (law 2).
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +20,7 @@ from listener.boundary import named_errors
 from listener.inbox import Inbox, ReceivedImage
 from listener.results_folder import ReportIndex, ResultsFolder, SmearFolder
 from listener.sending import Sender
-from pipeline.domain import FieldFindings, SmearFindings, SmearId, SOPInstanceUID
+from pipeline.domain import Call, FieldFindings, SmearFindings, SmearId, SOPInstanceUID
 from pipeline.errors import NeedsReview, Rejected, RetryLater, SmearlinkError
 from pipeline.smear import gather_smear
 from reporting.audit import AuditSink, Event, Outcome
@@ -94,12 +96,19 @@ class ImageStep:
     """Analyses one image, or parks it where a person sees it."""
 
     def __init__(
-        self, *, inbox: Inbox, results: ResultsFolder, analysis: Analysis, audit: AuditSink
+        self,
+        *,
+        inbox: Inbox,
+        results: ResultsFolder,
+        analysis: Analysis,
+        audit: AuditSink,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._inbox = inbox
         self._results = results
         self._analysis = analysis
         self._audit = audit
+        self._monotonic = monotonic
 
     def analyse(self, image: SOPInstanceUID, smear_id: SmearId) -> str | None:
         """Keep what is found in an image; the code under which it was parked, if it was.
@@ -143,12 +152,18 @@ class ImageStep:
             )
 
     def _analyse(self, image: SOPInstanceUID, folder: SmearFolder) -> None:
+        began = self._monotonic()
         fields = self._analysis(self._inbox.read(image))
+        calls = Counter(cell.call for field in fields for cell in field.cells)
         self._audit.record(
             Event.IMAGE_ANALYSED,
             sop_instance_uid=image,
             frames=len(fields),
-            cells_found=sum(len(field.cells) for field in fields),
+            cells_found=calls.total(),
+            leukemic=calls[Call.LEUKEMIC],
+            normal=calls[Call.NORMAL],
+            referred=calls[Call.REFERRED],
+            duration_ms=round((self._monotonic() - began) * 1000),
             model_sha256=fields[0].model.sha256,
             execution_provider=fields[0].model.execution_provider,
         )

@@ -168,12 +168,14 @@ def _demo_table(rows: Sequence[DemoRow]) -> Table:
 def show_verification(verification: Verification) -> None:
     """Whether the audit trail is whole, and where it is not."""
     console = _console()
-    for name, value, remark in verification.rows():
-        console.print(f"{name}: {value} {remark}".rstrip(), soft_wrap=True)
-    for finding in verification.problems:
-        console.print(str(finding), soft_wrap=True, style="bold")
+    for place, kind, message in verification.rows():
+        console.print(f"{place}: {kind}: {message}", soft_wrap=True)
     verdict = "whole" if verification.is_whole else "NOT whole"
     console.print(f"The audit trail is {verdict}.", style="bold")
+    console.print(
+        f"  {verification.events} events, {verification.checkpoints} signed checkpoints, "
+        f"{verification.unsigned_events} events after the last of them"
+    )
 
 
 def show_checks(checks: Sequence[Check]) -> None:
