@@ -69,19 +69,31 @@ def main() -> None:
     parser.add_argument("--view", type=int, default=160)
     parser.add_argument("--side", type=int, default=160)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--thin", type=int, default=1, help="keep one fitted crop in so many")
     parser.add_argument("--out", type=Path, required=True, help="calibration.npz to write")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     network = SmearNet()
     network.load_state_dict(torch.load(options.weights, weights_only=True))
     pack_side = 2 * round(CROP_PX * options.side / options.view / 2)
-    packs = [load_pack(options.pack, parts=[part], side=pack_side) for part in ("train", "val")]
+    fitted = load_pack(options.pack, parts=["train"], side=pack_side)
+    packs = [thinned(fitted, options.thin), load_pack(options.pack, parts=["val"], side=pack_side)]
     answers = [answer(network, pack, options.side) for pack in packs]
     calibration = calibrate(packs[0].rows, answers[0], packs[1].rows, answers[1])
     np.savez(options.out, **asdict(calibration))
     report = {k: v for k, v in asdict(calibration).items() if isinstance(v, float)}
     options.out.with_suffix(".json").write_text(json.dumps(report, indent=1))
     print(json.dumps(report))
+
+
+def thinned(pack: CropPack, step: int) -> CropPack:
+    """One crop in `step`, spread evenly over the pack."""
+    return CropPack(
+        crops=pack.crops[::step],
+        masks=pack.masks[::step],
+        stains=pack.stains[::step],
+        rows=pack.rows[::step],
+    )
 
 
 def read_calibration(path: Path) -> Calibration:
