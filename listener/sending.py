@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -26,6 +27,8 @@ from reporting.delivery import (
 
 BATCH_BYTES = 64 * 2**20
 """Results in memory at once while they are sent; a single larger one goes alone."""
+
+DIMSE_STATUS = re.compile(r"0x[0-9A-F]{4}(?= )")
 
 COMMITMENT_ROUNDS = 3
 """How often a destination is asked whether it keeps what it took, before a person is."""
@@ -176,6 +179,7 @@ class Sender:
                 destination=go.destination,
                 attempt=go.attempt,
                 count=len(receipt.accepted),
+                **_warning_statuses(receipt),
             )
 
     def _lines(
@@ -246,6 +250,12 @@ class Sender:
         if receipt.awaits_commitment:
             return _check(CommitmentStanding.ASKED_AGAIN, receipt.transaction_uid)
         return _check(CommitmentStanding.SETTLED, receipt.transaction_uid)
+
+
+def _warning_statuses(receipt: Receipt) -> dict[str, list[str]]:
+    """The statuses of the warning family among the remarks (PS3.4 Table B.2-1), each once."""
+    found = {match[0] for remark in receipt.warnings if (match := DIMSE_STATUS.match(remark))}
+    return {"statuses": sorted(found)} if found else {}
 
 
 def _check(standing: CommitmentStanding, transaction_uid: str) -> CommitmentCheck:

@@ -46,6 +46,10 @@ class FaultyPacs(StandInPacs):
         self._contexts = contexts
         self._ended = threading.Event()
 
+    def mend(self) -> None:
+        """Be well from now on: forget the scripted statuses."""
+        self._statuses.clear()
+
     def contexts(self) -> list[Any]:
         return super().contexts() if self._contexts is None else [*self._contexts]
 

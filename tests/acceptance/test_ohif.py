@@ -31,7 +31,7 @@ pytestmark = [
 
 LOOKS = 120
 LOOK_EVERY_MS = 500
-LIKENESS = 0.8
+LIKENESS = 0.88
 """Correlation of what is shown with the picture; the viewer's own words lie over it."""
 SERIES = (
     "Blood smear, phantom",
