@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from config.settings import Settings
 from listener.terminal import show_verification
+from pipeline.domain import RESEARCH_USE_ONLY
 from pipeline.errors import Rejected
 from reporting.audit import (
     EventFilter,
@@ -22,6 +24,17 @@ from reporting.audit import (
 )
 from reporting.audit_dicom import dicom_message
 from reporting.audit_fhir import fhir_event
+
+ASIDE = frozenset(
+    {
+        *("time", "event", "outcome", "actor", "seq", "prev", "hash", "chain"),
+        *("software_version", "model_sha256", "research_use_only"),
+    }
+)
+"""What a line for people says in another place, or not at all."""
+
+DIGEST = re.compile("[0-9a-f]{64}|[0-9a-f]{128}")
+DIGITS = 12
 
 
 def verify_audit(
@@ -43,8 +56,9 @@ def show_audit(
     settings: Settings, directory: Path | None, asked: Mapping[str, str], as_json: bool
 ) -> None:
     """Print the events that fit, oldest first."""
-    for event in read_events(directory or settings.audit_dir, _filter(settings, asked)):
-        print(json.dumps(event) if as_json else _line(event))  # noqa: T201
+    events = read_events(directory or settings.audit_dir, _filter(settings, asked))
+    for line in map(json.dumps, events) if as_json else _lines(events):
+        print(line)  # noqa: T201
 
 
 def export_audit(settings: Settings, directory: Path | None, out: Path, form: str) -> int:
@@ -129,24 +143,30 @@ def _moment(option: str, text: str) -> datetime | None:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
+def _lines(events: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Events for people: a heading whenever software, network or machine are others than before."""
+    before = None
+    for event in events:
+        made_by = (event["chain"], event["software_version"], event.get("model_sha256", ""))
+        if made_by != before:
+            before = made_by
+            network = f", network {made_by[2][:DIGITS]}" if made_by[2] else ""
+            yield f"{made_by[0]}: smearlink {made_by[1]}{network}. {RESEARCH_USE_ONLY}"
+        yield _line(event)
+
+
 def _line(event: Mapping[str, Any]) -> str:
-    """One event for people: time, what, outcome, then the rest as name=value."""
-    aside = {
-        "time",
-        "event",
-        "outcome",
-        "actor",
-        "seq",
-        "prev",
-        "hash",
-        "chain",
-        "research_use_only",
-    }
-    rest = " ".join(f"{name}={_plain(value)}" for name, value in event.items() if name not in aside)
-    actor = event.get("actor") or {}
+    """Time, what, outcome, who, then the rest as name=value."""
+    rest = " ".join(f"{n}={_plain(value)}" for n, value in event.items() if n not in ASIDE)
+    actor = event["actor"]
     who = actor.get("ae_title") or actor.get("user") or actor.get("host") or ""
-    return f"{event['time']} {event['event']:<22} {event['outcome']:<15} {who:<16} {rest}"
+    when = event["time"][:23].replace("T", " ")
+    return f"{when} {event['event']:<20} {event['outcome']:<15} {who:<16} {rest}".rstrip()
 
 
 def _plain(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    """Digests and signatures by their beginning; --json shows them whole."""
+    if isinstance(value, list):
+        return ",".join(map(_plain, value))
+    text = str(value)
+    return f"{text[:DIGITS]}\N{HORIZONTAL ELLIPSIS}" if DIGEST.fullmatch(text) else text

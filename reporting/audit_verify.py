@@ -132,6 +132,8 @@ class _Reading:
     beside: dict[str, tuple[str, int]] = field(default_factory=dict)
     """The other chains that a checkpoint saw, with its place."""
     findings: list[Finding] = field(default_factory=list)
+    changed: int = 0
+    """Lines since the last that holds that are there and do not hold."""
     odd: tuple[int, bytes] | None = None
     """A line that does not hold, until the next tells whether a kill cut it."""
 
@@ -192,6 +194,7 @@ class _Reading:
         line, text = self.odd
         self.odd = None
         if text.endswith(b"\n"):
+            self.changed += 1
             self.report(FindingKind.CHANGED, file, line, "the line is not as it was written.")
         else:
             message = "the last line is cut: by a kill (the next start closes it) or by a person."
@@ -200,21 +203,26 @@ class _Reading:
     def _follow(self, file: str, line: int, link: Link) -> None:
         """Compare a line's place in the chain with the one that comes next."""
         if link.prev != self.hash or link.seq != self.seq + 1:
-            gap = link.seq - self.seq - 1
-            if gap > 0:
-                message = f"{gap} line{'s' if gap > 1 else ''} before this one cannot be read."
-                self.report(FindingKind.REMOVED, file, line, message)
-            elif gap < 0:
-                message = f"the line (event {link.seq}) stands here again or in the wrong place."
-                self.report(FindingKind.ADDED, file, line, message)
-            else:
-                message = "the line follows another one than the one before it."
-                self.report(FindingKind.CHANGED, file, line, message)
+            self._out_of_place(file, line, link)
         if self.next_file:
             message = "the line stands after the checkpoint that closed the file."
             self.report(FindingKind.ADDED, file, line, message)
-        self.seq, self.hash = link.seq, link.hash
+        self.seq, self.hash, self.changed = link.seq, link.hash, 0
         self.unsigned += 1
+
+    def _out_of_place(self, file: str, line: int, link: Link) -> None:
+        """What the chain says of a line that does not follow the one before it."""
+        gap = link.seq - self.seq - 1
+        missing = gap - self.changed
+        if missing > 0:
+            lines = "1 line is" if missing == 1 else f"{missing} lines are"
+            self.report(FindingKind.REMOVED, file, line, f"{lines} missing before this one.")
+        elif gap < 0:
+            message = f"the line (event {link.seq}) stands here again or in the wrong place."
+            self.report(FindingKind.ADDED, file, line, message)
+        elif not self.changed:
+            message = "the line follows another one than the one before it."
+            self.report(FindingKind.CHANGED, file, line, message)
 
     def _check_signature(self, file: str, line: int, link: Link, text: bytes) -> None:
         next_file = str(link.entry.get("next_file", ""))
