@@ -15,6 +15,8 @@ import pytest
 
 from pipeline.domain import Call, QualityFlag, SmearFindings, SmearId
 from pipeline.smear import gather_smear
+from reporting.audit import Event, Outcome, read_events
+from reporting.audit_fhir import fhir_event
 from reporting.fhir import MEDIA_TYPE, build_bundle
 from reporting.label_check import check_label
 from reporting.result_set import build_result_set
@@ -23,6 +25,8 @@ from tests.findings import make_field_findings, make_smear_findings
 from tests.reporting.headers import make_context, make_headers, make_references
 from tests.reporting.pdf_reader import dangling_offsets, printed_words
 from tests.reporting.sources import make_source
+from tests.reporting.test_audit_dicom import EVERYTHING
+from tests.reporting.trails import open_trail
 
 HERE = Path(__file__).parent / "fhir_server"
 
@@ -195,3 +199,22 @@ def test_a_whole_result_set_brings_its_page_and_its_gallery(server: httpx.Client
     assert [p["content"]["url"] for p in pictures if "url" in p["content"]] == [
         f"urn:oid:{results[ResultKind.ANNOTATED_FIELD].uid}"
     ]
+
+
+def test_every_exported_audit_event_is_valid_and_stored(
+    server: httpx.Client, tmp_path: Path
+) -> None:
+    with open_trail(tmp_path) as trail:
+        for event in Event:
+            trail.record(event)
+            trail.record(event, outcome=Outcome.SERIOUS_FAILURE, **EVERYTHING)
+    exported = [fhir_event(entry, source="ward7") for entry in read_events(tmp_path)]
+
+    for resource in exported:
+        verdict = server.post("/validate", content=resource).json()
+        url = f"/fhir/AuditEvent/{json.loads(resource)['id']}"
+        kept = server.put(url, content=resource, headers={"content-type": MEDIA_TYPE})
+
+        assert [m for m in verdict["messages"] if m["severity"] in ("error", "fatal")] == []
+        assert kept.status_code in (200, 201), kept.text
+    assert len(exported) >= 2 * len(Event)
