@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import cast
+from typing import Any, cast
 
 from listener.boundary import named_errors
 from listener.commitments import CommitmentReports
@@ -252,7 +252,7 @@ class Sender:
         return _check(CommitmentStanding.SETTLED, receipt.transaction_uid)
 
 
-def _warning_statuses(receipt: Receipt) -> dict[str, list[str]]:
+def _warning_statuses(receipt: Receipt) -> dict[str, Any]:
     """The statuses of the warning family among the remarks (PS3.4 Table B.2-1), each once."""
     found = {match[0] for remark in receipt.warnings if (match := DIMSE_STATUS.match(remark))}
     return {"statuses": sorted(found)} if found else {}
