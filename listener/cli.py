@@ -210,6 +210,20 @@ def close(
     typer.echo("asked for; `smearlink status` shows when it is done")
 
 
+@app.command(name="move-queue")
+def move_queue(
+    old_url: Annotated[
+        str, typer.Option("--from", help="URL of the old database; by default the site's SQLite.")
+    ] = "",
+    settings: SettingsFile = None,
+) -> None:
+    """Carry waiting work into the database of the settings; stop every service first."""
+    from listener.move_queue import move_site
+
+    count = move_site(_reader(settings)(), old_url=old_url)
+    typer.echo(f"{count} pieces of work carried over; the old database is unchanged")
+
+
 @app.command()
 def check(
     settings: SettingsFile = None,
