@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 WHY_PARKED: Mapping[str, str] = {
     "decode_failed": "its pixel data cannot be decoded: export it again from its source",
+    "not_an_image": "it says nothing of rows, columns or colours: send images only",
     "no_pixel_data": "it holds no pixel data: send the image, not only its header",
     "too_large": "it has more pixels than image.max_megapixels allows",
     "too_small": "it is smaller than image.min_side_px: no whole white cell fits into it",

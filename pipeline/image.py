@@ -4,7 +4,8 @@ The header is checked before anything is decoded, and the size that a compressed
 itself before its decoder is let loose on it. Whatever a decoder then throws is `decode_failed`.
 
 Codes: not_an_image, no_pixel_data, truncated_pixel_data, wrong_length, too_large, too_small,
-unsupported_photometric, unsupported_bit_depth, unsupported_transfer_syntax, decode_failed.
+bad_count, unsupported_photometric, unsupported_bit_depth, unsupported_transfer_syntax,
+decode_failed.
 """
 
 from __future__ import annotations
@@ -192,7 +193,7 @@ def _check_size(layout: Layout, limits: ImageLimits) -> None:
         )
     if not 1 <= layout.frames <= limits.max_frames:
         raise Rejected(
-            f"Not 1 to {limits.max_frames} frames; see image.max_frames", code="too_large"
+            f"Not 1 to {limits.max_frames} frames; see image.max_frames", code="bad_count"
         )
     if min(layout.rows, layout.columns) < limits.min_side_px:
         raise Rejected(

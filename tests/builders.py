@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -24,10 +25,13 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import (
+    HTJ2K,
     JPEG2000,
     UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
@@ -64,14 +68,25 @@ NATIVE_SYNTAXES: tuple[UID, ...] = (
     ImplicitVRLittleEndian,
     DeflatedExplicitVRLittleEndian,
 )
+HTJ2K_FRAMES: dict[UID, Path] = {
+    HTJ2KLossless: Path("lossless.j2c"),
+    HTJ2KLosslessRPCL: Path("lossless_rpcl.j2c"),
+    HTJ2K: Path("lossy.j2c"),
+}
+"""`picture()` as OpenJPH's ojph_compress wrote it: none of our packages can encode HTJ2K.
+
+-reversible true -prog_order LRCP; -reversible true -prog_order RPCL -num_decomps 2;
+-reversible false -qstep 0.01 -prog_order LRCP.
+"""
 LOSSLESS_SYNTAXES: tuple[UID, ...] = (
     *NATIVE_SYNTAXES,
     RLELossless,
     JPEG2000Lossless,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
     JPEGLSLossless,
 )
-LOSSY_SYNTAXES: tuple[UID, ...] = (JPEGBaseline8Bit, JPEG2000, JPEGLSNearLossless)
-"""HTJ2K has no free encoder in Python: `tests/pipeline/test_image.py` reads a real file of it."""
+LOSSY_SYNTAXES: tuple[UID, ...] = (JPEGBaseline8Bit, JPEG2000, HTJ2K, JPEGLSNearLossless)
 
 PATIENT_NAME = "Leakov^Patrizia^Maria"
 PATIENT_ID = "PID-778899-LEAK"
@@ -130,6 +145,7 @@ def build_image(
     """A complete image whose pixels are `pixels` (H × W × 3 RGB) in the way that is asked for.
 
     With `frames` above 1 the picture is repeated. Gray and palette images show its green.
+    HTJ2K always shows `picture()`.
     """
     shown = picture(number=number) if pixels is None else pixels
     is_implicit = transfer_syntax == ImplicitVRLittleEndian
@@ -142,7 +158,7 @@ def build_image(
     if transfer_syntax in NATIVE_SYNTAXES:
         _set_native(image, shown, photometric, frames=frames, planar=planar, bits=bits)
     else:
-        _set_compressed(image, shown, transfer_syntax, photometric, frames=frames)
+        _set_compressed(image, shown, transfer_syntax, photometric, frames=frames, bits=bits)
     return image
 
 
@@ -291,7 +307,7 @@ def _set_native(
     _describe(image, pixels.shape, photometric, samples=samples, bits=bits)
     stored = _stored(pixels, photometric)
     if bits > 8:
-        stored = (stored.astype(np.uint16) * ((1 << bits) - 1) // 255).astype("<u2")
+        stored = (stored.astype(np.uint32) * ((1 << bits) - 1) // 255).astype("<u2")
     if samples == 3:
         image.PlanarConfiguration = planar
         if planar and photometric != "YBR_FULL_422":
@@ -334,18 +350,45 @@ def _set_compressed(
     photometric: str,
     *,
     frames: int,
+    bits: int,
 ) -> None:
     if transfer_syntax == JPEGBaseline8Bit:
         _set_jpeg(image, pixels, photometric, frames=frames)
         return
+    if transfer_syntax in HTJ2K_FRAMES:
+        _set_htj2k(image, transfer_syntax, frames=frames)
+        return
     image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    _set_native(image, pixels, photometric, frames=frames, planar=0, bits=8)
+    # RCT and ICT are made by the encoder, out of RGB
+    given = "RGB" if photometric in ("YBR_RCT", "YBR_ICT") else photometric
+    _set_native(image, pixels, given, frames=frames, planar=0, bits=bits)
+    image.PhotometricInterpretation = photometric
     if transfer_syntax == JPEG2000:
         image.compress(transfer_syntax, j2k_cr=[8], generate_instance_uid=False)
     elif transfer_syntax == JPEGLSNearLossless:
         image.compress(transfer_syntax, jls_error=2, generate_instance_uid=False)
     else:
         image.compress(transfer_syntax, generate_instance_uid=False)
+
+
+def _set_htj2k(image: FileDataset, transfer_syntax: UID, *, frames: int) -> None:
+    frame = (
+        Path(__file__).parent / "pipeline" / "htj2k" / HTJ2K_FRAMES[transfer_syntax]
+    ).read_bytes()
+    colour = "YBR_ICT" if transfer_syntax == HTJ2K else "YBR_RCT"
+    _describe(image, picture().shape, colour, samples=3, bits=8)
+    image.PlanarConfiguration = 0
+    if transfer_syntax == HTJ2K:
+        image.LossyImageCompression = "01"
+        image.LossyImageCompressionRatio = 13
+        image.LossyImageCompressionMethod = "ISO_15444_15"
+    _set_frames(image, frame, frames=frames)
+
+
+def _set_frames(image: FileDataset, frame: bytes, *, frames: int) -> None:
+    image.PixelData = encapsulate([frame] * frames)
+    image["PixelData"].VR = "OB"
+    image["PixelData"].is_undefined_length = True
 
 
 def _set_jpeg(
@@ -368,6 +411,4 @@ def _set_jpeg(
     image.LossyImageCompression = "01"
     image.LossyImageCompressionRatio = 8
     image.LossyImageCompressionMethod = "ISO_10918_1"
-    image.PixelData = encapsulate([coded.tobytes()] * frames)
-    image["PixelData"].VR = "OB"
-    image["PixelData"].is_undefined_length = True
+    _set_frames(image, coded.tobytes(), frames=frames)
