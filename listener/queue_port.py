@@ -1,6 +1,6 @@
 """The only file that knows DBOS: puts work into its tables, looks at it, and runs it.
 
-What DBOS 3.4 does on its own, and what is done about it, is told in docs/adr/0001.
+What DBOS 3.4 does on its own, and what is done about it, is told in docs/adr/0002.
 """
 
 from __future__ import annotations

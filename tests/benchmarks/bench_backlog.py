@@ -82,7 +82,8 @@ def measure(root: Path, waiting: int) -> Figures:
     starts = _Starts()
     house = make_house(root, audit=RecordingAudit(), analysis=starts)
     with working(root, house, quiet_s=3600.0, poll_s=POLL_S) as workflow:
-        _pile_up(root, house, workflow, waiting)
+        with workflow._gate.entered(is_alone=True):
+            _pile_up(root, house, workflow, waiting)
         accepted = list(_accept(house, workflow))
         starts.begin.set()
         starts.is_enough.wait()
@@ -95,15 +96,14 @@ def measure(root: Path, waiting: int) -> Figures:
 
 
 def _pile_up(root: Path, house: House, workflow: Workflow, waiting: int) -> None:
-    """Put files and rows in place; the first few are in hand and wait for `begin`."""
-    first = receive(house.inbox, "1.2.3", 1)
-    path = house.inbox.path_of(first.sop_instance_uid)
-    content = path.read_bytes()
-    for number in range(2, waiting + 1):
-        path.with_name(f"1.2.3.{number}.dcm").write_bytes(content)
+    """Put rows, then files in place; whatever is claimed meanwhile waits at the gate."""
     template = image_job(SOPInstanceUID(TEMPLATE_IMAGE), SmearId(TEMPLATE_SMEAR), delay_s=86400.0)
     workflow.client.ask(template)
     _multiply_row(root / "state.sqlite", template.id, waiting)
+    path = house.inbox.path_of(receive(house.inbox, "1.2.3", 1).sop_instance_uid)
+    content = path.read_bytes()
+    for number in range(2, waiting + 1):
+        path.with_name(f"1.2.3.{number}.dcm").write_bytes(content)
 
 
 def _multiply_row(path: Path, template_id: str, waiting: int) -> None:
