@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ import listener.service as service
 from config.settings import Settings, make_settings
 from listener.service import Service
 from listener.standins import LOOPBACK
+from listener.workflow import WorkflowSettings
 from tests.acceptance.killable import QuickAnalysis, QuickClassifier
 from tests.acceptance.standins import FaultyPacs
 from tests.builders import build_image
@@ -70,6 +72,7 @@ class Site:
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.setattr(service, "load_classifier", lambda settings: QuickClassifier())
     monkeypatch.setattr(service, "ImageAnalysis", QuickAnalysis)
+    monkeypatch.setattr(service, "WorkflowSettings", partial(WorkflowSettings, poll_s=0.02))
     with ExitStack() as stack:
         hanging = stack.enter_context(HangingPacs(tmp_path / "hanging"))
         refusing = stack.enter_context(
@@ -92,8 +95,8 @@ def test_one_hangs_one_refuses_and_the_third_has_everything(site: Site) -> None:
     assert site.hanging.is_hanging.wait(60)
     assert site.hanging.stored == ()
 
-    until(lambda: site.parked() == {("refusing", "results_refused")})
-    assert len(site.running.status().parked) == SMEARS
+    until(lambda: len(site.running.status().parked) == SMEARS)
+    assert site.parked() == {("refusing", "results_refused")}
     assert site.refusing.stored == ()
 
 
