@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.parts import Mask, around
+from pipeline.parts import Mask, around, windows
 
 Parts = NDArray[np.int32]
 """Label image: 0 elsewhere, 1 to N on the parts."""
@@ -18,14 +18,22 @@ SMALL_LOBE_UM2 = 14.0
 """Smaller parts are no nucleus of their own."""
 BRIDGE_UM = 3.5
 """Lobes of one nucleus lie closer than this."""
-ONE_NUCLEUS_UM = 13.0
+ONE_NUCLEUS_UM = 15.5
 """Large lobes of one nucleus fit into this width; two nuclei side by side do not."""
-SPREAD_UM = 16.0
+SPREAD_UM = 16.5
 """With a small one among them, into this."""
-WHOLE_NUCLEUS_UM2 = 32.0
+TWO_NUCLEI_UM = 13.5
+"""Two round nuclei of small lymphocytes that touch are wider than this together."""
+WHOLE_NUCLEUS_UM2 = 34.0
 CUT_FROM_UM2 = 52.0
 """Parts smaller than this are not two nuclei."""
-LEAST_PIECE_UM2 = 18.0
+LEAST_PIECE_UM2 = 26.0
+CUT_FROM_UM = 13.5
+"""Nor those that fit into a circle of this width."""
+CLUMP_FROM_UM2 = 175.0
+"""Larger parts are no single nucleus."""
+FULL_PIECE = 0.86
+"""Share of its hull that a nucleus fills which was cut off another."""
 
 
 def split_touching(mask: Mask, um_per_px: float) -> Parts:
@@ -58,13 +66,43 @@ def _cut_at_necks(own: Mask, um_per_px: float) -> tuple[Parts, int]:
         )
         if count - 1 > number:
             seeds, number = np.asarray(cores, dtype=np.int32), count - 1
-    if number < 2:
+    if number < 2 or _widest(own) * um_per_px < CUT_FROM_UM:
         return own.astype(np.int32), 1
-    pieces = _nearest_seed(own, seeds)
-    areas = np.bincount(pieces[own > 0], minlength=number + 1)[1:] * um_per_px**2
-    if areas.min() < LEAST_PIECE_UM2:
-        return own.astype(np.int32), 1
-    return pieces, number
+    return _whole_pieces(own, seeds, um_per_px)
+
+
+def _whole_pieces(own: Mask, seeds: Parts, um_per_px: float) -> tuple[Parts, int]:
+    """A part cut at the middle between seeds; seeds whose piece is no nucleus are given up."""
+    labels = list(range(1, int(seeds.max()) + 1))
+    is_clump = float(own.sum()) * um_per_px**2 > CLUMP_FROM_UM2
+    least = 0.0 if is_clump else FULL_PIECE
+    while len(labels) > 1:
+        pieces = _nearest_seed(own, np.where(np.isin(seeds, labels), seeds, 0).astype(np.int32))
+        poor = {label: _fullness(pieces == label, um_per_px) for label in labels}
+        worst = min(poor, key=lambda label: poor[label])
+        if poor[worst] >= least:
+            table = np.zeros(int(seeds.max()) + 1, np.int32)
+            table[labels] = np.arange(1, len(labels) + 1)
+            return np.asarray(table[pieces], dtype=np.int32), len(labels)
+        labels.remove(worst)
+    return own.astype(np.int32), 1
+
+
+def _widest(own: Mask) -> float:
+    """Diameter in pixels of the circle around a part."""
+    points = np.argwhere(own > 0).astype(np.int32)
+    return 2 * float(cv2.minEnclosingCircle(points)[1]) + 1
+
+
+def _fullness(piece: NDArray[np.bool_], um_per_px: float) -> float:
+    """Share of its hull that a piece fills; less than 0 when it is too small for a nucleus."""
+    area = float(piece.sum())
+    if area * um_per_px**2 < LEAST_PIECE_UM2:
+        return area * um_per_px**2 / LEAST_PIECE_UM2 - 1
+    rows, columns = np.nonzero(piece)
+    hull = cv2.convexHull(np.stack([columns, rows], axis=1).astype(np.int32))
+    around_it = cv2.contourArea(hull) + 0.5 * cv2.arcLength(hull, closed=True)
+    return area / around_it
 
 
 def _nearest_seed(own: Mask, seeds: Parts) -> Parts:
@@ -112,19 +150,17 @@ def lobes_together(apart: Parts, stained: Mask, um_per_px: float) -> tuple[Parts
 
 def _lobes(apart: Parts, um_per_px: float) -> list[_Lobe]:
     lobes = []
-    labels = np.arange(1, int(apart.max()) + 1)
-    for label in labels:
-        rows, columns = np.nonzero(apart == label)
-        area = len(rows) * um_per_px**2
+    for label, (view, pixels) in windows(apart).items():
+        area = pixels * um_per_px**2
         if area < LEAST_LOBE_UM2:
             continue
-        top, left = int(rows.min()), int(columns.min())
-        own = (apart[top : rows.max() + 1, left : columns.max() + 1] == label).astype(np.uint8)
+        top, left = view[0].start, view[1].start
+        own = (apart[view] == label).astype(np.uint8)
         contours, _ = cv2.findContours(own, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         outline = max(contours, key=len)[:, 0, :] + np.array([left, top])
         hull = max(cv2.contourArea(cv2.convexHull(outline.astype(np.int32))), 1.0)
         _, radius = cv2.minEnclosingCircle(outline.astype(np.int32))
-        is_round = len(rows) > 0.62 * np.pi * (radius + 0.5) ** 2 and len(rows) > 0.92 * hull
+        is_round = pixels > 0.62 * np.pi * (radius + 0.5) ** 2 and pixels > 0.92 * hull
         lobes.append(_Lobe([int(label)], outline.astype(np.int32), area, bool(is_round)))
     return lobes
 
@@ -140,17 +176,18 @@ def _gap_um(one: _Lobe, two: _Lobe, um_per_px: float) -> float:
 def _is_one_nucleus(one: _Lobe, two: _Lobe, stained: Mask, um_per_px: float) -> bool:
     """Whether two parts are lobes of one nucleus, not the nuclei of two cells."""
     both = np.concatenate([one.outline, two.outline])
-    _, sides, _ = cv2.minAreaRect(both)
-    width = max(sides) * um_per_px
+    width = 2 * float(cv2.minEnclosingCircle(both)[1]) * um_per_px
     if min(one.area_um2, two.area_um2) < SMALL_LOBE_UM2:
         return width < SPREAD_UM and _bridge(both, stained) > 0.6
-    if width > ONE_NUCLEUS_UM or (one.is_round and two.is_round and _both_whole(one, two)):
+    if width > ONE_NUCLEUS_UM:
+        return False
+    if width > TWO_NUCLEI_UM and one.is_round and two.is_round and _both_whole(one, two):
         return False
     return _bridge(both, stained) > 0.8
 
 
 def _both_whole(one: _Lobe, two: _Lobe) -> bool:
-    return min(one.area_um2, two.area_um2) > 0.8 * WHOLE_NUCLEUS_UM2
+    return min(one.area_um2, two.area_um2) > WHOLE_NUCLEUS_UM2
 
 
 def _bridge(both: NDArray[np.int32], stained: Mask) -> float:

@@ -35,6 +35,10 @@ LIKE_RED_DEG = (5.0, 13.0)
 """Least and most angle between colours that may tell a nucleus from thick or folded red cells."""
 LIKE_RED_SHARE = 0.4
 """Of the angle that the field's nuclei show."""
+LONELY_SHARE = 0.88
+"""Of all that is stained, in the largest part, where there are no red cells."""
+LONELY_RED, LONELY_LEVEL = 0.25, 0.55
+"""Of the nucleus' own stain: what red cells would have, and where a nucleus may begin."""
 FAR_DARKER = 3.6
 """Red cells on each other are at most this much darker than one."""
 
@@ -76,6 +80,9 @@ def _levels(stain: Map, stained: Mask) -> tuple[float, float]:
     inside = stain[stained > 0]
     if inside.size < 50:
         return 0.1, 0.35
+    if _is_lonely(stained):
+        peak = float(np.percentile(inside, 80))
+        return LONELY_RED * peak, max(LEAST_STAIN, LONELY_LEVEL * peak)
     grey = (np.clip(inside, 0, SPLIT_STAIN) * 200).astype(np.uint8)
     split, _ = cv2.threshold(grey, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
     counts = np.bincount(grey, minlength=256).astype(np.float32)
@@ -91,6 +98,17 @@ def _levels(stain: Map, stained: Mask) -> tuple[float, float]:
     dark = inside[inside > least]
     peak = float(np.percentile(dark, 80)) if dark.size else least
     return red, max(least, red + 0.42 * (peak - red))
+
+
+def _is_lonely(stained: Mask) -> bool:
+    """Whether what is stained is mostly one thing on bare glass: no red cells to compare with."""
+    count, _, stats, _ = cv2.connectedComponentsWithStats(stained, connectivity=8)
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    if count < 2 or float(areas.max()) < LONELY_SHARE * float(areas.sum()):
+        return False
+    x, y, width, height = (int(side) for side in stats[1 + int(areas.argmax()), :4])
+    is_inside = x > 0 and y > 0 and x + width < stained.shape[1] and y + height < stained.shape[0]
+    return is_inside and float(areas.max()) < 0.6 * stained.size
 
 
 def _red_colour(

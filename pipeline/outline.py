@@ -20,10 +20,21 @@ from pipeline.stain import Density, Map
 RAYS = 48
 FARTHEST_UM = 13.5
 """Of an outline from the middle of its nucleus."""
-USUAL_CYTOPLASM_UM = 4.0
+USUAL_CYTOPLASM_UM = 5.0
 """Beyond this width, more cytoplasm costs."""
 RIM_UM = 0.3
 """Cytoplasm is at least this wide: the stain fades over the edge of a nucleus."""
+SAMPLE = 20_000
+"""Pixels that are enough to know a colour from."""
+GLASS_MIDDLE = 40
+"""Percentile of glass that is its usual colour."""
+LEAST_NOISE = 0.007
+GLASS_REACH = 3.5
+"""In spreads of its noise."""
+SURE_OF_GLASS, SURE_OF_RED = 2.0, 1.2
+"""How fast a pixel beyond what glass or red cells reach counts as cytoplasm."""
+RED_REACH = 1.5
+"""In spreads of the red cells' colour."""
 STEPS = 3
 """Of the radius from one ray to the next, at most."""
 BEND_COST = 0.05
@@ -110,24 +121,28 @@ def _middles(nuclei: Nuclei) -> NDArray[np.float64]:
 
 def _worth(smooth: Density, nuclei: Nuclei, stained_from: float, um_per_px: float) -> Map:
     """1 where a pixel is surely of a white cell, -1 where surely not."""
-    own = np.tanh(1.2 * (_clearness(smooth, stained_from) - 1.3))
+    own = np.tanh(SURE_OF_GLASS * (_clearness(smooth, stained_from) - 1.0))
     if nuclei.red is not None:
         unlike = _distance_from_red(smooth, nuclei, stained_from, um_per_px)
-        own = np.minimum(own, np.tanh(0.8 * (unlike - 2.1)))
+        own = np.minimum(own, np.tanh(SURE_OF_RED * (unlike - RED_REACH)))
     own[nuclei.parts > 0] = 1.0
     return np.asarray(own, dtype=np.float32)
 
 
 def _clearness(smooth: Density, stained_from: float) -> Map:
     """How far from glass a pixel is; 1 at the end of what glass reaches by noise."""
-    is_glass = smooth[..., 1] < 0.7 * stained_from
-    if int(is_glass.sum()) < 50:
+    green = smooth[..., 1]
+    glass = smooth[green < 0.7 * stained_from]
+    if len(glass) < 50:
         return np.asarray(smooth.sum(axis=2) / (1.5 * stained_from), dtype=np.float32)
-    glass = smooth[is_glass]
-    middle = np.median(glass, axis=0)
-    noise = np.maximum(1.48 * np.median(np.abs(glass - middle), axis=0), 0.008)
+    if len(glass) > SAMPLE:
+        glass = glass[:: len(glass) // SAMPLE]
+    # Pale cytoplasm and soft rims lie above glass, so only what is clearer tells its noise.
+    middle = np.percentile(glass, GLASS_MIDDLE, axis=0)
+    below = np.percentile(glass, GLASS_MIDDLE * 0.32, axis=0)
+    noise = np.maximum(middle - below, LEAST_NOISE)
     away = np.sqrt((((smooth - middle) / noise) ** 2).sum(axis=2))
-    reach = min(4.5, 1.2 * stained_from / float(noise[1]))
+    reach = min(GLASS_REACH, 1.2 * stained_from / float(noise[1]))
     return np.asarray(away / max(reach, 1.5), dtype=np.float32)
 
 

@@ -29,6 +29,25 @@ def around(
     )
 
 
+def windows(labels: NDArray[np.int32]) -> dict[int, tuple[tuple[slice, slice], int]]:
+    """Rows and columns of each label of a label image, and its number of pixels."""
+    rows, columns = np.nonzero(labels)
+    own = labels[rows, columns]
+    order = np.argsort(own, kind="stable")
+    numbers, first = np.unique(own[order], return_index=True)
+    found: dict[int, tuple[tuple[slice, slice], int]] = {}
+    if len(own) == 0:
+        return found
+    for number, here in zip(numbers, np.split(order, first[1:]), strict=True):
+        down, across = rows[here], columns[here]
+        view = (
+            slice(int(down.min()), int(down.max()) + 1),
+            slice(int(across.min()), int(across.max()) + 1),
+        )
+        found[int(number)] = view, len(here)
+    return found
+
+
 def without_small_holes(mask: Mask, most_px: float) -> Mask:
     """The mask with the holes filled that are smaller than `most_px`."""
     contours, family = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)

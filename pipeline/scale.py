@@ -57,11 +57,11 @@ class RedCells:
     measured: int
 
 
-def find_scale(pixels: RGB, spacing_um: float | None) -> Scale:
+def find_scale(pixels: RGB, spacing_um: float | None, lamp: Density | None = None) -> Scale:
     """The scale of a field: the dataset's, else from red cells, else assumed."""
     height, width = pixels.shape[:2]
     shrink = min(1.0, (MEASURED_PX / (height * width)) ** 0.5)
-    density = optical_density(_shrunk(pixels, shrink))
+    density = optical_density(_shrunk(pixels, shrink), lamp)
     cells = measure_red_cells(density, shrink)
     if spacing_um is not None:
         return _scale(spacing_um, ScaleSource.DATASET, cells)

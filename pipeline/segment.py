@@ -18,7 +18,7 @@ from pipeline.parts import Mask
 from pipeline.quality import judge_quality
 from pipeline.scale import find_scale, stained_level
 from pipeline.shape import Ground, describe
-from pipeline.stain import Density, optical_density
+from pipeline.stain import Density, measure_lamp, optical_density
 
 WORK_UM = 0.2
 """µm a pixel of the working picture; a nucleus is 40 pixels wide on it."""
@@ -27,6 +27,8 @@ TOUCHING_PX = 2.0
 """Outlines of cells that touch lie this close, in source pixels."""
 LEAST_NUCLEUS_UM2 = 14.0
 """Below, it is a platelet or a stain deposit."""
+CUT_SHARE = 0.6
+"""Of that area must be seen where the picture's edge hides the rest."""
 LEAST_CENTRAL_UM2 = 2.5
 """In a picture of one cell, the cell may be a platelet."""
 SINGLE_CELL_UM = 42.0
@@ -53,11 +55,12 @@ def find_cells(image: SourceImage) -> FieldCells:
 
 def find_stages(image: SourceImage) -> Stages:
     """The same, with all that led there."""
-    scale = find_scale(image.pixels, image.spacing_um)
+    lamp = measure_lamp(image.pixels)
+    scale = find_scale(image.pixels, image.spacing_um, lamp)
     zoom = min(scale.um_per_px / WORK_UM, MOST_ENLARGED)
     pixels = _resized(image.pixels, zoom)
     um_per_px = scale.um_per_px / zoom
-    density = optical_density(pixels)
+    density = optical_density(pixels, lamp)
     stained_from = stained_level(density)
     stained = (density[..., 1] > stained_from).astype(np.uint8)
     nuclei = find_nuclei(density, stained, um_per_px)
@@ -108,7 +111,7 @@ def _resized(pixels: RGB, zoom: float) -> RGB:
 
 def _white_cells(found: list[Cell], ground: Ground) -> list[Cell]:
     """Those that are no platelets; in a picture of one cell, its middle one whatever it is."""
-    least = {True: 0.4 * LEAST_NUCLEUS_UM2, False: LEAST_NUCLEUS_UM2}
+    least = {True: CUT_SHARE * LEAST_NUCLEUS_UM2, False: LEAST_NUCLEUS_UM2}
     white = [cell for cell in found if cell.shape.nucleus_area_um2 >= least[cell.is_cut_by_edge]]
     if white or max(ground.width, ground.height) * ground.um_per_px > SINGLE_CELL_UM:
         return white

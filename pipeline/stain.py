@@ -21,24 +21,34 @@ GLASS_SHARE = 0.10
 GLASS_LEVEL = 240.0
 """Grey level that the lamp is brought to; a little below white, so that glass is not clipped."""
 _DENSITY_OF_LEVEL = np.log10((GLASS_LEVEL + 1) / (np.arange(256) + 1.0)).astype(np.float32)
+LAMP_PX = 120
+"""Longer side of the copy: shading has no detail."""
 GRID = 12
 """The lamp is measured in this many cells along the longer side."""
 
 
-def optical_density(pixels: RGB) -> Density:
-    """Density of each pixel against the lamp as it shines at that place."""
-    flat = cv2.divide(pixels, np.maximum(lamp(pixels), 1.0), scale=GLASS_LEVEL, dtype=cv2.CV_8U)
+def optical_density(pixels: RGB, lamp: Density | None = None) -> Density:
+    """Density of each pixel against the lamp as it shines at that place.
+
+    `lamp` is that of the same field, where it was measured already.
+    """
+    height, width = pixels.shape[:2]
+    light = measure_lamp(pixels) if lamp is None else lamp
+    light = np.asarray(
+        cv2.resize(light, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.float32
+    )
+    flat = cv2.divide(pixels, light, scale=GLASS_LEVEL, dtype=cv2.CV_8U)
     return np.asarray(cv2.LUT(flat, _DENSITY_OF_LEVEL), dtype=np.float32)
 
 
-def lamp(pixels: RGB) -> Density:
-    """Grey level of clear glass at each place: the brightest of the field, with its shading.
+def measure_lamp(pixels: RGB) -> Density:
+    """Grey level of clear glass, with its shading, on a coarse copy of the field.
 
     A surface of second degree through the brightest pixels of each part of the picture. Parts
     without glass do not pull it down: they lie under the surface and lose their weight.
     """
     height, width = pixels.shape[:2]
-    step = max(1, max(height, width) // 240)
+    step = max(1, max(height, width) // LAMP_PX)
     size = (max(width // step, 1), max(height // step, 1))
     small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).astype(np.float32)
     places, levels = _glass_of_each_part(small)
@@ -53,9 +63,7 @@ def lamp(pixels: RGB) -> Density:
     surface = _surface(small.shape, factors)
     limit = np.percentile(levels, 90, axis=0)
     surface = np.clip(surface, 0.75 * limit, np.minimum(1.08 * limit, 255.0))
-    return np.asarray(
-        cv2.resize(surface, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.float32
-    )
+    return np.asarray(np.maximum(surface, 1.0), dtype=np.float32)
 
 
 def _glass_of_each_part(small: Density) -> tuple[NDArray[np.float32], Density]:
@@ -66,11 +74,16 @@ def _glass_of_each_part(small: Density) -> tuple[NDArray[np.float32], Density]:
     for top in range(0, height, side):
         for left in range(0, width, side):
             part = small[top : top + side, left : left + side].reshape(-1, 3)
-            green = part[:, 1]
-            brightest = part[green >= np.quantile(green, 1 - GLASS_SHARE)]
-            levels.append(np.median(brightest, axis=0))
+            levels.append(_brightest(part))
             places.append(((left + side / 2) / width * 2 - 1, (top + side / 2) / height * 2 - 1))
     return np.array(places, np.float32), np.array(levels, np.float32)
+
+
+def _brightest(part: Density) -> Density:
+    """The usual colour of the brightest pixels of N × 3."""
+    count = max(round(len(part) * GLASS_SHARE), 1)
+    chosen = np.argpartition(part[:, 1], -count)[-count:]
+    return np.asarray(np.sort(part[chosen], axis=0)[count // 2], dtype=np.float32)
 
 
 def _surface_terms(places: NDArray[np.float32]) -> NDArray[np.float32]:
