@@ -79,6 +79,7 @@ __all__ = [
     "StowDestination",
     "SyslogSettings",
     "WebSettings",
+    "check_reload",
     "load_settings",
     "make_settings",
     "reload_settings",
@@ -166,7 +167,11 @@ def reload_settings(
     old: Settings, path: Path | None, env: Mapping[str, str] | None = None
 ) -> Settings:
     """The settings read anew, if only destinations and routes differ; SettingsError otherwise."""
-    new = load_settings(path, env)
+    return check_reload(old, load_settings(path, env))
+
+
+def check_reload(old: Settings, new: Settings) -> Settings:
+    """`new`, if only destinations and routes differ from `old`; SettingsError otherwise."""
     changed = [
         name
         for name in Settings.model_fields

@@ -9,9 +9,10 @@ import threading
 from collections.abc import Callable
 from types import FrameType
 
-from config.settings import Settings
+from config.settings import Settings, check_reload
 from listener.log import get_log, set_up_logging
 from listener.service import Service, running
+from pipeline.errors import SmearlinkError
 
 
 def run_service(read_settings: Callable[[], Settings], *, listens: bool) -> None:
@@ -25,11 +26,20 @@ def run_service(read_settings: Callable[[], Settings], *, listens: bool) -> None
     with running(settings, listens=listens) as service:
         _tell_start(service)
         while signals.wait():
-            service.reload(read_settings)
+            service.reload(lambda: _reread(settings, read_settings))
     # Threads of a step that hangs would keep the process alive; their work is queued again.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
+
+
+def _reread(old: Settings, read_settings: Callable[[], Settings]) -> Settings:
+    """The settings anew; why they cannot be used is said where their author looks for it."""
+    try:
+        return check_reload(old, read_settings())
+    except SmearlinkError as err:
+        print(f"smearlink: {err.message}", file=sys.stderr, flush=True)  # noqa: T201
+        raise
 
 
 def _tell_start(service: Service) -> None:
