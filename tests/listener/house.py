@@ -23,7 +23,7 @@ from listener.results_folder import ResultsFolder
 from listener.sending import Outlets, Sender
 from listener.steps import Analysis, ImageStep, ReportSettings, ReportStep, Router, Steps
 from listener.worker_lock import claim_worker, worker_locks
-from listener.workflow import Workflow, WorkflowSettings
+from listener.workflow import UpkeepTimes, Workflow, WorkflowSettings
 from pipeline.domain import FieldFindings, SmearFindings, SOPInstanceUID
 from pipeline.errors import Rejected
 from reporting.audit import AuditSink
@@ -228,7 +228,13 @@ def make_house(
 
 @contextmanager
 def working(
-    root: Path, house: House, *, database_url: str = "", poll_s: float = 0.02, quiet_s: float = 0.0
+    root: Path,
+    house: House,
+    *,
+    database_url: str = "",
+    poll_s: float = 0.02,
+    quiet_s: float = 0.0,
+    upkeep: UpkeepTimes | None = None,
 ) -> Iterator[Workflow]:
     """A workflow at work on a house, polling quickly; a smear is closed without a quiet time."""
     url = database_url or f"sqlite:///{root / 'state.sqlite'}"
@@ -240,6 +246,7 @@ def working(
             quiet_s=quiet_s,
             close_on_release=True,
             poll_s=poll_s,
+            upkeep=upkeep or UpkeepTimes(),
         ),
         inbox=house.inbox,
         steps=house.steps,
@@ -259,7 +266,7 @@ def working(
 
 def until(is_so: Callable[[], object]) -> None:
     """Come back when other threads have made something so."""
-    give_up = time.monotonic() + 60
+    give_up = time.monotonic() + 300
     while not is_so():
         assert time.monotonic() < give_up, "it never came to be so"
         time.sleep(0.01)
