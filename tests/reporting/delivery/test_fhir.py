@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -10,8 +12,10 @@ from listener.standins import LOOPBACK, Reply, StandInFhir
 from pipeline.errors import Defect, NeedsReview, RetryLater
 from reporting.delivery import DeliveryPostponed, DeliveryRefused, Receipt
 from reporting.delivery.fhir import FhirDestination
+from reporting.delivery.tls import TlsFiles, server_context
 from reporting.results import Result, ResultKind
 from tests.acceptance.standins import ScriptedFhir, TcpPeer, closed_port, hangs_up, says_nothing
+from tests.certificates import make_authority
 from tests.reporting.delivery.labelled import make_bundle, make_picture
 
 PATIENCE_S = 0.3
@@ -235,3 +239,54 @@ class TestCheck:
     def test_a_server_that_is_not_fhir_needs_a_person(self) -> None:
         with ScriptedFhir(Reply(status=200, body={})) as server, pytest.raises(NeedsReview):
             destination_at(server.url).check()
+
+
+class TlsFhir(ScriptedFhir):
+    """The same endpoint behind HTTPS; a client without a certificate of our CA is turned away."""
+
+    def __init__(self, files: TlsFiles) -> None:
+        super().__init__()
+        self._context = server_context(files, require_client_certificate=True)
+
+    def __enter__(self) -> Self:
+        entered = super().__enter__()
+        plain = self._server.socket
+        self._server.socket = self._context.wrap_socket(
+            plain, server_side=True, do_handshake_on_connect=False
+        )
+        return entered
+
+    @property
+    def url(self) -> str:
+        return super().url.replace("http://", "https://")
+
+
+class TestMutualTls:
+    def test_without_our_certificate_nothing_is_taken(self, tmp_path: Path) -> None:
+        authority = make_authority(tmp_path)
+        with TlsFhir(authority.issue("ehr")) as server:
+            tls = TlsFiles(ca_certificates=authority.ca_certificates)
+
+            with pytest.raises(RetryLater):
+                destination_at(server.url, tls=tls).deliver([make_bundle()])
+
+        assert server.requests == []
+
+    def test_a_server_of_another_authority_gets_nothing(self, tmp_path: Path) -> None:
+        authority = make_authority(tmp_path)
+        stranger = make_authority(tmp_path / "stranger")
+        with TlsFhir(stranger.issue("ehr")) as server, pytest.raises(RetryLater) as told:
+            destination_at(server.url, tls=authority.issue("smearlink")).deliver([make_bundle()])
+
+        assert told.value.code == "tls_failed"
+        assert server.requests == []
+
+    def test_with_our_certificate_it_is_delivered(self, tmp_path: Path) -> None:
+        authority = make_authority(tmp_path)
+        with TlsFhir(authority.issue("ehr")) as server:
+            receipt = destination_at(server.url, tls=authority.issue("smearlink")).deliver(
+                [make_bundle()]
+            )
+
+        assert receipt.accepted == (make_bundle().uid,)
+        assert len(server.versions) > 0
