@@ -17,6 +17,7 @@ from pipeline.domain import (
     Call,
     CellFinding,
     FieldFindings,
+    ReferralReason,
     SmearFindings,
     SOPInstanceUID,
     SourceImage,
@@ -96,7 +97,11 @@ def _cut_cards(smear: SmearFindings, pictures: Pictures) -> Iterator[_Card]:
 
 
 def most_suspicious(smear: SmearFindings, most: int) -> list[tuple[int, CellFinding]]:
-    """Up to `most` cells with the number of their field from 0: leukemic, referred, normal."""
+    """Up to `most` cells with the number of their field from 0: leukemic, doubtful, the rest.
+
+    A cell that is referred only because the edge of the picture cuts it is not suspicious for
+    that: it stands among the rest, or it would push doubtful cells off the page.
+    """
     cells = [(number, f) for number, field in enumerate(smear.fields) for f in field.cells]
     return sorted(cells, key=_suspicion)[:most]
 
@@ -104,7 +109,9 @@ def most_suspicious(smear: SmearFindings, most: int) -> list[tuple[int, CellFind
 def _suspicion(numbered: tuple[int, CellFinding]) -> tuple[int, float, int, int]:
     number, finding = numbered
     probability = finding.prediction.leukemic_probability
-    return URGENCY.index(finding.call), -probability, number, finding.cell.index
+    is_only_cut = set(finding.reasons) == {ReferralReason.CUT_BY_EDGE}
+    call = Call.NORMAL if is_only_cut else finding.call
+    return URGENCY.index(call), -probability, number, finding.cell.index
 
 
 def _tile(image: SourceImage, finding: CellFinding, field: FieldFindings) -> RGB:

@@ -11,6 +11,7 @@ from pipeline.domain import (
     Call,
     FieldFindings,
     QualityFlag,
+    ReferralReason,
     Scale,
     ScaleSource,
     SmearFindings,
@@ -35,6 +36,20 @@ def test_leukemic_cells_come_first_then_referred_then_normal() -> None:
 
     assert calls == sorted(calls, key=[Call.LEUKEMIC, Call.REFERRED, Call.NORMAL].index)
     assert len(calls) == 8
+
+
+def test_a_cell_that_only_the_edge_cuts_does_not_push_a_doubtful_one_off_the_page() -> None:
+    cut, doubtful = (ReferralReason.CUT_BY_EDGE,), (ReferralReason.UNCERTAIN,)
+    said = [(Call.REFERRED, cut, 0.3), (Call.NORMAL, (), 0.2), (Call.REFERRED, doubtful, 0.1)]
+    cells = [
+        make_cell_finding(make_cell(n, 100 * n, 100), call, probability=p, reasons=reasons)
+        for n, (call, reasons, p) in enumerate(said, start=1)
+    ]
+    smear = make_smear_findings([make_field_findings(cells=cells)])
+
+    ranked = [finding.cell.index for _, finding in most_suspicious(smear, 3)]
+
+    assert ranked == [3, 1, 2]
 
 
 def test_within_a_call_the_highest_probability_comes_first() -> None:
