@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import logging
 import os
 import re
 import threading
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from listener.durable import publish_file
+from listener.log import get_log
 from listener.outlet import next_delay_s
 from pipeline.errors import SmearlinkError
 from reporting.audit import Outcome
@@ -29,7 +29,7 @@ FIRST_DELAY_S = 2.0
 LONGEST_DELAY_S = 300.0
 LOOK_EVERY_S = 1.0
 
-_log = logging.getLogger(__name__)
+_log = get_log("listener.audit_syslog")
 
 
 class AuditForwarder:
@@ -89,10 +89,10 @@ class AuditForwarder:
         try:
             self.send_new()
         except SmearlinkError as err:
-            _log.warning("audit repository: %s", err.code)
+            _log.warning("audit_not_forwarded", code=err.code)
             return False
         except Exception as err:  # noqa: BLE001 - the boundary of a loop; the next round tries again
-            _log.warning("audit repository: %s", type(err).__name__)
+            _log.warning("audit_not_forwarded", error_type=type(err).__name__)
             return False
         return True
 
