@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import sqlite3
+import threading
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from dbos import DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions
 
-from listener.workflow import MOST_STARTS
+from listener.jobs import Job, JobKind
+from listener.queue_port import make_queue
+from listener.results_folder import SmearFolder
+from listener.workflow import MOST_STARTS, UpkeepTimes
 from pipeline.errors import NeedsReview, RetryLater
 from reporting.audit import Event
 from tests.fakes import RecordingAudit
@@ -68,6 +78,138 @@ def test_an_image_that_ends_every_worker_is_parked_and_its_smear_reported(tmp_pa
     assert list(house.inbox.parked()) == [(poison.sop_instance_uid, "crashed_repeatedly")]
     assert house.analysis.seen[poison.sop_instance_uid] == 0
     assert audit.of(Event.IMAGE_PARKED)
+
+
+def test_work_in_hand_goes_on_when_a_lost_database_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The queue does not answer when the analysed image's report is asked for."""
+    monkeypatch.setattr("listener.workflow.DATABASE_PAUSE_S", 0.01)
+    pacs = Shelf()
+    house = make_house(tmp_path, audit=RecordingAudit(), destinations=[pacs])
+    away = iter([True, True, True])
+    with working(tmp_path, house) as workflow:
+        put = workflow.client._queue.put
+
+        def away_at_first(job: Job) -> None:
+            if job.kind is not JobKind.ANALYSE_IMAGE and next(away, False):
+                raise RetryLater("gone", code="database_unavailable")
+            put(job)
+
+        monkeypatch.setattr(workflow.client._queue, "put", away_at_first)
+        workflow.image_received(receive(house.inbox, "1.2.3.4", 1))
+        until(lambda: len(pacs.arrived) == 3 and workflow.status().is_idle)
+
+        assert next(away, None) is None
+        assert workflow.status().parked == ()
+    assert set(house.analysis.seen.values()) == {1}
+    assert {len(contents) for contents in pacs.arrived.values()} == {1}
+
+
+def test_a_stop_does_not_wait_for_a_lost_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pacs = Shelf()
+    house = make_house(tmp_path, audit=RecordingAudit(), destinations=[pacs])
+    asked = threading.Event()
+    with working(tmp_path, house) as workflow:
+        put = workflow.client._queue.put
+
+        def away(job: Job) -> None:
+            if job.kind is JobKind.ANALYSE_IMAGE:
+                return put(job)
+            asked.set()
+            raise RetryLater("gone", code="database_unavailable")
+
+        monkeypatch.setattr(workflow.client._queue, "put", away)
+        workflow.image_received(receive(house.inbox, "1.2.3.4", 1))
+        asked.wait()
+
+    with working(tmp_path, house) as workflow:
+        until(lambda: len(pacs.arrived) == 3 and workflow.status().is_idle)
+    assert {len(contents) for contents in pacs.arrived.values()} == {1}
+
+
+def test_a_locked_database_loses_nothing(tmp_path: Path) -> None:
+    """Another program holds the file; images are taken in all the same, as files."""
+    pacs = Shelf()
+    house = make_house(tmp_path, audit=RecordingAudit(), destinations=[pacs])
+    with working(tmp_path, house, upkeep=UpkeepTimes(reconcile_s=0.2)) as workflow:
+        with closing(sqlite3.connect(tmp_path / "state.sqlite", timeout=60)) as rival:
+            rival.execute("BEGIN EXCLUSIVE")
+            image = receive(house.inbox, "1.2.3.4", 1)
+            workflow.image_received(image)
+            assert workflow.client.not_asked([image.sop_instance_uid])
+            rival.rollback()
+
+        until(lambda: len(pacs.arrived) == 3 and workflow.status().is_idle)
+        assert workflow.status().parked == ()
+
+
+def test_storage_that_gives_out_is_waited_for_and_nobody_is_blamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A results folder that became read-only: every write of it fails for a while."""
+    monkeypatch.setattr("listener.flow.FIRST_STORAGE_DELAY_S", 0.01)
+    pacs, audit = Shelf(), RecordingAudit()
+    house = make_house(tmp_path, audit=audit, destinations=[pacs])
+    fails = iter([True] * 4)
+    save = SmearFolder.save_fields
+    publish = SmearFolder.publish
+
+    def read_only(original: Callable[..., Any]) -> Callable[..., Any]:
+        def refusing(*arguments: Any, **named: Any) -> Any:
+            if next(fails, False):
+                raise OSError(errno.EROFS, "Read-only file system")
+            return original(*arguments, **named)
+
+        return refusing
+
+    monkeypatch.setattr(SmearFolder, "save_fields", read_only(save))
+    monkeypatch.setattr(SmearFolder, "publish", read_only(publish))
+    with working(tmp_path, house) as workflow:
+        workflow.image_received(receive(house.inbox, "1.2.3.4", 1))
+        until(lambda: len(pacs.arrived) == 3 and workflow.status().is_idle)
+
+        assert next(fails, None) is None
+        assert workflow.status().parked == ()
+    assert not audit.of(Event.IMAGE_PARKED)
+
+
+def test_the_next_version_takes_up_what_this_one_left(tmp_path: Path) -> None:
+    """Rows as version 0.1.0 wrote them, letter by letter: a new version must read them for ever.
+
+    The other kinds stand in test_jobs.py.
+    """
+    pacs = Shelf()
+    house = make_house(tmp_path, audit=RecordingAudit(), destinations=[pacs])
+    receive(house.inbox, "1.2.3.4", 1)
+    url = f"sqlite:///{tmp_path / 'state.sqlite'}"
+    make_queue(url)
+    client = DBOSClient(
+        system_database_url=url,
+        application_name="smearlink",
+        serializer=DBOSPortableJSONSerializer(),
+    )
+    left = {
+        ("analyse_image", "images"): ("1.2.3.4.1", "1.2.3.4", 1),
+        ("close_smear", "smears"): ("1.2.3.4", "1.2.3.4.1", 1, 1),
+    }
+    for number, ((name, queue), arguments) in enumerate(left.items()):
+        options: EnqueueOptions = {
+            "workflow_name": name,
+            "queue_name": queue,
+            "workflow_id": f"left:{number}",
+            "queue_partition_key": "1.2.3.4",
+            "app_version": "1",
+        }
+        client.enqueue(options, *arguments)
+    client.destroy()
+
+    with working(tmp_path, house) as workflow:
+        until(lambda: len(pacs.arrived) == 3 and workflow.status().is_idle)
+
+    assert {len(contents) for contents in pacs.arrived.values()} == {1}
 
 
 def test_a_stop_hands_back_what_waits_and_the_next_life_takes_it_up(tmp_path: Path) -> None:
