@@ -25,8 +25,8 @@ from tests.builders import build_image
 from tests.listener.house import until
 from tests.listener.peers import store
 
-SMEARS = 4
-KINDS = ("annotated_field", "gallery", "key_objects")
+SMEARS = 3
+KINDS = ("presentation_state", "segmentation", "key_objects")
 RESULTS = SMEARS * len(KINDS)
 CANNOT_UNDERSTAND = 0xC000
 ELEMENTS_DISCARDED = 0xB006
