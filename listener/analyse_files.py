@@ -11,6 +11,7 @@ import cv2
 from pydicom import FileDataset
 
 from config.settings import Settings
+from listener.boundary import named_errors
 from listener.image_files import image_files
 from listener.service import image_limits, load_classifier
 from listener.wrap import as_dicom
@@ -43,9 +44,10 @@ def analyse_files(
     failed = 0
     for path in image_files(paths):
         try:
-            for image, found in _frames(path, classifier, settings):
-                write(_record(path, found))
-                _keep_pictures(path, image, found, out, with_stages)
+            with named_errors():
+                for image, found in _frames(path, classifier, settings):
+                    write(_record(path, found))
+                    _keep_pictures(path, image, found, out, with_stages)
         except SmearlinkError as err:
             failed += 1
             write({"file": str(path), "code": err.code, "error": err.message})

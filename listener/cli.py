@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from listener.log import describe_error
 from pipeline.domain import RESEARCH_USE_ONLY
 from pipeline.errors import Rejected, RetryLater, SmearlinkError
 
@@ -57,6 +58,15 @@ def main() -> None:
     except SmearlinkError as err:
         print(f"smearlink: {err.message}", file=sys.stderr)  # noqa: T201
         sys.exit(_exit_code(err))
+    except Exception as err:  # noqa: BLE001 - the boundary of every command
+        # Its text and its locals may hold what a file held, so only the place is told.
+        place = describe_error(err)
+        print(  # noqa: T201
+            f"smearlink: a fault of our own, please report it: {place['error_type']} "
+            f"at {' > '.join(place['trace'])}",
+            file=sys.stderr,
+        )
+        sys.exit(NEEDS_PERSON)
 
 
 def _exit_code(err: SmearlinkError) -> int:

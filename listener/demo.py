@@ -54,10 +54,10 @@ def run_demo(
     out: Path, *, data: Path | None = None, fields: int = 6, model: Path | None = None
 ) -> int:
     """Everything from drawing to the table; the exit code of the command."""
-    _make_room(out)
+    make_room(out)
     steps = Steps()
-    sources = image_files([data]) if data else list(_draw_phantom(out / "phantom", fields, steps))
-    readable, unreadable = _readable(sources, steps)
+    sources = image_files([data]) if data else list(draw_phantom(out / "phantom", fields, steps))
+    readable, unreadable = readable_files(sources, steps)
     order = Order(spacing_um=None if data else PHANTOM_UM_PER_PX, accession="DEMO-1")
     with ExitStack() as stack:
         log = stack.enter_context((out / "service.log").open("w", encoding="utf-8"))
@@ -85,7 +85,7 @@ def run_demo(
     return show_demo(shown, out)
 
 
-def _make_room(out: Path) -> None:
+def make_room(out: Path) -> None:
     """An empty folder with our mark; one that somebody else filled is left alone."""
     if out.exists() and any(out.iterdir()):
         if not (out / MARK).exists():
@@ -98,7 +98,7 @@ def _make_room(out: Path) -> None:
     (out / MARK).touch()
 
 
-def _draw_phantom(folder: Path, fields: int, steps: Steps) -> Iterator[Path]:
+def draw_phantom(folder: Path, fields: int, steps: Steps) -> Iterator[Path]:
     """Fields of a healthy and of a leukemic smear, as PNG files with their truth beside them."""
     names = list(SMEARS)
     with steps.counted("Drawing phantom fields", fields) as advance:
@@ -150,7 +150,7 @@ def _settings(out: Path, pacs: StandInPacs, ehr: StandInFhir, model: Path | None
     )
 
 
-def _readable(sources: Sequence[Path], steps: Steps) -> tuple[list[Path], list[str]]:
+def readable_files(sources: Sequence[Path], steps: Steps) -> tuple[list[Path], list[str]]:
     """The files that are images, and a line for each that is none."""
     readable, unreadable = [], []
     with steps.counted("Reading files", len(sources)) as advance:

@@ -80,7 +80,7 @@ def lay_out_results(
     results: ResultsFolder, sent: Sequence[DemoImage], out: Path
 ) -> Iterator[DemoRow]:
     """Lay every result out under names that people can read, and give a row a field."""
-    names = _short_names(sent)
+    names = short_names(sent)
     for number, smear_id in enumerate(_smears(sent), start=1):
         folder = results.smear(smear_id)
         index = folder.latest()
@@ -100,7 +100,7 @@ def _smears(sent: Sequence[DemoImage]) -> Iterable[SmearId]:
     return dict.fromkeys(one.smear_id for one in sent if one.answer.is_stored)
 
 
-def _short_names(sent: Sequence[DemoImage]) -> dict[SOPInstanceUID, str]:
+def short_names(sent: Sequence[DemoImage]) -> dict[SOPInstanceUID, str]:
     """The stem of each file, or its whole name where two in one smear share the stem."""
     taken = [one for one in sent if one.answer.is_stored]
     shared = Counter((one.smear_id, one.file.stem) for one in taken)

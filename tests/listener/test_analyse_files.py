@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import pytest
 
 from config.settings import make_settings
 from listener.analyse_files import analyse_files
@@ -19,7 +20,7 @@ def test_a_file_that_is_no_image_is_told_and_stops_no_other(
     tmp_path: Path, tiny_model: Path
 ) -> None:
     source = tmp_path / "in"
-    _draw(source / "field.png")
+    draw_picture(source / "field.png")
     (source / "broken.png").write_bytes(b"no picture")
 
     failed, told = _analyse(source, tmp_path / "out", tiny_model)
@@ -31,8 +32,25 @@ def test_a_file_that_is_no_image_is_told_and_stops_no_other(
     assert (tmp_path / "out" / "field_annotated.png").is_file()
 
 
+def test_a_fault_of_our_own_stops_no_other_file(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise ValueError("Doe^Jane")
+
+    monkeypatch.setattr("listener.analyse_files.analyse_field", fails)
+    for name in ("a", "b"):
+        draw_picture(tmp_path / "in" / f"{name}.png")
+
+    failed, told = _analyse(tmp_path / "in", tmp_path / "out", tiny_model)
+
+    assert failed == 2
+    assert [one["code"] for one in told] == ["defect", "defect"]
+    assert "Doe" not in repr(told)
+
+
 def test_each_frame_is_one_labelled_value_and_one_picture(tmp_path: Path, tiny_model: Path) -> None:
-    _draw(tmp_path / "in" / "field.png")
+    draw_picture(tmp_path / "in" / "field.png")
 
     failed, (told,) = _analyse(tmp_path / "in", tmp_path / "out", tiny_model)
 
@@ -45,14 +63,14 @@ def test_each_frame_is_one_labelled_value_and_one_picture(tmp_path: Path, tiny_m
 
 
 def test_stages_are_drawn_for_who_asks(tmp_path: Path, tiny_model: Path) -> None:
-    _draw(tmp_path / "in" / "field.png")
+    draw_picture(tmp_path / "in" / "field.png")
 
     _analyse(tmp_path / "in", tmp_path / "out", tiny_model, with_stages=True)
 
     assert cv2.imread(str(tmp_path / "out" / "field_stages.png")) is not None
 
 
-def _draw(path: Path) -> None:
+def draw_picture(path: Path) -> None:
     path.parent.mkdir(exist_ok=True)
     drawn = draw_field(7, RECIPE)
     cv2.imwrite(str(path), drawn.pixels[..., ::-1])

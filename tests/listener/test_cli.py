@@ -128,6 +128,21 @@ def test_a_command_or_option_that_does_not_exist_is_wrong_use(run: Run) -> None:
         assert "Traceback" not in err
 
 
+def test_a_fault_of_our_own_is_told_by_its_place_and_not_by_what_it_held(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise ValueError("Doe^Jane")
+
+    monkeypatch.setattr("listener.demo.run_demo", fails)
+
+    code, _, err = run("demo")
+
+    assert code == NEEDS_PERSON
+    assert "please report it: ValueError at" in err
+    assert "Doe" not in err
+
+
 # --- help
 
 
