@@ -140,7 +140,8 @@ def _failure(peer: Peer, association: Association) -> DeliveryPostponed | Delive
     answer = association.acceptor.primitive
     if association.is_rejected and answer is not None:
         return _rejection(peer, answer.result, answer.reason_str)
-    if answer is not None and answer.result == 0x00:
+    # Accepted and then lost on the way is no refusal: it is tried again.
+    if answer is not None and answer.result == 0x00 and not association.accepted_contexts:
         return DeliveryRefused(
             f"{peer} accepts none of the presentation contexts: "
             "let it take the SOP classes of docs/conformance.md.",
