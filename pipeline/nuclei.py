@@ -39,6 +39,8 @@ LONELY_SHARE = 0.88
 """Of all that is stained, in the largest part, where there are no red cells."""
 LONELY_RED, LONELY_LEVEL = 0.25, 0.55
 """Of the nucleus' own stain: what red cells would have, and where a nucleus may begin."""
+INK_FROM = 1.3
+"""Density in every colour that only ink and the edge of a scan have; nuclei let blue through."""
 FAR_DARKER = 3.6
 """Red cells on each other are at most this much darker than one."""
 
@@ -68,11 +70,25 @@ def find_nuclei(density: Density, stained: Mask, um_per_px: float) -> Nuclei:
     )
     red_level, level = _levels(stain, stained)
     mask = (stain > level).astype(np.uint8)
+    mask[_ink(density) > 0] = 0
     red = _red_colour(density, stained, mask, um_per_px)
     mask = _without_red(mask, density, red, um_per_px)
     mask, margin = _closely(stain, mask, red_level, um_per_px)
     parts, count = lobes_together(split_touching(mask, um_per_px), stained, um_per_px)
     return Nuclei(parts=parts, count=count, stain=stain, margin=margin, red=red, level=level)
+
+
+def _ink(density: Density) -> Mask:
+    """1 on text, scale bars and black strips, and on their soft rims: no dye is black."""
+    black = (density.min(axis=2) > INK_FROM).astype(np.uint8)
+    return np.asarray(cv2.dilate(black, disc(2)), dtype=np.uint8) if black.any() else black
+
+
+def nuclei_of_nothing(stained: Mask) -> Nuclei:
+    """None at all, for a picture that is not looked at."""
+    blank = np.zeros(stained.shape, np.float32)
+    parts = np.zeros(stained.shape, np.int32)
+    return Nuclei(parts=parts, count=0, stain=blank, margin=blank - 1, red=None, level=1.0)
 
 
 def _levels(stain: Map, stained: Mask) -> tuple[float, float]:

@@ -1,13 +1,185 @@
-"""How far a field can be trusted, with coded reasons."""
+"""How far a field can be trusted, with coded reasons.
+
+A smear is something stained on something clear: its colours hold back green light most, whatever
+the stain, while pictures of other things hold back what they like. Every figure is kept with the
+flags, so that a reader sees how near the field was to a limit.
+"""
 
 from __future__ import annotations
 
-from pipeline.domain import FieldQuality, QualityFlag, Scale, ScaleSource
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from pipeline.domain import RGB, FieldQuality, QualityFlag, Scale, ScaleSource
+from pipeline.scale import stained_level
+from pipeline.stain import Density, Map, optical_density
+
+JUDGED_PX = 120_000
+"""The field is judged on a copy of about this many pixels."""
+FINEST_UM = 0.15
+"""A scale finer than this is not believed when focus is judged: blurred cells look large."""
+FORBIDDING = frozenset(
+    {
+        QualityFlag.NOT_A_SMEAR,
+        QualityFlag.EMPTY,
+        QualityFlag.OUT_OF_FOCUS,
+    }
+)
+"""What leaves nothing to count; every other flag refers the cells to an expert, or only warns."""
 
 
-def judge_quality(scale: Scale) -> FieldQuality:
-    """The field's flags; usable unless one of them forbids counting."""
-    flags = set()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Where a figure becomes a flag; set beside what the sources of the data pack show."""
+
+    least_lamp: float = 70.0
+    """Brightest colour of clear glass, grey level; a field is lit from behind."""
+    dark_lamp: float = 110.0
+    """Below, colours are read from few grey levels."""
+    most_clipped: float = 0.8
+    """Share of pixels that are white in every colour."""
+    least_smear_hue: float = 0.75
+    """Share of what is stained that holds back green about as much as red and blue, or more."""
+    least_chroma: float = 0.16
+    """Usual difference between the colours of what is stained: grey pictures have none."""
+    most_roughness: float = 0.42
+    """Part of the contrast that changes from pixel to pixel: noise is nothing else."""
+    most_flat: float = 0.8
+    """Share of pixels exactly like their neighbours: drawings, not photographs."""
+    drawn_flat: float = 0.45
+    drawn_roughness: float = 0.25
+    """Both at once: text on paper."""
+    most_hue_spread: float = 0.55
+    """How far colours scatter, as shares of green: a stain has a few, a photograph many."""
+    least_contrast: float = 0.03
+    """Green density that 99 of 100 pixels stay under; below, there is nothing on the glass."""
+    thick_from: float = 0.93
+    thin_under: float = 0.02
+    """Share of the field that is covered."""
+    pale_under: float = 0.04
+    deep_from: float = 2.0
+    """Usual green density of what is stained."""
+    least_sharpness: float = 0.05
+    """Steepest change of grey within 0.2 µm, over the whole range of greys."""
+
+
+LIMITS = Limits()
+
+
+def figures_of(pixels: RGB, scale: Scale) -> dict[str, float]:
+    """What the flags rest on, each a number that means the same in every field."""
+    shrink = min(1.0, (JUDGED_PX / (pixels.shape[0] * pixels.shape[1])) ** 0.5)
+    small = np.asarray(
+        cv2.resize(pixels, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA), dtype=np.uint8
+    )
+    density = optical_density(small)
+    level = stained_level(density)
+    stained = density[density[..., 1] > level]
+    grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    return {
+        "lamp": float(np.percentile(small.max(axis=2), 90)),
+        "clipped": float((small.min(axis=2) >= 254).mean()),
+        "covered": float((density[..., 1] > level).mean()),
+        "contrast": float(np.percentile(density[..., 1], 99)),
+        "roughness": _roughness(grey),
+        "flat": _flat_share(pixels),
+        "sharpness": _sharpness(grey, scale.um_per_px / shrink),
+        **_colour_figures(stained),
+    }
+
+
+def _colour_figures(stained: Density) -> dict[str, float]:
+    """Of N × 3 densities; what is not stained at all counts as without hue."""
+    if len(stained) < 20:
+        return {"smear_hue": 0.0, "hue_spread": 9.0, "chroma": 0.0, "stain": 0.0}
+    red, green, blue = stained.T
+    strongest = np.maximum(stained.max(axis=1), 0.03)
+    chroma = (stained.max(axis=1) - stained.min(axis=1)) / strongest
+    return {
+        "smear_hue": float(((green >= 0.55 * red) & (green >= 0.75 * blue)).mean()),
+        "hue_spread": _spread(red / np.maximum(green, 0.03))
+        + _spread(blue / np.maximum(green, 0.03)),
+        "chroma": float(np.median(chroma)),
+        "stain": float(np.median(green)),
+    }
+
+
+def _spread(values: Map) -> float:
+    """Half the distance between the 20th and the 80th of 100 values."""
+    low, high = np.percentile(values, (20, 80))
+    return float(high - low) / 2
+
+
+def _roughness(grey: Density) -> float:
+    fine = grey - cv2.GaussianBlur(grey, (0, 0), 1.5)
+    return float(np.abs(fine).mean() / max(float(grey.std()), 1.0))
+
+
+def _flat_share(pixels: RGB) -> float:
+    """On the middle of the picture at its own resolution, where shrinking mixed nothing."""
+    height, width = pixels.shape[:2]
+    top, left = max(0, height // 2 - 200), max(0, width // 2 - 200)
+    middle = pixels[top : top + 400, left : left + 400].astype(np.int16)
+    across = np.abs(np.diff(middle, axis=1))[1:].max(axis=2)
+    down = np.abs(np.diff(middle, axis=0))[:, 1:].max(axis=2)
+    return float(((across == 0) & (down == 0)).mean()) if across.size else 1.0
+
+
+def _sharpness(grey: Density, um_per_px: float) -> float:
+    """Steepest edges over the whole contrast, per 0.2 µm: a blurred field has none."""
+    smooth = cv2.GaussianBlur(grey, (0, 0), 0.7)
+    steep = cv2.magnitude(
+        cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=0.125),
+        cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=0.125),
+    )
+    low, high = np.percentile(grey, (1, 99))
+    return float(
+        np.percentile(steep, 99.5) / max(high - low, 4.0) * 0.2 / max(um_per_px, FINEST_UM)
+    )
+
+
+def judge_quality(pixels: RGB, scale: Scale, limits: Limits = LIMITS) -> FieldQuality:
+    """The field's flags and figures; usable unless one of the flags forbids counting."""
+    figures = figures_of(pixels, scale)
+    flags = frozenset(_flags(figures, limits)) | frozenset(_scale_flags(scale))
+    return FieldQuality(flags=flags, is_usable=not flags & FORBIDDING, figures=figures)
+
+
+def _scale_flags(scale: Scale) -> Iterator[QualityFlag]:
     if scale.source is ScaleSource.ASSUMED:
-        flags.add(QualityFlag.SCALE_UNKNOWN)
-    return FieldQuality(flags=frozenset(flags), is_usable=True)
+        yield QualityFlag.SCALE_UNKNOWN
+
+
+def _flags(figures: Mapping[str, float], limits: Limits) -> Iterator[QualityFlag]:
+    if figures["contrast"] < limits.least_contrast:
+        yield QualityFlag.EMPTY
+    elif _is_something_else(figures, limits):
+        yield QualityFlag.NOT_A_SMEAR
+    if figures["lamp"] < limits.dark_lamp:
+        yield QualityFlag.UNDEREXPOSED
+    if figures["clipped"] > limits.most_clipped:
+        yield QualityFlag.OVEREXPOSED
+    if not limits.pale_under < figures["stain"] < limits.deep_from:
+        yield QualityFlag.STAIN_OUT_OF_RANGE
+    if figures["covered"] > limits.thick_from:
+        yield QualityFlag.TOO_THICK
+    if figures["covered"] < limits.thin_under:
+        yield QualityFlag.TOO_THIN
+    if figures["sharpness"] < limits.least_sharpness:
+        yield QualityFlag.OUT_OF_FOCUS
+
+
+def _is_something_else(figures: Mapping[str, float], limits: Limits) -> bool:
+    """A photograph of anything else, a radiograph, a drawing, noise."""
+    return (
+        figures["lamp"] < limits.least_lamp
+        or figures["smear_hue"] < limits.least_smear_hue
+        or figures["chroma"] < limits.least_chroma
+        or figures["roughness"] > limits.most_roughness
+        or figures["flat"] > limits.most_flat
+        or figures["hue_spread"] > limits.most_hue_spread
+        or (figures["flat"] > limits.drawn_flat and figures["roughness"] > limits.drawn_roughness)
+    )

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from pipeline.domain import RGB, Box, Cell, FieldCells, SourceImage
-from pipeline.nuclei import Nuclei, find_nuclei
+from pipeline.nuclei import Nuclei, find_nuclei, nuclei_of_nothing
 from pipeline.outline import Outline, find_outlines
 from pipeline.parts import Mask
 from pipeline.quality import judge_quality
@@ -63,6 +63,19 @@ def find_stages(image: SourceImage) -> Stages:
     density = optical_density(pixels, lamp)
     stained_from = stained_level(density)
     stained = (density[..., 1] > stained_from).astype(np.uint8)
+    quality = judge_quality(image.pixels, scale)
+    if not quality.is_usable:
+        # What is no smear may hold thousands of dark specks: nothing is looked for in it.
+        nothing = nuclei_of_nothing(stained)
+        refused = FieldCells(scale=scale, quality=quality, cells=())
+        return Stages(
+            pixels=pixels,
+            density=density,
+            stained=stained,
+            nuclei=nothing,
+            outlines=[],
+            found=refused,
+        )
     nuclei = find_nuclei(density, stained, um_per_px)
     outlines = find_outlines(density, nuclei, stained_from, um_per_px)
     ground = Ground(
@@ -75,7 +88,7 @@ def find_stages(image: SourceImage) -> Stages:
         stained=stained,
         nuclei=nuclei,
         outlines=outlines,
-        found=FieldCells(scale=scale, quality=judge_quality(scale), cells=cells),
+        found=FieldCells(scale=scale, quality=quality, cells=cells),
     )
 
 

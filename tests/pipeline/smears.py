@@ -1,0 +1,35 @@
+"""Phantom fields as the pipeline takes them, and how what was found compares with the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from listener.phantom import PhantomField, Recipe, draw_field
+from listener.phantom.optics import Optics
+from pipeline.domain import RGB, Box, Cell, SOPInstanceUID, SourceImage
+
+
+def image_of(pixels: RGB, spacing_um: float | None = None) -> SourceImage:
+    return SourceImage(
+        sop_instance_uid=SOPInstanceUID("2.25.1"), frame=1, pixels=pixels, spacing_um=spacing_um
+    )
+
+
+def field(
+    seed: int = 3, *, width: int = 800, height: int = 600, um: float = 0.12, **optics: float
+) -> PhantomField:
+    recipe = Recipe(width=width, height=height, um_per_px=um, optics=Optics(**optics))
+    return draw_field(seed, recipe)
+
+
+def overlap(one: Box, two: Box) -> float:
+    """Intersection over union."""
+    wide = min(one.x + one.width, two.x + two.width) - max(one.x, two.x)
+    high = min(one.y + one.height, two.y + two.height) - max(one.y, two.y)
+    shared = max(wide, 0) * max(high, 0)
+    return shared / (one.width * one.height + two.width * two.height - shared)
+
+
+def found_of(boxes: Sequence[Box], cells: Sequence[Cell]) -> int:
+    """How many boxes have a found cell that overlaps by at least half."""
+    return sum(any(overlap(box, cell.box) >= 0.5 for cell in cells) for box in boxes)
