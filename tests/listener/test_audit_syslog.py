@@ -8,6 +8,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from config.settings import make_settings
+from listener import service
 from listener.audit_syslog import AuditForwarder, place_file_of
 from reporting.audit import AuditTrail, Event, read_events
 from reporting.delivery import DeliveryPostponed
@@ -143,3 +145,27 @@ def test_a_message_names_no_patient(tmp_path: Path, authority: Authority) -> Non
         forwarder(tmp_path, authority, store.port).send_new()
 
     assert b"ACC-SECRET-5" not in b"".join(store.frames)
+
+
+def test_the_settings_name_the_repository(tmp_path: Path, authority: Authority) -> None:
+    """From [audit.syslog] to the repository, as the service and `smearlink check` do it."""
+    with repository(authority.issue("repository")) as store:
+        site = make_settings(
+            {
+                "service": {"data_dir": str(tmp_path / "data"), "worker_id": "ward7"},
+                "audit": {
+                    "syslog": {
+                        "enabled": True,
+                        "host": "127.0.0.1",
+                        "port": store.port,
+                        "ca_certificates": str(authority.ca_certificates),
+                    }
+                },
+            }
+        )
+        with service.audit_forwarder(site), service.open_trail(site) as trail:
+            record(trail, 2)
+        said = service.syslog_receiver(site).check()
+
+    assert "takes TLSv1" in said
+    assert hashes(store) == in_trail(site.data_dir)
