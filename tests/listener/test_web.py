@@ -229,7 +229,7 @@ def test_the_page_tells_queues_parked_work_model_and_runs_no_script(tmp_path: Pa
 
     for word in ("images", "too_small", MODEL.version, MODEL.execution_provider, "5 min"):
         assert word in page.text
-    assert "<b>small</b>" not in page.text
+    assert "it is &lt;b&gt;small" in page.text
     assert "<script" not in page.text
     assert "default-src 'none'" in page.headers["content-security-policy"]
 
