@@ -42,6 +42,9 @@ from reporting.secondary_capture import lossy_history
 from reporting.slide_place import UM_PER_MM
 from reporting.source import SourceFrame, code_item, image_reference
 
+DEPTH_MM = 0.001
+"""A smear is one layer of cells, and an oil objective sees about a micrometre of it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Segment:
@@ -70,9 +73,9 @@ def build_segmentation(
         _segment_item(number, segment, author) for number, segment in enumerate(segments, start=1)
     ]
     dataset.NumberOfFrames = len(segments)
-    dataset.SharedFunctionalGroupsSequence = [_shared_groups(findings, source)]
+    dataset.SharedFunctionalGroupsSequence = [_shared_groups(findings)]
     dataset.PerFrameFunctionalGroupsSequence = [
-        _frame_groups(number) for number in range(1, len(segments) + 1)
+        _frame_groups(number, source) for number in range(1, len(segments) + 1)
     ]
     masks = np.stack([_mask(segment.outlines, findings) for segment in segments])
     dataset.PixelData = pack_bits(masks, pad=True)
@@ -173,35 +176,40 @@ def algorithm_item(author: Authorship) -> Dataset:
     return item
 
 
-def _shared_groups(findings: FieldFindings, source: SourceFrame) -> Dataset:
-    """Every frame is derived from the one source frame (C.7.6.16.2.6), pixel upon pixel."""
+def _shared_groups(findings: FieldFindings) -> Dataset:
+    """How large a pixel is, where the source told it or red cells showed it.
+
+    OHIF 3.12 ends with an error without it; an assumed size is no measurement and is left out.
+    """
+    groups = Dataset()
+    if findings.scale.source is not ScaleSource.ASSUMED:
+        groups.PixelMeasuresSequence = [_pixel_measures(findings)]
+    return groups
+
+
+def _pixel_measures(findings: FieldFindings) -> Dataset:
+    """C.7.6.16.2.1; readers ask for both attributes."""
+    spacing_mm = DSfloat(findings.scale.um_per_px / UM_PER_MM, auto_format=True)
+    measures = Dataset()
+    measures.PixelSpacing = [spacing_mm, spacing_mm]
+    measures.SliceThickness = DEPTH_MM
+    return measures
+
+
+def _frame_groups(number: int, source: SourceFrame) -> Dataset:
+    """One segment, derived from the one source frame (C.7.6.16.2.6), pixel upon pixel.
+
+    The derivation is the same for all; readers look for it frame by frame.
+    """
+    content = Dataset()
+    content.DimensionIndexValues = number
+    segment = Dataset()
+    segment.ReferencedSegmentNumber = number
     derivation = Dataset()
     derivation.DerivationCodeSequence = [code_item(SEGMENTATION_DERIVATION)]
     derivation.SourceImageSequence = [image_reference(source)]
     groups = Dataset()
     groups.DerivationImageSequence = [derivation]
-    groups.PixelMeasuresSequence = [_pixel_measures(findings)]
-    return groups
-
-
-def _pixel_measures(findings: FieldFindings) -> Dataset:
-    """How large a pixel is (C.7.6.16.2.1), where the source says so: an estimate is no spacing.
-
-    The item stands there even when it says nothing: OHIF 3.12 ends with an error without it.
-    """
-    measures = Dataset()
-    if findings.scale.source is ScaleSource.DATASET:
-        spacing_mm = DSfloat(findings.scale.um_per_px / UM_PER_MM, auto_format=True)
-        measures.PixelSpacing = [spacing_mm, spacing_mm]
-    return measures
-
-
-def _frame_groups(number: int) -> Dataset:
-    content = Dataset()
-    content.DimensionIndexValues = number
-    segment = Dataset()
-    segment.ReferencedSegmentNumber = number
-    groups = Dataset()
     groups.FrameContentSequence = [content]
     groups.SegmentIdentificationSequence = [segment]
     return groups

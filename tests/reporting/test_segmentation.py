@@ -1,0 +1,93 @@
+"""Masks of cells by call and of their nuclei, one bit a pixel, upon the source's pixels."""
+
+from __future__ import annotations
+
+import cv2
+import highdicom as hd
+import numpy as np
+import pytest
+from pydicom.pixels import pixel_array
+
+from pipeline.domain import Call, Scale, ScaleSource
+from reporting.results import ResultKind
+from tests.findings import make_field_findings
+from tests.reporting.made import made
+from tests.reporting.sources import make_source
+
+FIELD = make_field_findings(width=241, height=163)
+"""Odd sides: frames of packed bits do not end on a byte (PS3.5 8.1.1)."""
+
+
+def source_of(field):
+    return make_source("microscopic", field)
+
+
+def test_each_mask_covers_its_cells_exactly() -> None:
+    segmentation = made(ResultKind.SEGMENTATION, FIELD, source=source_of(FIELD))
+    masks = dict(
+        zip(
+            (one.SegmentLabel for one in segmentation.SegmentSequence),
+            pixel_array(segmentation),
+            strict=True,
+        )
+    )
+
+    for call in Call:
+        expected = np.zeros((163, 241), dtype=np.uint8)
+        cells = [one.cell.contour for one in FIELD.cells if one.call is call]
+        cv2.fillPoly(expected, cells, 1)
+        np.testing.assert_array_equal(masks[f"White cells {call} (research)"], expected)
+    assert masks["Nuclei (research)"].any()
+
+
+def test_highdicom_finds_each_segment_by_its_source_frame() -> None:
+    segmentation = hd.seg.Segmentation.from_dataset(
+        made(ResultKind.SEGMENTATION, FIELD, source=source_of(FIELD))
+    )
+
+    found = segmentation.get_pixels_by_source_instance(
+        [FIELD.sop_instance_uid], combine_segments=False, ignore_spatial_locations=True
+    )
+
+    assert found.shape == (1, 163, 241, segmentation.number_of_segments)
+    assert found.any(axis=(0, 1, 2)).all()
+
+
+def test_a_segment_without_cells_is_left_out() -> None:
+    field = make_field_findings(calls=[Call.NORMAL])
+
+    segments = made(ResultKind.SEGMENTATION, field, source=source_of(field)).SegmentSequence
+
+    assert [one.SegmentLabel for one in segments] == [
+        "White cells normal (research)",
+        "Nuclei (research)",
+    ]
+    assert [one.SegmentNumber for one in segments] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("source", "spacing"),
+    [(ScaleSource.DATASET, 0.00015), (ScaleSource.RED_CELLS, 0.00015), (ScaleSource.ASSUMED, None)],
+)
+def test_an_assumed_size_of_a_pixel_is_not_passed_on(
+    source: ScaleSource, spacing: float | None
+) -> None:
+    scale = Scale(um_per_px=0.15, source=source, red_cells_measured=0)
+    field = make_field_findings(scale=scale)
+
+    segmentation = made(ResultKind.SEGMENTATION, field, source=source_of(field))
+
+    [groups] = segmentation.SharedFunctionalGroupsSequence
+    told = [float(one.PixelSpacing[0]) for one in groups.get("PixelMeasuresSequence", ())]
+    assert told == ([] if spacing is None else [spacing])
+
+
+def test_frames_are_told_apart_by_their_segment() -> None:
+    segmentation = made(ResultKind.SEGMENTATION, FIELD, source=source_of(FIELD))
+
+    numbers = [
+        one.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+        for one in segmentation.PerFrameFunctionalGroupsSequence
+    ]
+    assert numbers == [one.SegmentNumber for one in segmentation.SegmentSequence]
+    assert segmentation.NumberOfFrames == len(numbers)
