@@ -25,10 +25,19 @@ CONFLICT = 409
 PRECONDITION_FAILED = 412
 UNPROCESSABLE = 422
 MAX_ISSUES = 10
-ISSUE_CODE = re.compile(r"[a-z][a-z\-]{1,39}")
-"""The form of every code in the value set issue-type."""
-ELEMENT_PATH = re.compile(r"[A-Z][A-Za-z]{1,40}(\.[a-z][A-Za-z]{0,40}(\[\d{1,4}\])?){0,12}")
-"""Where the fault lies: element names and positions, which hold no values."""
+SEVERITIES = frozenset({"fatal", "error", "warning", "information"})
+ISSUE_CODES = frozenset(
+    {
+        *("invalid", "structure", "required", "value", "invariant", "security", "login"),
+        *("unknown", "expired", "forbidden", "suppressed", "processing", "not-supported"),
+        *("duplicate", "multiple-matches", "not-found", "deleted", "too-long", "code-invalid"),
+        *("extension", "too-costly", "business-rule", "conflict", "transient", "lock-error"),
+        *("no-store", "exception", "timeout", "incomplete", "throttled", "informational"),
+    }
+)
+"""http://hl7.org/fhir/R4/valueset-issue-severity.html and valueset-issue-type.html"""
+PATH_PART = re.compile(r"\.?([A-Za-z]{1,40})(\[\d{1,4}\])?")
+"""One step of where the fault lies: an element's name and position."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,10 +96,10 @@ class FhirDestination:
             },
             body=Body.of(result.content),
         )
-        return _judged(self.name, result.uid, answer)
+        return _judged(self.name, result, answer)
 
 
-def _judged(name: str, uid: str, answer: Answer) -> str:
+def _judged(name: str, result: Result, answer: Answer) -> str:
     """A remark for the audit, mostly empty, when the whole Bundle was taken; raises otherwise."""
     raise_unless_understood(name, answer)
     if answer.status == CONFLICT:
@@ -98,21 +107,21 @@ def _judged(name: str, uid: str, answer: Answer) -> str:
             f"{name}: another writer holds one of the resources (409).", code="fhir_conflict"
         )
     if answer.status == PRECONDITION_FAILED:
-        raise _refusal(name, uid, answer, "a precondition does not hold", "fhir_precondition")
+        raise _refusal(name, result, answer, "a precondition does not hold", "fhir_precondition")
     if answer.status == UNPROCESSABLE:
-        raise _refusal(name, uid, answer, "it breaks the server's rules", "fhir_unprocessable")
+        raise _refusal(name, result, answer, "it breaks the server's rules", "fhir_unprocessable")
     if not answer.is_success:
-        raise _refusal(name, uid, answer, "it was refused", f"http_{answer.status}")
-    return _taken_whole(name, uid, answer)
+        raise _refusal(name, result, answer, "it was refused", f"http_{answer.status}")
+    return _taken_whole(name, result, answer)
 
 
-def _taken_whole(name: str, uid: str, answer: Answer) -> str:
+def _taken_whole(name: str, result: Result, answer: Answer) -> str:
     """Success may still hold refused entries, where a server does not know transactions."""
     if not answer.body.strip():
         return ""
     said = _resource_in(answer)
     if said.get("resourceType") == "OperationOutcome":
-        return "; ".join(_issues_in(said))
+        return "; ".join(_issues_in(said, _words_sent(result)))
     if said.get("resourceType") != "Bundle":
         raise DeliveryPostponed(
             f"{name} answers with something else than FHIR: is a proxy or log-in page between?",
@@ -124,35 +133,59 @@ def _taken_whole(name: str, uid: str, answer: Answer) -> str:
             f"{name} took only part of the Bundle ({', '.join(sorted(set(refused)))}): "
             "it does not treat it as a transaction.",
             code="fhir_partly_taken",
-            refused=(Refusal(uid=uid, status=refused[0], reason="entries refused"),),
+            refused=(Refusal(uid=result.uid, status=refused[0], reason="entries refused"),),
         )
     return ""
 
 
-def _refusal(name: str, uid: str, answer: Answer, why: str, code: str) -> DeliveryRefused:
-    issues = "; ".join(_issues_in(_resource_in(answer))) or "the server gave no coded reason"
+def _refusal(name: str, result: Result, answer: Answer, why: str, code: str) -> DeliveryRefused:
+    issues = (
+        "; ".join(_issues_in(_resource_in(answer), _words_sent(result)))
+        or "the server gave no coded reason"
+    )
     return DeliveryRefused(
         f"{name}: {why} ({answer.status}): {issues}.",
         code=code,
-        refused=(Refusal(uid=uid, status=str(answer.status), reason=issues),),
+        refused=(Refusal(uid=result.uid, status=str(answer.status), reason=issues),),
     )
 
 
-def _issues_in(outcome: dict[str, Any]) -> list[str]:
+def _issues_in(outcome: dict[str, Any], words: frozenset[str]) -> list[str]:
     """Severity, code and place of each issue; free text may repeat a name and is left out."""
     issues = outcome.get("issue")
     if outcome.get("resourceType") != "OperationOutcome" or not isinstance(issues, list):
         return []
-    return [_issue(one) for one in issues[:MAX_ISSUES] if isinstance(one, dict)]
+    return [_issue(one, words) for one in issues[:MAX_ISSUES] if isinstance(one, dict)]
 
 
-def _issue(issue: dict[str, Any]) -> str:
-    code = str(issue.get("code", ""))
-    severity = str(issue.get("severity", ""))
+def _issue(issue: dict[str, Any], words: frozenset[str]) -> str:
+    said = [str(issue.get("severity", "")), str(issue.get("code", ""))]
+    known = [word for word in said if word in SEVERITIES | ISSUE_CODES]
     places = [*_texts(issue.get("expression")), *_texts(issue.get("location"))]
-    found = [match.group() for place in places if (match := ELEMENT_PATH.match(place))]
-    words = [word for word in (severity, code) if ISSUE_CODE.fullmatch(word)]
-    return " ".join([*words, *([f"at {found[0]}"] if found else [])]) or "an issue without a code"
+    found = [place for place in (_place(text, words) for text in places) if place]
+    return " ".join([*known, *([f"at {found[0]}"] if found else [])]) or "an issue without a code"
+
+
+def _place(text: str, words: frozenset[str]) -> str:
+    """The path as far as it is made of element names that we sent: a name can look like one."""
+    end = 0
+    while (part := PATH_PART.match(text, end)) and part[1] in words:
+        end = part.end()
+    return text[:end]
+
+
+def _words_sent(result: Result) -> frozenset[str]:
+    """Element names and resource types of the Bundle, and nothing that was put into them."""
+    words: set[str] = set()
+    left: list[Any] = [json.loads(result.content)]
+    while left:
+        match left.pop():
+            case dict() as element:
+                words |= {*element, str(element.get("resourceType", ""))}
+                left += element.values()
+            case list() as members:
+                left += members
+    return frozenset(words)
 
 
 def _texts(value: Any) -> list[str]:

@@ -170,6 +170,25 @@ class TestThingsThatGoWrong:
         assert "Jane" not in told.value.message
         assert told.value.refused[0].uid == make_bundle().uid
 
+    @pytest.mark.parametrize(
+        "issue",
+        [
+            {"severity": "error", "code": "kunigunde"},
+            {"severity": "kunigunde", "code": "invalid"},
+            {"code": "invalid", "expression": ["Kunigunde"]},
+            {"code": "invalid", "expression": ["Kunigunde.kunigunde[0].name"]},
+            {"code": "invalid", "expression": ["Bundle.entry[0].kunigunde"]},
+            {"code": "invalid", "location": ["Observation.code.kunigunde"]},
+        ],
+    )
+    def test_a_name_that_looks_like_a_code_or_an_element_is_not_repeated(
+        self, issue: dict[str, object]
+    ) -> None:
+        with ScriptedFhir(outcome(422, issue)) as server, pytest.raises(DeliveryRefused) as told:
+            destination_at(server.url).deliver([make_bundle()])
+
+        assert "kunigunde" not in f"{told.value.message} {told.value.refused}".lower()
+
     def test_a_server_that_takes_only_part_needs_a_person(self) -> None:
         entries = [{"response": {"status": "201 Created"}}, {"response": {"status": "400"}}]
         partly = {"resourceType": "Bundle", "type": "batch-response", "entry": entries}
