@@ -109,7 +109,7 @@ from reporting.results import ObjectReference
 from reporting.source import SourceFrame, code_item, has_specimen
 
 MOST_CELLS = 200
-"""Cells with a region of their own; see ADR 0005 for what more of them cost the reader."""
+"""Cells with a region of their own; see ADR 0010 for what more of them cost the reader."""
 
 
 def build_structured_report(
