@@ -111,6 +111,11 @@ class Running:
         self._wire.close()
 
     @property
+    def pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
+    @property
     def is_dead(self) -> bool:
         return not self._process.is_alive()
 
