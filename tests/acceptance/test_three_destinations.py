@@ -34,19 +34,21 @@ OUT_OF_RESOURCES = 0xA700
 
 
 class HangingPacs(FaultyPacs):
-    """Takes an association and the bytes, and answers nothing until `wakes`."""
+    """Takes an association and the bytes, and answers nothing until `wake`."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder, hangs=True)
+        super().__init__(folder)
         self.is_hanging = threading.Event()
+        self._awake = threading.Event()
 
     def on_store(self, event: evt.Event) -> int:
         self.is_hanging.set()
+        self._awake.wait()
         return super().on_store(event)
 
     def wake(self) -> None:
         """Answer what hangs, and everything from now on."""
-        self._ended.set()
+        self._awake.set()
 
 
 @dataclass(frozen=True, kw_only=True)
