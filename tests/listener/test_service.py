@@ -127,7 +127,7 @@ def test_new_destinations_are_taken_while_running_and_bad_ones_are_not(
     assert "settings_reloaded" in events
 
 
-def test_an_audit_trail_of_its_own_names_no_model(tmp_path: Path) -> None:
+def test_an_audit_trail_of_its_own_names_no_model(tmp_path: Path, tiny_model: Path) -> None:
     settings = _settings(tmp_path)
 
     with open_trail(settings):
