@@ -54,6 +54,10 @@ class Limits:
     """Both at once: text on paper."""
     most_hue_spread: float = 0.55
     """How far colours scatter, as shares of green: a stain has a few, a photograph many."""
+    scattered_hue: float = 0.97
+    """Scattered colours are believed to be stains while nearly all of them have their hue."""
+    most_chroma: float = 1.03
+    """Above 1 a colour is brighter than glass: light that no lamp sent through it."""
     least_contrast: float = 0.03
     """Green density that 99 of 100 pixels stay under; below, there is nothing on the glass."""
     thick_from: float = 0.93
@@ -180,6 +184,10 @@ def _is_something_else(figures: Mapping[str, float], limits: Limits) -> bool:
         or figures["chroma"] < limits.least_chroma
         or figures["roughness"] > limits.most_roughness
         or figures["flat"] > limits.most_flat
-        or figures["hue_spread"] > limits.most_hue_spread
+        or figures["chroma"] > limits.most_chroma
+        or (
+            figures["hue_spread"] > limits.most_hue_spread
+            and figures["smear_hue"] < limits.scattered_hue
+        )
         or (figures["flat"] > limits.drawn_flat and figures["roughness"] > limits.drawn_roughness)
     )

@@ -40,12 +40,19 @@ def test_nothing_is_looked_for_in_a_refused_picture() -> None:
     assert found.cells == ()
 
 
-@pytest.mark.parametrize("level", [0, 40, 128, 255])
-def test_one_colour_is_refused(level: int) -> None:
+@pytest.mark.parametrize("level", [40, 128, 255])
+def test_one_colour_is_refused_as_empty(level: int) -> None:
     found = find_cells(image_of(np.full((200, 300, 3), level, np.uint8)))
 
     assert not found.quality.is_usable
     assert QualityFlag.EMPTY in found.quality.flags
+
+
+def test_a_black_picture_is_refused_for_want_of_light() -> None:
+    found = find_cells(image_of(np.zeros((200, 300, 3), np.uint8)))
+
+    assert not found.quality.is_usable
+    assert QualityFlag.UNDEREXPOSED in found.quality.flags
 
 
 def test_a_field_far_out_of_focus_is_refused_for_that() -> None:
