@@ -152,6 +152,7 @@ def main() -> None:
     for waiting in asked.waiting:
         with tempfile.TemporaryDirectory() as folder:
             measured.append(measure(Path(folder), waiting))
+            print(measured[-1], file=sys.stderr, flush=True)
     first, last = measured[0], measured[-1]
     ratios = {
         name: getattr(last, name) / getattr(first, name) for name in ("accept_ms", "start_ms")

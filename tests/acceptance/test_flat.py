@@ -1,0 +1,138 @@
+"""Memory and threads stay flat over thousands of images and hundreds of failed deliveries.
+
+Part of `make chaos`; draws what it measured into flat.svg.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from pynetdicom import evt
+
+from listener.standins import StandInFhir
+from tests.acceptance.killing import CountingPacs, Running, Trial, until
+
+IMAGES = 2000
+FAILURES = 500
+BATCH = 20
+MOST_MORE_MB = 40.0
+"""Between the second and the last quarter. The first is left out: caches fill, pools open."""
+MOST_MORE_THREADS = 4
+OUT_OF_RESOURCES = 0xA700
+
+pytestmark = pytest.mark.chaos
+
+
+class RefusingPacs(CountingPacs):
+    """Refuses every other object, until it has refused so many."""
+
+    def __init__(self, folder: Path, failures: int) -> None:
+        super().__init__(folder)
+        self.failures = 0
+        self._wanted = failures
+        self._count = 0
+
+    def on_store(self, event: evt.Event) -> int:
+        self._count += 1
+        if self._count % 2 and self.failures < self._wanted:
+            self.failures += 1
+            return OUT_OF_RESOURCES
+        return super().on_store(event)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """What the service took at one moment."""
+
+    images: int
+    memory_mb: float
+    threads: int
+
+
+def test_memory_and_threads_stay_flat(tmp_path: Path) -> None:
+    with RefusingPacs(tmp_path / "pacs", FAILURES) as pacs, StandInFhir() as fhir:
+        trial = Trial(root=tmp_path, pacs=pacs, fhir=fhir)
+        running = Running(trial.life())
+        assert running.is_up()
+
+        samples = _samples(trial, running)
+        running.stop()
+
+        _draw(samples, tmp_path / "flat.svg")
+        print(f"\n{_summary(samples)}, {pacs.failures} failed deliveries: {tmp_path}/flat.svg")
+        verdict = trial.verdict()
+        assert (verdict.images, verdict.lost, verdict.duplicated) == (IMAGES, 0, 0)
+        assert pacs.failures == FAILURES
+        second, last = _quarter(samples, 1), _quarter(samples, 3)
+        assert _memory_mb(last) - _memory_mb(second) < MOST_MORE_MB
+        assert _threads(last) - _threads(second) <= MOST_MORE_THREADS
+
+
+def _samples(trial: Trial, running: Running) -> list[Sample]:
+    samples = []
+    while len(trial.acknowledged) < IMAGES:
+        for _ in range(min(BATCH, IMAGES - len(trial.acknowledged))):
+            assert trial.send(running.port)
+        until(lambda: (running.ask("status") or (False,))[0])
+        samples.append(_sample(running.pid, len(trial.acknowledged)))
+    until(lambda: trial.lost() == 0)
+    return samples
+
+
+def _sample(pid: int, images: int) -> Sample:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    found = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
+    return Sample(
+        images=images, memory_mb=int(found["VmRSS"][0]) / 1024, threads=int(found["Threads"][0])
+    )
+
+
+def _quarter(samples: Sequence[Sample], number: int) -> Sequence[Sample]:
+    length = max(1, len(samples) // 4)
+    return samples[number * length : (number + 1) * length]
+
+
+def _memory_mb(samples: Sequence[Sample]) -> float:
+    return statistics.median(sample.memory_mb for sample in samples)
+
+
+def _threads(samples: Sequence[Sample]) -> float:
+    return max(sample.threads for sample in samples)
+
+
+def _summary(samples: Sequence[Sample]) -> str:
+    quarters = [_quarter(samples, number) for number in range(4)]
+    memory = ", ".join(f"{_memory_mb(one):.0f}" for one in quarters)
+    threads = ", ".join(f"{_threads(one):.0f}" for one in quarters)
+    return f"{samples[-1].images} images; by quarter {memory} MB and {threads} threads"
+
+
+def _draw(samples: Sequence[Sample], path: Path) -> None:
+    """Two lines over the images, each scaled to the most that it reached."""
+    width, height, margin = 800, 300, 40
+    most_mb = max(sample.memory_mb for sample in samples)
+    most_threads = max(sample.threads for sample in samples)
+
+    def line(values: Sequence[float], most: float, colour: str) -> str:
+        last = samples[-1].images
+        across = [margin + width * sample.images / last for sample in samples]
+        down = [margin + height * (1 - value / most) for value in values]
+        points = " ".join(f"{x:.0f},{y:.0f}" for x, y in zip(across, down, strict=True))
+        return f'<polyline fill="none" stroke="{colour}" stroke-width="2" points="{points}"/>'
+
+    bottom = margin + height
+    path.write_text(
+        f'<svg xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" font-size="14" '
+        f'viewBox="0 0 {width + 2 * margin} {height + 2 * margin}">'
+        '<rect width="100%" height="100%" fill="white"/>'
+        f'<path d="M{margin} {margin}V{bottom}H{margin + width}" fill="none" stroke="black"/>'
+        + line([sample.memory_mb for sample in samples], most_mb, "#0072b2")
+        + line([sample.threads for sample in samples], most_threads, "#d55e00")
+        + f'<text x="{margin}" y="25" fill="#0072b2">memory, at most {most_mb:.0f} MB</text>'
+        f'<text x="{margin + 300}" y="25" fill="#d55e00">threads, at most {most_threads}</text>'
+        f'<text x="{margin}" y="{bottom + 25}">0 to {samples[-1].images} images</text></svg>'
+    )
