@@ -304,7 +304,8 @@ def _dicomweb() -> Iterator[str]:
         `multipart/related; type="application/dicom"`, for the SOP classes of 3.1 and the transfer
         syntaxes of 3.2.
         As user agent: STOW-RS of a report's objects in one request with
-        `Accept: application/dicom+json`; each instance's outcome is read from the Store Instances Response.
+        `Accept: application/dicom+json`; each instance's outcome is read from the Store Instances
+        Response.
         OAuth 2 client credentials and SMART Backend Services are supported.
         """
     )

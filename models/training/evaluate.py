@@ -26,7 +26,7 @@ import numpy as np
 from models.classifier import MODEL_FOLDER, OnnxClassifier
 from models.evaluation.baseline import read_baseline
 from models.evaluation.cells import JudgedCell, cut_row, judge_cells, score_cells
-from models.evaluation.fields import evaluate_fields
+from models.evaluation.fields import judge_fields, score_fields
 from models.evaluation.metrics import balanced_accuracy, calibration_error
 from models.evaluation.pack import PackRow, PictureKind, read_pack
 from models.training.prepare import NEVER, parts_of
@@ -55,7 +55,7 @@ def main() -> None:
         "model_sha256": classifier.identity.sha256,
         "cells": score_cells(judged),
         "referral": referral(judged),
-        "fields": {} if options.no_fields else evaluate_fields(rows, classifier),
+        "fields": {} if options.no_fields else _score_fields(rows, classifier),
     }
     (options.run / "results.json").write_text(json.dumps(results, indent=1))
     print(json.dumps(results, indent=1))
@@ -72,6 +72,12 @@ def held_out(rows: Sequence[PackRow]) -> list[PackRow]:
     """Rows that no training step saw, the sources never trained on included."""
     parts = parts_of(rows)
     return [row for row in rows if row.source in NEVER or parts[row.file] != "train"]
+
+
+def _score_fields(
+    rows: Sequence[PackRow], classifier: OnnxClassifier
+) -> dict[str, dict[str, object]]:
+    return score_fields(judge_fields(rows, classifier=classifier))
 
 
 def referral(judged: Sequence[JudgedCell]) -> dict[str, dict[str, float | None]]:

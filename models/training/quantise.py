@@ -28,6 +28,8 @@ from models.training.data import draw_chances, read_rows
 CALIBRATION_CROPS = 384
 BATCH = 8
 SEED = 8
+FLOAT_CONVOLUTIONS = 11
+"""Stem and first stage stay at 32 bits: with them at 8 the C-NMC AUC fell by 0.010, not 0.001."""
 
 
 def main() -> None:
@@ -52,7 +54,7 @@ def main() -> None:
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
-            extra_options={"CalibMovingAverage": True, "CalibMaxIntermediateOutputs": 8},
+            extra_options={"CalibMovingAverage": True},
         )
     print(options.out, options.out.stat().st_size)
 
@@ -83,10 +85,10 @@ def _batches(pack: Path, drawn: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]
 
 
 def float_nodes(model: Path) -> list[str]:
-    """Everything before the first convolution and after the last: stain, heads, novelty, map."""
+    """Stain, stem and first stage; heads, novelty and map: what 8 bits would blur most."""
     nodes = onnx.load(str(model), load_external_data=False).graph.node
     convolutions = [index for index, node in enumerate(nodes) if node.op_type == "Conv"]
-    inside = range(convolutions[0], convolutions[-1] + 2)
+    inside = range(convolutions[FLOAT_CONVOLUTIONS], convolutions[-1] + 2)
     return [node.name for index, node in enumerate(nodes) if index not in inside]
 
 

@@ -1,0 +1,64 @@
+"""The model that comes with smearlink is the one that its manifest, card and training name."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.classifier import MODEL_FOLDER, OnnxClassifier
+from models.evaluation.cells import cut_row
+from models.evaluation.metrics import area_under_roc
+from models.evaluation.pack import read_pack
+from models.manifest import read_manifest
+
+REFERENCE = Path(__file__).with_name("fp32_answers.csv")
+MANIFEST = read_manifest(MODEL_FOLDER / "manifest.toml")
+
+
+@pytest.mark.parametrize("precision", sorted(MANIFEST.files))
+def test_every_file_of_the_manifest_loads(precision: str) -> None:
+    classifier = OnnxClassifier.load(precision=precision, providers=["CPUExecutionProvider"])
+
+    (said,) = classifier.classify(np.zeros((1, 224, 224, 3), np.uint8))
+
+    assert classifier.identity.execution_provider == "CPUExecutionProvider"
+    assert 0 <= said.leukemic_probability <= 1
+    assert sum(said.type_probabilities) == pytest.approx(1, abs=1e-3)
+    assert np.isfinite(said.activation_map).all()
+
+
+def test_the_card_names_this_model() -> None:
+    card = (MODEL_FOLDER / "MODEL_CARD.md").read_text(encoding="utf-8")
+
+    assert f"smearnet {MANIFEST.version}" in card
+    for file in MANIFEST.files.values():
+        assert file.sha256[:12] in card
+
+
+@pytest.mark.parametrize(("precision", "closeness"), [("int8", 0.25), ("fp16", 0.02)])
+def test_it_says_what_the_32_bit_model_said(
+    data_dir: Path, precision: str, closeness: float
+) -> None:
+    """On C-NMC validation patients: 99 % the same call, and AUC within 0.005."""
+    with REFERENCE.open(newline="", encoding="utf-8") as stream:
+        exact = {
+            line["file"]: float(line["leukemic_probability"]) for line in csv.DictReader(stream)
+        }
+    rows = [row for row in read_pack(data_dir, None) if row.file in exact]
+    crops = np.stack([crop for row in rows for _, crop, _, _ in cut_row(row)])
+    classifier = OnnxClassifier.load(precision=precision, providers=["CPUExecutionProvider"])
+
+    said = np.array([one.leukemic_probability for one in classifier.classify(crops)])
+
+    wanted = np.array([exact[row.file] for row in rows])
+    truths = np.array([row.label == "leukemic" for row in rows])
+    ranked, ranked_exactly = (area_under_roc(truths, scores) for scores in (said, wanted))
+    assert len(rows) == len(exact) > 100
+    assert np.abs(said - wanted).max() <= closeness
+    assert ((said >= 0.5) == (wanted >= 0.5)).mean() >= 0.99
+    assert ranked is not None
+    assert ranked_exactly is not None
+    assert abs(ranked - ranked_exactly) <= 0.005
