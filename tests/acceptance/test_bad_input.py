@@ -269,6 +269,8 @@ class TestAtTheDoor:
     def test_only_listed_devices_may_send(self, root: Path, running: Service) -> None:
         stranger = ask(port_of(running), calling="STRANGER")
 
+        # The event stands when the connection has ended, which is after the peer's answer.
+        until(lambda: _audited(root, "association_rejected"))
         assert stranger.is_rejected
         assert _audited(root, "association_rejected", "calling_ae_unknown") == 1
 
