@@ -81,23 +81,10 @@ class Receiver:
         return Answer(status=Status.SUCCESS)
 
     def stored(self) -> None:
-        """Tell the queue, now that the sender need not wait for it.
-
-        When that fails nothing is lost: the queue looks through the inbox by itself.
-        """
+        """Tell the queue, now that the sender need not wait for it."""
         received, self._unannounced = self._unannounced, None
-        if received is None:
-            return
-        try:
-            self._on_received(received)
-        except Exception as err:  # noqa: BLE001 - a boundary; recorded
-            self._audit.record(
-                Event.DEFECT_MET,
-                outcome=Outcome.MINOR_FAILURE,
-                sop_instance_uid=received.sop_instance_uid,
-                step="announce",
-                error_type=type(err).__name__,
-            )
+        if received is not None:
+            announce(received, to=self._on_received, audit=self._audit)
 
     def report_commitment(self, caller: Caller, command: Command, report: Dataset) -> Answer:
         """Pass a storage commitment report on (PS3.4 J.3.3)."""
@@ -178,6 +165,22 @@ class Receiver:
             **about,
         )
         return Answer(status=status)
+
+
+def announce(
+    received: ReceivedImage, *, to: Callable[[ReceivedImage], None], audit: AuditSink
+) -> None:
+    """Word to the work queue; when that fails the queue finds the image in the inbox by itself."""
+    try:
+        to(received)
+    except Exception as err:  # noqa: BLE001 - a boundary; recorded
+        audit.record(
+            Event.DEFECT_MET,
+            outcome=Outcome.MINOR_FAILURE,
+            sop_instance_uid=received.sop_instance_uid,
+            step="announce",
+            error_type=type(err).__name__,
+        )
 
 
 def actor_of(caller: Caller) -> Actor:

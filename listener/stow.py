@@ -22,7 +22,7 @@ from listener.inbox import Inbox, IncomingImage, Offer, ReceivedImage
 from listener.negotiation import IMAGE_SOP_CLASSES, TRANSFER_SYNTAXES
 from listener.part10 import split_header
 from listener.peek import is_uid
-from listener.receiver import status_of
+from listener.receiver import announce, status_of
 from pipeline.errors import Rejected, RetryLater, SmearlinkError
 from reporting.audit import Actor, AuditSink, Event, Outcome
 
@@ -135,7 +135,7 @@ class StowReader:
             return self._refuse(part, Status.PROCESSING_FAILURE, err)
         finally:
             part.close()
-        self._announce(received)
+        announce(received, to=self._on_received, audit=self._audit)
         return _outcome(part.offer, Status.SUCCESS)
 
     def _record_received(self, received: ReceivedImage) -> None:
@@ -167,19 +167,6 @@ class StowReader:
             **uids,
         )
         return _outcome(offer, status, is_temporary=isinstance(err, RetryLater))
-
-    def _announce(self, received: ReceivedImage) -> None:
-        """Word to the work queue; when that fails the queue finds the image by itself."""
-        try:
-            self._on_received(received)
-        except Exception as err:  # noqa: BLE001 - a boundary; recorded
-            self._audit.record(
-                Event.DEFECT_MET,
-                outcome=Outcome.MINOR_FAILURE,
-                sop_instance_uid=received.sop_instance_uid,
-                step="announce",
-                error_type=type(err).__name__,
-            )
 
 
 @dataclass(slots=True)
