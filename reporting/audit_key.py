@@ -90,6 +90,7 @@ def load_or_make_key(key_file: Path) -> AuditKey:
             f"The audit key {key_file} is not an Ed25519 key; move it away for a new one.",
             code="audit_key_unreadable",
         )
+    _keep_public_half(public_path(key_file), private.public_key())
     return AuditKey.of(private)
 
 
@@ -116,16 +117,31 @@ def _make_key(key_file: Path) -> None:
         serialization.NoEncryption(),
     )
     key_file.parent.mkdir(parents=True, exist_ok=True)
-    fresh = key_file.with_name(f".{key_file.name}.{os.getpid()}")
+    fresh = _unfinished(key_file)
     _write(fresh, pem, mode=0o600)
     with contextlib.suppress(FileExistsError):
         os.link(fresh, key_file)
     fresh.unlink()
-    winner = serialization.load_pem_private_key(key_file.read_bytes(), password=None)
-    public = winner.public_key().public_bytes(
+
+
+def _keep_public_half(path: Path, public: Ed25519PublicKey) -> None:
+    """Write it where it is missing: whoever made the key may have been killed before.
+
+    A key on a read-only mount stays usable without; `audit verify` then asks for the public one.
+    """
+    if path.exists():
+        return
+    pem = public.public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
-    _write(public_path(key_file), public, mode=0o644)
+    fresh = _unfinished(path)
+    with contextlib.suppress(OSError):
+        _write(fresh, pem, mode=0o644)
+        fresh.replace(path)
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}")
 
 
 def _write(path: Path, content: bytes, *, mode: int) -> None:

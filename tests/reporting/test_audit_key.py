@@ -44,6 +44,18 @@ def test_what_is_no_public_key_is_refused(tmp_path: Path) -> None:
             read_public_key(path)
 
 
+def test_a_public_half_that_a_kill_prevented_is_written_at_the_next_start(tmp_path: Path) -> None:
+    key_file = tmp_path / "audit.key"
+    made = load_or_make_key(key_file)
+    public_path(key_file).unlink()
+
+    load_or_make_key(key_file)
+
+    public = read_public_key(public_path(key_file))
+    assert is_signed(b"line", made.sign(b"line"), public)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["audit.key", "audit.key.pub"]
+
+
 def test_a_key_is_made_once_readable_by_its_owner_only(tmp_path: Path) -> None:
     key_file = tmp_path / "keys" / "audit.key"
 
