@@ -34,7 +34,7 @@ class CropRow:
     source: str
     subject: str
     part: str
-    """train, val (other patients or whole held-out groups) or unseen (source never trained on)."""
+    """train or val (other patients or whole held-out groups)."""
     leukemic: int
     """1, 0 or UNKNOWN."""
     cell_type: int
@@ -65,12 +65,13 @@ class Batch:
 
 LEUKEMIC_SHARES = {"cnmc": 0.55, "lmu": 0.15, "aria": 0.3}
 NORMAL_SHARES = {
-    "cnmc": 0.5,
+    "cnmc": 0.45,
     "pbc": 0.22,
-    "lmu": 0.06,
+    "lmu": 0.05,
     "aria": 0.08,
     "zheng1": 0.06,
     "bccd": 0.05,
+    "raabin": 0.06,
     "draaslan": 0.03,
 }
 """How often a source is drawn among the cells of one label; both labels are drawn equally often."""

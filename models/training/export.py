@@ -10,8 +10,10 @@ import argparse
 import copy
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as nnf
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -55,11 +57,12 @@ class ServiceGraph(nn.Module):
         self.trunk_precision = precision
         _trunk_to(self.network, precision)
         self.margin = (CROP_PX - view_px) // 2
-        self.side = side_px
         self.cells_across = view_px * MAP_SIDE // CROP_PX
         self.slope = calibration.slope
         self.intercept = calibration.intercept
         self.temperature = calibration.temperature
+        shrink = shrinking(view_px, side_px)
+        self.register_buffer("shrink", None if shrink is None else torch.from_numpy(shrink))
         self.register_buffer("projection", torch.from_numpy(calibration.projection))
         self.register_buffer("centroids", torch.from_numpy(calibration.centroids))
 
@@ -75,8 +78,8 @@ class ServiceGraph(nn.Module):
         """The centre of each crop, standardised, N×3×side×side."""
         inside = slice(self.margin, CROP_PX - self.margin)
         view = crops[:, inside, inside, :].permute(0, 3, 1, 2).float()
-        if self.side != view.shape[2]:
-            view = nnf.interpolate(view, (self.side, self.side), mode="bilinear")
+        if self.shrink is not None:
+            view = self.shrink @ view @ self.shrink.T
         return self.network.normalise(view)
 
     def _activation(self, maps: Tensor) -> Tensor:
@@ -93,6 +96,21 @@ class ServiceGraph(nn.Module):
         """Mahalanobis distance to the nearest class centre, in the subspace of calibrate.py."""
         place = (pooled @ self.projection).unsqueeze(1)
         return torch.sqrt(((place - self.centroids.unsqueeze(0)) ** 2).sum(dim=2).amin(dim=1))
+
+
+def shrinking(view_px: int, side_px: int) -> NDArray[np.float32] | None:
+    """side × view matrix that averages pixels by area, as the training's crops are shrunk.
+
+    Picking pixels instead, as interpolation without a filter does, would show the network a
+    grain that it never saw. None where nothing is to be shrunk.
+    """
+    if view_px == side_px:
+        return None
+    edges = np.linspace(0, view_px, side_px + 1)
+    low, high = edges[:-1, None], edges[1:, None]
+    pixel = np.arange(view_px)[None]
+    covered = np.clip(np.minimum(high, pixel + 1) - np.maximum(low, pixel), 0, None)
+    return np.asarray(covered / covered.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
 def fold_norms(network: SmearNet) -> SmearNet:

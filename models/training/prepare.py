@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
@@ -24,9 +25,6 @@ from pipeline.crop import CROP_PX, cut_crops, cut_masked
 from pipeline.domain import RGB, Cell, CellKind, CellType, FieldCells, SourceImage
 from pipeline.segment import central_cell, find_cells
 
-UNSEEN = ("raabin",)
-"""Sources that no training step sees, so that one normal source stays truly new."""
-
 NEVER = ("allidb1",)
 """Not packed at all: for looking and evaluating only."""
 
@@ -42,15 +40,17 @@ HELD_OUT_GROUPS = (
         for k in (12, 13, 14)
     ),
 )
-HELD_OUT_TAIL = 0.15
-"""Last share of the pbc and zheng1 files of each type, which name no groups small enough."""
+HELD_OUT_TAILS = {"pbc": 0.15, "zheng1": 0.15, "raabin": 1 / 3}
+"""Last share of the files of each type, for sources that name no groups small enough."""
 
 WEAK_TRUST = 0.6
 """Of cells whose label is that of their field (aria)."""
 
-ASSUMED_NORMAL = ("bccd", "draaslan")
+ASSUMED_NORMAL = ("bccd", "draaslan", "raabin")
 ASSUMED_NORMAL_TRUST = 0.5
 """Of unlabelled cells in sources that are healthy blood as far as known."""
+
+PICTURES_AT_ONCE = 16
 
 Packed = tuple[RGB, Mask, CropRow]
 
@@ -60,10 +60,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    cv2.setNumThreads(1)
     rows = read_pack(options.data, None)
     parts = parts_of(rows)
-    packed = [crop for row in rows if row.file in parts for crop in _pack_picture(row, parts)]
+    kept = [row for row in rows if row.file in parts]
+    with ProcessPoolExecutor(initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+        pictures = pool.map(
+            _pack_picture, kept, [parts[row.file] for row in kept], chunksize=PICTURES_AT_ONCE
+        )
+        packed = [crop for crops in pictures for crop in crops]
     write_pack(options.out, packed)
     print(f"{len(packed)} crops of {len(parts)} pictures")
 
@@ -83,33 +87,34 @@ def write_pack(folder: Path, packed: Sequence[Packed]) -> None:
 
 
 def parts_of(rows: Sequence[PackRow]) -> dict[str, str]:
-    """Part (train, val, unseen) of each picture by its file name; NEVER's are in none."""
+    """Part (train or val) of each picture by its file name; NEVER's are in none."""
     tails = _tail_files(rows)
     return {row.file: _part(row, tails) for row in rows if row.source not in NEVER}
 
 
 def _tail_files(rows: Sequence[PackRow]) -> frozenset[str]:
-    """The last files of each type of pbc and zheng1, by name, so that neighbours stay together."""
+    """The last files of each type, by name, so that neighbours stay together."""
     by_type: dict[tuple[str, str, str], list[str]] = {}
     for row in rows:
-        if row.source in ("pbc", "zheng1"):
+        if row.source in HELD_OUT_TAILS:
             by_type.setdefault((row.source, row.cell_type, row.subject), []).append(row.file)
     return frozenset(
         name
-        for names in by_type.values()
-        for name in sorted(names)[len(names) - round(len(names) * HELD_OUT_TAIL) :]
+        for (source, *_), names in by_type.items()
+        for name in sorted(names)[len(names) - round(len(names) * HELD_OUT_TAILS[source]) :]
     )
 
 
 def _part(row: PackRow, tails: frozenset[str]) -> str:
-    if row.source in UNSEEN:
-        return "unseen"
     held_out = row.file in tails or row.split == "val" or row.subject in HELD_OUT_GROUPS
     return "val" if held_out else "train"
 
 
-def _pack_picture(row: PackRow, parts: Mapping[str, str]) -> Iterator[Packed]:
-    known = _describe(row, parts[row.file])
+def _pack_picture(row: PackRow, part: str) -> list[Packed]:
+    return list(_crops_of(row, _describe(row, part)))
+
+
+def _crops_of(row: PackRow, known: CropRow) -> Iterator[Packed]:
     if row.is_masked:
         pixels = row.read_pixels()
         crop = cut_masked(pixels, masked_scale(pixels, row.source))

@@ -34,6 +34,7 @@ from models.training.data import (
     training_batches,
 )
 from models.training.network import CROP_PX, SmearNet, astra_start, reset_batch_statistics
+from models.training.packaged import packaged_weights, unfold
 
 LEUKEMIC_SMOOTHING = 0.05
 TYPE_SMOOTHING = 0.05
@@ -50,7 +51,7 @@ def main() -> None:
     settings = vars(options) | {"jitter": asdict(jitter)}
     (options.run / "settings.json").write_text(json.dumps(settings, default=str, indent=1))
     training = load_pack(options.pack, parts=options.parts, side=_pack_side(options))
-    judged = load_pack(options.pack, parts=["val", "unseen"], side=_pack_side(options))
+    judged = load_pack(options.pack, parts=["val"], side=_pack_side(options))
     network, averaged, optimiser, first_step = _start(options, training)
     batches = training_batches(
         training,
@@ -69,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--run", type=Path, required=True, help="folder for this run's files")
     parser.add_argument("--astra", type=Path, help="joined astra archive to start from")
     parser.add_argument("--weights", type=Path, help="averaged.pt of an earlier run to start from")
+    parser.add_argument("--graph", type=Path, help="packaged fp16 or fp32 graph to go on from")
+    parser.add_argument("--frozen", nargs="*", default=[], help="parts that keep their weights")
     parser.add_argument("--parts", nargs="+", default=["train"], help="parts of the pack to fit")
     parser.add_argument("--view", type=int, default=160, help="central pixels of a 224 px crop")
     parser.add_argument("--side", type=int, default=128, help="pixels that the view is shrunk to")
@@ -101,6 +104,10 @@ def _start(
         network.load_state_dict(torch.load(options.weights, weights_only=True))
     if saved is None and options.astra:
         _begin_with_astra(network, options, training)
+    if saved is None and options.graph:
+        unfold(network, packaged_weights(options.graph), _first_views(options, training))
+    for name in options.frozen:
+        network.get_submodule(name).requires_grad_(False)
     averaged = copy.deepcopy(network).requires_grad_(False)
     optimiser = _optimiser(network, options.rate)
     if saved is None:
@@ -117,6 +124,10 @@ def _begin_with_astra(network: nn.Module, options: argparse.Namespace, training:
     heads = {f"{head}.{part}" for head in ("leukemic", "cell_type") for part in ("weight", "bias")}
     if set(missing) != heads or unexpected:
         raise SystemExit(f"the archive does not fit: missing {missing}, unexpected {unexpected}")
+    reset_batch_statistics(network, _first_views(options, training))
+
+
+def _first_views(options: argparse.Namespace, training: CropPack) -> list[Tensor]:
     views = training_batches(
         training,
         side=options.side,
@@ -125,13 +136,15 @@ def _begin_with_astra(network: nn.Module, options: argparse.Namespace, training:
         seed=options.seed,
         jitter=Jitter(),
     )
-    reset_batch_statistics(network, [next(views).crops for _ in range(8)])
+    return [next(views).crops for _ in range(8)]
 
 
 def _optimiser(network: nn.Module, rate: float) -> torch.optim.Optimizer:
     """AdamW; no decay on norms and biases, the new heads learn three times as fast."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in network.named_parameters():
+        if not parameter.requires_grad:
+            continue
         is_head = name.startswith(("leukemic.", "cell_type."))
         groups[is_head, parameter.ndim > 1].append(parameter)
     return torch.optim.AdamW(
@@ -162,6 +175,9 @@ def _train(
     learner = torch.compile(network) if options.compile else network
     for step in range(first_step, options.steps):
         _set_rate(optimiser, step, options)
+        learner.train()
+        for name in options.frozen:
+            network.get_submodule(name).eval()
         losses.append(_learn(learner, optimiser, next(batches), options.bfloat16))
         _follow(averaged, network, min(options.momentum, (1 + step) / (10 + step)))
         if (step + 1) % options.judge_every == 0 or step + 1 == options.steps:
@@ -189,7 +205,6 @@ def _set_rate(optimiser: torch.optim.Optimizer, step: int, options: argparse.Nam
 def _learn(
     network: nn.Module, optimiser: torch.optim.Optimizer, batch: Batch, uses_bfloat16: bool
 ) -> float:
-    network.train()
     device = batch.crops.device.type
     with torch.autocast(device, dtype=torch.bfloat16, enabled=uses_bfloat16):
         leukemic, cell_type = network(batch.crops)
