@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.training.augment import Jitter, Stain, augment, measure_stain, plain_view
-from pipeline.domain import CELL_TYPES, RGB
+from pipeline.domain import CELL_TYPES, RGB, CellType
 
 UNKNOWN = -1
 """In place of a label that nobody gave; its loss is masked."""
@@ -65,16 +65,23 @@ class Batch:
 
 LEUKEMIC_SHARES = {"cnmc": 0.55, "lmu": 0.15, "aria": 0.3}
 NORMAL_SHARES = {
-    "cnmc": 0.45,
-    "pbc": 0.22,
-    "lmu": 0.05,
-    "aria": 0.08,
-    "zheng1": 0.06,
+    "cnmc": 0.36,
+    "pbc": 0.32,
+    "lmu": 0.04,
+    "aria": 0.09,
+    "zheng1": 0.08,
     "bccd": 0.05,
-    "raabin": 0.06,
+    "raabin": 0.05,
     "draaslan": 0.03,
 }
 """How often a source is drawn among the cells of one label; both labels are drawn equally often."""
+
+TYPE_DRAWS = {
+    CELL_TYPES.index(CellType.LYMPHOCYTE): 3.0,
+    CELL_TYPES.index(CellType.MONOCYTE): 1.5,
+    CELL_TYPES.index(CellType.PLATELET): 0.5,
+}
+"""How often a type is drawn against the others of its source: what looks like a blast, more."""
 
 
 def read_rows(folder: Path) -> tuple[CropRow, ...]:
@@ -118,16 +125,19 @@ def draw_chances(rows: Sequence[CropRow]) -> NDArray[np.float64]:
 
     Rows without a leukemic label stand with the normal ones; their leukemic loss is masked.
     """
-    group = [(row.leukemic == 1, row.source, row.subject) for row in rows]
-    cells = Counter(group)
-    subject_weight = {key: count**0.5 for key, count in cells.items()}
-    source_weight: Counter[tuple[bool, str]] = Counter()
-    for (is_leukemic, source, _), weight in subject_weight.items():
-        source_weight[is_leukemic, source] += weight
+    subjects = Counter((row.leukemic == 1, row.source, row.subject) for row in rows)
+    weights = [
+        TYPE_DRAWS.get(row.cell_type, 1.0)
+        / subjects[row.leukemic == 1, row.source, row.subject] ** 0.5
+        for row in rows
+    ]
+    totals: Counter[tuple[bool, str]] = Counter()
+    for row, weight in zip(rows, weights, strict=True):
+        totals[row.leukemic == 1, row.source] += weight
     chances = np.array(
         [
-            _share(key[0], key[1]) * subject_weight[key] / source_weight[key[:2]] / cells[key]
-            for key in group
+            _share(row.leukemic == 1, row.source) * weight / totals[row.leukemic == 1, row.source]
+            for row, weight in zip(rows, weights, strict=True)
         ]
     )
     return chances / chances.sum()
