@@ -1,0 +1,68 @@
+"""What training does to the network itself; needs the training environment."""
+
+from __future__ import annotations
+
+import copy
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="the training environment is not installed")
+pytest.importorskip("onnx", reason="the training environment is not installed")
+
+from models.training.export import fold_norms, shrinking  # noqa: E402
+from models.training.network import SmearNet  # noqa: E402
+from models.training.packaged import unfold  # noqa: E402
+
+
+def test_an_unfolded_network_answers_as_the_folded_one() -> None:
+    torch.manual_seed(3)
+    trained = SmearNet()
+    crops = [torch.rand(8, 3, 64, 64) * 255 for _ in range(2)]
+    trained.train()
+    for batch in crops:
+        trained(batch)  # norms with statistics of their own
+    folded = fold_norms(copy.deepcopy(trained).eval())
+    weights = dict(folded.state_dict())
+
+    again = SmearNet()
+    unfold(again, weights, crops)
+
+    with torch.no_grad():
+        for batch in crops:
+            for wanted, answer in zip(trained.eval()(batch), again.eval()(batch), strict=True):
+                torch.testing.assert_close(answer, wanted, rtol=1e-3, atol=1e-3)
+
+
+def test_unfolded_norms_hold_the_statistics_of_the_crops() -> None:
+    torch.manual_seed(4)
+    folded = fold_norms(SmearNet().eval())
+    crops = torch.rand(16, 3, 64, 64) * 255
+    again = SmearNet()
+
+    unfold(again, dict(folded.state_dict()), [crops])
+
+    seen: list[torch.Tensor] = []
+    again.layer2[0].bn1.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+    with torch.no_grad():
+        again.eval()(crops)
+    norm = again.layer2[0].bn1
+    torch.testing.assert_close(norm.running_mean, seen[0].mean(dim=(0, 2, 3)), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("view", "side"), [(160, 128), (160, 112), (224, 96)])
+def test_the_graph_shrinks_crops_as_the_pack_does(view: int, side: int) -> None:
+    picture = np.random.default_rng(5).random((view, view), np.float32)
+    shrink = shrinking(view, side)
+    assert shrink is not None
+
+    ours = shrink @ picture @ shrink.T
+
+    np.testing.assert_allclose(
+        ours, cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA), atol=1e-5
+    )
+
+
+def test_nothing_is_shrunk_at_the_full_side() -> None:
+    assert shrinking(160, 160) is None
