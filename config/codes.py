@@ -70,7 +70,6 @@ BLASTS_PER_LEUKOCYTES = Concept(LOINC, "26446-5", "Blasts/Leukocytes in Blood")
 SMEAR_FINDING = Concept(
     LOINC, "5909-7", "Blood smear finding [Identifier] in Blood by Light microscopy"
 )
-SMUDGE_CELLS_PER_LEUKOCYTES = Concept(LOINC, "34992-8", "Smudge cells/Leukocytes in Blood")
 
 CELL_TYPE_SHARE: Mapping[str, Concept] = MappingProxyType(
     {
@@ -88,18 +87,12 @@ CELL_TYPE_SHARE: Mapping[str, Concept] = MappingProxyType(
 # --- Cells and specimens: SNOMED CT ---------------------------------------------------------
 
 LEUKOCYTE = Concept(SNOMED_CT, "52501007", "Leukocyte")
-BLAST = Concept(SNOMED_CT, "312256009", "Blast cell")
 SMUDGE_CELL = Concept(SNOMED_CT, "34717007", "Smudge cell")
-ARTIFACT = Concept(SNOMED_CT, "47973001", "Artifact")
 CELL = Concept(SNOMED_CT, "4421005", "Cell")
 NUCLEUS = Concept(SNOMED_CT, "84640000", "Nucleus")
 BLOOD = Concept(SNOMED_CT, "119297000", "Blood specimen")
 BLOOD_SMEAR = Concept(SNOMED_CT, "303248007", "Blood film specimen")
 MICROSCOPE_SLIDE = Concept(SNOMED_CT, "433466003", "Microscope slide")
-MAY_GRUNWALD_GIEMSA = Concept(SNOMED_CT, "255803006", "May-Grunwald Giemsa stain")
-WRIGHT = Concept(SNOMED_CT, "373682001", "Wright stain")
-GIEMSA = Concept(SNOMED_CT, "373646006", "Giemsa stain")
-LEISHMAN = Concept(SNOMED_CT, "255802001", "Leishman stain")
 
 CELL_TYPE: Mapping[str, Concept] = MappingProxyType(
     {
@@ -133,7 +126,6 @@ ARTIFICIAL_INTELLIGENCE = Concept(DCM, "123110", "Artificial Intelligence")
 SOURCE_IMAGE = Concept(DCM, "121322", "Source image for image processing operation")
 PROCESSING_EQUIPMENT = Concept(DCM, "109102", "Processing Equipment")
 FOR_RESEARCH = Concept(DCM, "113009", "For Research")
-CERTAINTY_OF_FINDING = Concept(DCM, "111012", "Certainty of Finding")
 UNUSABLE_IMAGE = Concept(DCM, "111235", "Unusable - Quality renders image unusable")
 
 # --- De-identification: DICOM CID 7050 -------------------------------------------------------

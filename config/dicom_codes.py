@@ -36,24 +36,31 @@ IMAGE_LIBRARY = Concept(DCM, "111028", "Image Library")
 IMAGE_LIBRARY_GROUP = Concept(DCM, "126200", "Image Library Group")
 IMAGING_MEASUREMENTS = Concept(DCM, "126010", "Imaging Measurements")
 FINDING = Concept(DCM, "121071", "Finding")
+SOURCE = Concept(SNOMED_CT, "260753009", "Source")
 COMMENT = Concept(DCM, "121106", "Comment")
-DERIVATION = Concept(DCM, "121401", "Derivation")
 KEY_OBJECT_DESCRIPTION = Concept(DCM, "113012", "Key Object Description")
 ALGORITHM_MANUFACTURER = Concept(DCM, "122405", "Algorithm Manufacturer")
 
 # --- What is measured -----------------------------------------------------------------------
 
-PROBABILITY = Concept(DCM, "122157", "Probability")
+LEUKEMIC_PROBABILITY = Concept(SMEARLINK, "LEUKPROB", "Probability of being leukemic")
+MOST_SUSPICIOUS_PROBABILITY = Concept(
+    SMEARLINK, "LEUKPROBFIRST", "Probability of being leukemic, most suspicious cell"
+)
 AREA = Concept(SNOMED_CT, "42798000", "Area")
 PERIMETER = Concept(SNOMED_CT, "131191004", "Perimeter")
 NUCLEUS_TO_CELL_RATIO = Concept(SMEARLINK, "NCRATIO", "Nucleus to cell area ratio")
+CELLS_IN_FIELD = Concept(SMEARLINK, "FIELDCELLS", "White cells found in the field")
 LEUKOCYTES_COUNTED = Concept(SMEARLINK, "COUNTED", "White cells counted")
 LEUKEMIC_COUNT = Concept(SMEARLINK, "LEUKEMICCOUNT", "Cells called leukemic")
 NORMAL_COUNT = Concept(SMEARLINK, "NORMALCOUNT", "Cells called normal")
 REFERRED_COUNT = Concept(SMEARLINK, "REFERREDCOUNT", "Cells referred to an expert")
-LEUKEMIC_SHARE = Concept(SMEARLINK, "LEUKSHARE", "Share of cells called leukemic")
-LEUKEMIC_SHARE_LOW = Concept(SMEARLINK, "LEUKSHARELOW", "Lower 95% limit of that share")
-LEUKEMIC_SHARE_HIGH = Concept(SMEARLINK, "LEUKSHAREHIGH", "Upper 95% limit of that share")
+LEUKEMIC_SHARE_LOW = Concept(
+    SMEARLINK, "LEUKSHARELOW", "Lower 95% limit of the share called leukemic"
+)
+LEUKEMIC_SHARE_HIGH = Concept(
+    SMEARLINK, "LEUKSHAREHIGH", "Upper 95% limit of the share called leukemic"
+)
 ERYTHROBLAST_SHARE = Concept(SMEARLINK, "ERYTHROSHARE", "Erythroblasts per white cells")
 IMMATURE_SHARE = Concept(SMEARLINK, "IMMATURESHARE", "Immature granulocytes per white cells")
 PLATELET_SHARE = Concept(SMEARLINK, "PLATELETSHARE", "Platelets per white cells")
@@ -99,4 +106,3 @@ SEGMENTATION_DERIVATION = Concept(DCM, "113076", "Segmentation")
 SPATIAL_RESAMPLING = Concept(DCM, "113085", "Spatial resampling")
 LOSSY_COMPRESSION = Concept(DCM, "113040", "Lossy Compression")
 ANATOMICAL_STRUCTURE = Concept(SNOMED_CT, "91723000", "Anatomical Structure")
-MORPHOLOGICALLY_ABNORMAL = Concept(SNOMED_CT, "49755003", "Morphologically Abnormal Structure")

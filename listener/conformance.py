@@ -39,6 +39,7 @@ from reporting.delivery import association, tls, transcode
 from reporting.delivery.dicom import DicomDestination
 from reporting.delivery.status import Verdict, reason_of, verdict_of, written
 from reporting.identity import IMPLEMENTATION_CLASS_UID
+from reporting.measurement_groups import MOST_CELLS
 from reporting.result_plan import SOP_CLASSES
 from reporting.results import ResultKind
 from reporting.source import (
@@ -47,7 +48,6 @@ from reporting.source import (
     SPECIMEN_MODULE,
     STUDY_TYPE_2,
 )
-from reporting.structured_report import MOST_CELLS
 
 COMMAND = "python -m listener.conformance docs/conformance.md"
 DEFAULTS = DicomSettings()

@@ -15,9 +15,9 @@ from config.codes import CELL_TYPE, LEUKOCYTE, MODALITY_ANNOTATION, Concept
 from config.dicom_codes import (
     ANATOMICAL_STRUCTURE,
     AREA,
+    LEUKEMIC_PROBABILITY,
     NUCLEUS_TO_CELL_RATIO,
     ONE,
-    PROBABILITY,
     SQUARE_MICROMETER,
 )
 from pipeline.domain import RESEARCH_USE_ONLY, Call, CellFinding, FieldFindings
@@ -40,7 +40,7 @@ from reporting.source import SourceFrame, code_item, image_reference
 Figure = Callable[[CellFinding], float]
 
 MEASUREMENTS: tuple[tuple[Concept, Concept, Figure], ...] = (
-    (PROBABILITY, ONE, lambda finding: finding.prediction.leukemic_probability),
+    (LEUKEMIC_PROBABILITY, ONE, lambda finding: finding.prediction.leukemic_probability),
     (AREA, SQUARE_MICROMETER, lambda finding: finding.cell.shape.area_um2),
     (NUCLEUS_TO_CELL_RATIO, ONE, lambda finding: finding.cell.shape.nucleus_to_cell_ratio),
 )

@@ -41,13 +41,13 @@ SERIES_NUMBERS: Mapping[ResultKind, int] = MappingProxyType(
 
 SERIES_WORDS: Mapping[ResultKind, str] = MappingProxyType(
     {
-        ResultKind.GALLERY: "smear gallery",
-        ResultKind.ANNOTATED_FIELD: "annotated fields",
-        ResultKind.PRESENTATION_STATE: "cell outlines",
-        ResultKind.STRUCTURED_REPORT: "smear report",
-        ResultKind.BULK_ANNOTATIONS: "cell annotations",
-        ResultKind.SEGMENTATION: "cell segmentation",
-        ResultKind.KEY_OBJECTS: "result set",
+        ResultKind.GALLERY: "Smear gallery",
+        ResultKind.ANNOTATED_FIELD: "Annotated fields",
+        ResultKind.PRESENTATION_STATE: "Cell outlines",
+        ResultKind.STRUCTURED_REPORT: "Smear report",
+        ResultKind.BULK_ANNOTATIONS: "Cell annotations",
+        ResultKind.SEGMENTATION: "Cell segmentation",
+        ResultKind.KEY_OBJECTS: "Result set",
     }
 )
 
@@ -101,9 +101,12 @@ def _series(reference: ObjectReference, context: ReportContext, modality: str) -
 
 
 def series_description(kind: ResultKind, context: ReportContext) -> str:
-    """At most 64 characters (LO), the label first, as a viewer cuts the end off."""
+    """At most 64 characters (LO); what tells series apart comes first, as viewers cut the end off.
+
+    The label stands in the pixels or the text of each object as well.
+    """
     amended = f", version {context.version}" if context.version > 1 else ""
-    return f"RESEARCH USE ONLY: {SERIES_WORDS[kind]}{amended}"
+    return f"{SERIES_WORDS[kind]}{amended} (RESEARCH USE ONLY)"
 
 
 def _equipment(author: Authorship) -> Dataset:

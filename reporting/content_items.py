@@ -82,19 +82,26 @@ def uid_reference(
     return item
 
 
-def number(name: Concept, value: float, unit: Concept) -> Dataset:
-    """A measured figure with its unit."""
+def number(name: Concept, value: float, unit: Concept, children: Sequence[Dataset] = ()) -> Dataset:
+    """A measured figure with its unit; `children` say what it was inferred from."""
     measured = Dataset()
     measured.NumericValue = DSfloat(round(value, 6), auto_format=True)
     measured.MeasurementUnitsCodeSequence = [code_item(unit)]
     item = _item("NUM", name, Relation.CONTAINS)
     item.MeasuredValueSequence = [measured]
+    if children:
+        item.ContentSequence = list(children)
     return item
 
 
-def region(name: Concept, points: NDArray[np.float32], source: SourceFrame) -> Dataset:
+def region(
+    name: Concept,
+    points: NDArray[np.float32],
+    source: SourceFrame,
+    relation: Relation = Relation.CONTAINS,
+) -> Dataset:
     """A closed outline on the source image; `points` is N × 2 and closed."""
-    item = _item("SCOORD", name, Relation.CONTAINS)
+    item = _item("SCOORD", name, relation)
     item.GraphicData = [float(value) for value in points.ravel()]
     item.GraphicType = "POLYLINE"
     item.PixelOriginInterpretation = "FRAME"

@@ -177,23 +177,31 @@ def algorithm_item(author: Authorship) -> Dataset:
 
 
 def _shared_groups(findings: FieldFindings) -> Dataset:
-    """How large a pixel is, where the source told it or red cells showed it.
-
-    OHIF 3.12 ends with an error without it; an assumed size is no measurement and is left out.
-    """
+    """How large a pixel is and how the masks lie; OHIF 3.12 draws no mask without either group."""
     groups = Dataset()
-    if findings.scale.source is not ScaleSource.ASSUMED:
-        groups.PixelMeasuresSequence = [_pixel_measures(findings)]
+    groups.PixelMeasuresSequence = [_pixel_measures(findings)]
+    groups.PlaneOrientationSequence = [_plane_orientation()]
     return groups
 
 
 def _pixel_measures(findings: FieldFindings) -> Dataset:
-    """C.7.6.16.2.1; readers ask for both attributes."""
-    spacing_mm = DSfloat(findings.scale.um_per_px / UM_PER_MM, auto_format=True)
+    """C.7.6.16.2.1; an assumed size of a pixel is no measurement and is left out."""
     measures = Dataset()
-    measures.PixelSpacing = [spacing_mm, spacing_mm]
+    if findings.scale.source is not ScaleSource.ASSUMED:
+        spacing_mm = DSfloat(findings.scale.um_per_px / UM_PER_MM, auto_format=True)
+        measures.PixelSpacing = [spacing_mm, spacing_mm]
     measures.SliceThickness = DEPTH_MM
     return measures
+
+
+def _plane_orientation() -> Dataset:
+    """C.7.6.16.2.4: row upon row of the photograph, neither turned nor mirrored.
+
+    Without a Frame of Reference it claims no direction in a patient.
+    """
+    orientation = Dataset()
+    orientation.ImageOrientationPatient = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    return orientation
 
 
 def _frame_groups(number: int, source: SourceFrame) -> Dataset:

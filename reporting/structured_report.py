@@ -7,36 +7,15 @@ annotations and in the table: readers of SR slow down long before writers do.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from pydicom import Dataset
 
 from config.codes import (
-    ALGORITHM_FAMILY,
-    ALGORITHM_NAME,
-    ALGORITHM_PARAMETERS,
-    ALGORITHM_VERSION,
-    ARTIFICIAL_INTELLIGENCE,
-    BLASTS_PER_LEUKOCYTES,
-    BLOOD_SMEAR,
-    CELL_TYPE,
-    CELL_TYPE_SHARE,
-    IMAGE_REGION,
     IMAGING_MEASUREMENT_REPORT,
-    LEUKOCYTE,
-    MEASUREMENT_GROUP,
     MODALITY_STRUCTURED_REPORT,
-    PERCENT,
-    TRACKING_IDENTIFIER,
-    TRACKING_UNIQUE_IDENTIFIER,
-    Concept,
 )
 from config.dicom_codes import (
-    ALGORITHM_MANUFACTURER,
-    AREA,
-    CALL,
-    CALLS,
-    CELLS,
     COMMENT,
     DEVICE,
     DEVICE_OBSERVER_MANUFACTURER,
@@ -44,45 +23,25 @@ from config.dicom_codes import (
     DEVICE_OBSERVER_NAME,
     DEVICE_OBSERVER_SERIAL,
     DEVICE_OBSERVER_UID,
-    DIFFERENTIAL_SHARE,
     ENGLISH,
-    FIELD_QUALITY,
-    FINDING,
     IMAGE_LIBRARY,
     IMAGE_LIBRARY_GROUP,
     IMAGING_MEASUREMENTS,
     LANGUAGE,
-    LEUKEMIC_COUNT,
-    LEUKEMIC_SHARE_HIGH,
-    LEUKEMIC_SHARE_LOW,
-    LEUKOCYTES_COUNTED,
-    MICROMETER,
     MICROSCOPY,
-    NORMAL_COUNT,
-    NUCLEUS_TO_CELL_RATIO,
     OBSERVER_TYPE,
-    ONE,
-    PERIMETER,
-    PROBABILITY,
     PROCEDURE_REPORTED,
-    REASON,
-    REFERRED_COUNT,
     SMEARLINK,
     SPECIMEN,
     SPECIMEN_CONTAINER,
     SPECIMEN_IDENTIFIER,
     SPECIMEN_UID,
-    SQUARE_MICROMETER,
     SUBJECT_CLASS,
-    local,
 )
 from pipeline.domain import (
     RESEARCH_USE_ONLY,
-    CellFinding,
-    FieldFindings,
     SmearFindings,
 )
-from pipeline.gallery import most_suspicious
 from pipeline.smear import referred_cell_count
 from reporting.composite import (
     MANUFACTURER,
@@ -96,20 +55,15 @@ from reporting.content_items import (
     Relation,
     code,
     container,
-    number,
-    region,
     root,
     source_image,
     text,
     uid_reference,
 )
 from reporting.identity import derived_uid
-from reporting.outlines import closed, outline_points
+from reporting.measurement_groups import MOST_CELLS, measurement_groups
 from reporting.results import ObjectReference
 from reporting.source import SourceFrame, code_item, has_specimen
-
-MOST_CELLS = 200
-"""Cells with a region of their own; see ADR 0010 for what more of them cost the reader."""
 
 
 def build_structured_report(
@@ -170,9 +124,7 @@ def _content(
         IMAGE_LIBRARY,
         [container(IMAGE_LIBRARY_GROUP, [source_image(source) for source in sources])],
     )
-    groups = [_smear_group(smear, reference, author)]
-    groups += _field_groups(smear, reference)
-    groups += _cell_groups(smear, reference, author, sources)
+    groups = measurement_groups(smear, reference, author, sources)
     yield container(IMAGING_MEASUREMENTS, groups)
 
 
@@ -211,135 +163,3 @@ def _statement(smear: SmearFindings, author: Authorship) -> str:
         f"most suspicious first. Network sha256 {smear.model.sha256}, run by "
         f"{smear.model.execution_provider}.{amended if author.context.version > 1 else ''}"
     )
-
-
-# --- the whole smear
-
-
-def _smear_group(smear: SmearFindings, reference: ObjectReference, author: Authorship) -> Dataset:
-    """TID 1501: the differential count."""
-    return container(
-        MEASUREMENT_GROUP,
-        [
-            *_tracking("smear", derived_uid("tracking", reference.sop_instance_uid, "smear")),
-            code(FINDING, LEUKOCYTE),
-            *_algorithm(author),
-            *_counts(smear),
-            *_differential(smear),
-            *(
-                text(REASON, f"{reason}: {count}")
-                for reason, count in sorted(smear.referred.items())
-            ),
-        ],
-        template="1501",
-    )
-
-
-def _tracking(name: str, uid: str) -> Iterator[Dataset]:
-    yield text(TRACKING_IDENTIFIER, name, Relation.OBSERVATION_CONTEXT)
-    yield uid_reference(TRACKING_UNIQUE_IDENTIFIER, uid)
-
-
-def _algorithm(author: Authorship) -> Iterator[Dataset]:
-    """TID 4019."""
-    modifier = Relation.CONCEPT_MODIFIER
-    yield text(ALGORITHM_NAME, author.model.name, modifier)
-    yield text(ALGORITHM_VERSION, author.model.version, modifier)
-    yield text(ALGORITHM_MANUFACTURER, MANUFACTURER, modifier)
-    yield code(ALGORITHM_FAMILY, ARTIFICIAL_INTELLIGENCE, modifier)
-    yield text(ALGORITHM_PARAMETERS, f"sha256={author.model.sha256}", modifier)
-
-
-def _counts(smear: SmearFindings) -> Iterator[Dataset]:
-    yield number(LEUKOCYTES_COUNTED, smear.white_cells_counted, CELLS)
-    yield number(LEUKEMIC_COUNT, smear.leukemic_count, CELLS)
-    yield number(NORMAL_COUNT, smear.normal_count, CELLS)
-    yield number(REFERRED_COUNT, referred_cell_count(smear), CELLS)
-    if smear.leukemic_fraction:
-        yield number(BLASTS_PER_LEUKOCYTES, 100 * smear.leukemic_fraction.value, PERCENT)
-        yield number(LEUKEMIC_SHARE_LOW, 100 * smear.leukemic_fraction.low, PERCENT)
-        yield number(LEUKEMIC_SHARE_HIGH, 100 * smear.leukemic_fraction.high, PERCENT)
-
-
-def _differential(smear: SmearFindings) -> Iterator[Dataset]:
-    if not smear.white_cells_counted:
-        return
-    for cell_type, count in smear.differential.items():
-        name: Concept = CELL_TYPE_SHARE.get(cell_type) or DIFFERENTIAL_SHARE[cell_type]
-        yield number(name, 100 * count / smear.white_cells_counted, PERCENT)
-
-
-# --- fields whose quality says something
-
-
-def _field_groups(smear: SmearFindings, reference: ObjectReference) -> Iterator[Dataset]:
-    for position, field in enumerate(smear.fields, start=1):
-        if field.quality.flags:
-            uid = derived_uid("tracking", reference.sop_instance_uid, "field", str(position))
-            yield container(
-                MEASUREMENT_GROUP,
-                [
-                    *_tracking(f"field {position}", uid),
-                    code(FINDING, BLOOD_SMEAR),
-                    *(code(FIELD_QUALITY, local(flag)) for flag in sorted(field.quality.flags)),
-                ],
-                template="1501",
-            )
-
-
-# --- the most suspicious cells
-
-
-def _cell_groups(
-    smear: SmearFindings,
-    reference: ObjectReference,
-    author: Authorship,
-    sources: Sequence[SourceFrame],
-) -> Iterator[Dataset]:
-    """TID 1410, one a cell."""
-    for number_from_0, finding in most_suspicious(smear, MOST_CELLS):
-        field = smear.fields[number_from_0]
-        yield container(
-            MEASUREMENT_GROUP,
-            [
-                *_tracking(
-                    f"field {number_from_0 + 1} cell {finding.cell.index}",
-                    cell_uid(field, finding, author),
-                ),
-                code(FINDING, CELL_TYPE[finding.cell_type]),
-                *_algorithm(author),
-                region(
-                    IMAGE_REGION,
-                    closed(outline_points(finding.cell.contour)),
-                    sources[number_from_0],
-                ),
-                *_measurements(finding),
-                *_evaluations(finding),
-            ],
-            template="1410",
-        )
-
-
-def cell_uid(field: FieldFindings, finding: CellFinding, author: Authorship) -> str:
-    """The tracking UID of one cell: the same in every version of the report."""
-    return derived_uid(
-        "cell",
-        field.sop_instance_uid,
-        str(field.frame),
-        str(finding.cell.index),
-        author.model.sha256,
-    )
-
-
-def _measurements(finding: CellFinding) -> Iterable[Dataset]:
-    shape = finding.cell.shape
-    yield number(PROBABILITY, finding.prediction.leukemic_probability, ONE)
-    yield number(AREA, shape.area_um2, SQUARE_MICROMETER)
-    yield number(PERIMETER, shape.perimeter_um, MICROMETER)
-    yield number(NUCLEUS_TO_CELL_RATIO, shape.nucleus_to_cell_ratio, ONE)
-
-
-def _evaluations(finding: CellFinding) -> Iterable[Dataset]:
-    yield code(CALL, CALLS[finding.call])
-    for reason in finding.reasons:
-        yield code(REASON, local(reason))

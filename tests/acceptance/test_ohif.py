@@ -35,12 +35,12 @@ LIKENESS = 0.88
 """Correlation of what is shown with the picture; the viewer's own words lie over it."""
 SERIES = (
     "Blood smear, phantom",
-    "RESEARCH USE ONLY: smear gallery",
-    "RESEARCH USE ONLY: annotated fields",
-    "RESEARCH USE ONLY: cell outlines",
-    "RESEARCH USE ONLY: smear report",
-    "RESEARCH USE ONLY: cell segmentation",
-    "RESEARCH USE ONLY: result set",
+    "Smear gallery (RESEARCH USE ONLY)",
+    "Annotated fields (RESEARCH USE ONLY)",
+    "Cell outlines (RESEARCH USE ONLY)",
+    "Smear report (RESEARCH USE ONLY)",
+    "Cell segmentation (RESEARCH USE ONLY)",
+    "Result set (RESEARCH USE ONLY)",
 )
 
 
@@ -89,8 +89,8 @@ def test_the_source_is_shown(viewer: Page, smear: PhantomSet) -> None:
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        (ResultKind.ANNOTATED_FIELD, "annotated fields"),
-        (ResultKind.GALLERY, "smear gallery"),
+        (ResultKind.ANNOTATED_FIELD, "Annotated fields"),
+        (ResultKind.GALLERY, "Smear gallery"),
     ],
 )
 def test_our_pictures_are_shown(
@@ -103,13 +103,28 @@ def test_our_pictures_are_shown(
     assert_is_shown(viewer, pixel_array(dcmread(io.BytesIO(first.content))))
 
 
-def test_a_segmentation_does_not_bring_the_viewer_down(viewer: Page) -> None:
-    """It can lay masks over images of patients alone, but must go on; it once did not."""
-    open_series(viewer, "cell segmentation")
+def test_the_report_s_outlines_and_figures_lie_over_the_source(viewer: Page) -> None:
+    open_series(viewer, "Smear report")
 
-    viewer.wait_until("document.body.innerText.includes('SEG')")
+    viewer.wait_until("document.body.innerText.includes('Probability of being leukemic')")
+    viewer.wait_until("document.body.innerText.includes('White cells counted')")
+    viewer.wait_until("document.querySelectorAll('svg.svg-layer g').length > 3")
+
+
+def test_masks_lie_over_the_source(viewer: Page) -> None:
+    open_series(viewer, "Cell segmentation")
+
+    viewer.wait_until("document.body.innerText.includes('Do you want to open this Segmentation')")
     assert "went wrong" not in viewer.text()
+
+
+@pytest.mark.parametrize("words", ["Cell outlines", "Result set"])
+def test_what_it_does_not_know_does_not_bring_it_down(viewer: Page, words: str) -> None:
+    """Presentation states of colour pictures and key objects are listed with a warning."""
+    open_series(viewer, words)
+
     test_every_series_is_listed(viewer)
+    assert "went wrong" not in viewer.text()
 
 
 def open_series(viewer: Page, words: str) -> None:

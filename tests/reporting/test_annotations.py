@@ -44,7 +44,7 @@ def test_measurements_are_those_of_the_cells_in_order(annotations) -> None:
         call = next(one for one in Call if one in group.AnnotationGroupLabel)
         cells = [one for one in FIELD.cells if one.call is call]
         probability = group.MeasurementsSequence[0]
-        assert probability.ConceptNameCodeSequence[0].CodeMeaning == "Probability"
+        assert probability.ConceptNameCodeSequence[0].CodeMeaning == "Probability of being leukemic"
         values = np.frombuffer(
             probability.MeasurementValuesSequence[0].FloatingPointValues, dtype="<f4"
         )

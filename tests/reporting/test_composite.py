@@ -34,7 +34,7 @@ def object_(request: pytest.FixtureRequest) -> Dataset:
 class TestEveryObject:
     def test_it_is_for_research(self, object_: Dataset) -> None:
         assert object_.ContentQualification == "RESEARCH"
-        assert object_.SeriesDescription.startswith("RESEARCH USE ONLY")
+        assert "RESEARCH USE ONLY" in object_.SeriesDescription
 
     def test_the_software_is_the_device(self, object_: Dataset) -> None:
         assert object_.Manufacturer == "smearlink"

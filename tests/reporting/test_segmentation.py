@@ -78,8 +78,19 @@ def test_an_assumed_size_of_a_pixel_is_not_passed_on(
     segmentation = made(ResultKind.SEGMENTATION, field, source=source_of(field))
 
     [groups] = segmentation.SharedFunctionalGroupsSequence
-    told = [float(one.PixelSpacing[0]) for one in groups.get("PixelMeasuresSequence", ())]
-    assert told == ([] if spacing is None else [spacing])
+    [measures] = groups.PixelMeasuresSequence
+    assert measures.get("PixelSpacing") == (None if spacing is None else [spacing, spacing])
+    assert measures.SliceThickness == pytest.approx(0.001)
+
+
+def test_masks_lie_on_the_photograph_and_nowhere_in_a_patient() -> None:
+    segmentation = made(ResultKind.SEGMENTATION, FIELD, source=source_of(FIELD))
+
+    [groups] = segmentation.SharedFunctionalGroupsSequence
+    [orientation] = groups.PlaneOrientationSequence
+    assert orientation.ImageOrientationPatient == [1, 0, 0, 0, 1, 0]
+    assert "FrameOfReferenceUID" not in segmentation
+    assert "PlanePositionSequence" not in groups
 
 
 def test_frames_are_told_apart_by_their_segment() -> None:

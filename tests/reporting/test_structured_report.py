@@ -9,14 +9,17 @@ from highdicom.sr import Comprehensive3DSR
 from pydicom import Dataset
 
 from config.codes import CELL_TYPE
+from config.dicom_codes import LEUKEMIC_PROBABILITY, MOST_SUSPICIOUS_PROBABILITY
 from pipeline.domain import RESEARCH_USE_ONLY, Call, QualityFlag
+from reporting.measurement_groups import MOST_CELLS
 from reporting.results import ResultKind
-from reporting.structured_report import MOST_CELLS
 from tests.findings import MODEL, make_field_findings, make_smear_findings
 from tests.reporting.made import made, read, results_of
 from tests.reporting.sources import make_source
 
 FIELD = make_field_findings()
+PROBABILITY = LEUKEMIC_PROBABILITY.display
+MOST_SUSPICIOUS = MOST_SUSPICIOUS_PROBABILITY.dicom
 
 
 def report_of(field=FIELD, **changed: object) -> Dataset:
@@ -62,11 +65,86 @@ class TestReadByHighdicom:
         [group] = content.get_image_measurement_groups()
 
         assert group.tracking_identifier == "smear"
+        [first] = group.get_measurements(name=hd.sr.CodedConcept(*MOST_SUSPICIOUS))
+        [border] = first.referenced_coordinates
+        assert len(border.value) == 5
 
     def test_the_observer_is_a_device(self, content) -> None:
         [observer] = content.get_observer_contexts()
 
         assert observer.observer_type.meaning == "Device"
+
+
+def coordinates_of(group: Dataset) -> list[Dataset]:
+    """As OHIF 3.12 looks for them: of the group, else of figures inferred from a single item."""
+    own = [item for item in group.ContentSequence if item.ValueType == "SCOORD"]
+    figures = [item for item in group.ContentSequence if item.ValueType == "NUM"]
+    single = [item.ContentSequence[0] for item in figures if len(item.get("ContentSequence", ()))]
+    return own or [one for one in single if one.ValueType == "SCOORD"]
+
+
+class TestEveryGroupHasCoordinates:
+    """A group without them ends the reading of the whole report in OHIF 3.12."""
+
+    @pytest.mark.parametrize(
+        "field",
+        [
+            FIELD,
+            make_field_findings(calls=()),
+            make_field_findings(flags=frozenset({QualityFlag.OUT_OF_FOCUS})),
+            make_field_findings(flags=frozenset({QualityFlag.NOT_A_SMEAR}), is_usable=False),
+        ],
+        ids=["cells", "no_cells", "poor", "unusable"],
+    )
+    def test_of_a_smear_of_one_field(self, field) -> None:
+        groups = named(report_of(field), "Measurement Group")
+
+        assert groups
+        assert all(len(coordinates_of(group)) == 1 for group in groups)
+
+    def test_the_smear_s_are_the_field_of_its_most_suspicious_cell(self) -> None:
+        calm, worse = (
+            make_field_findings(sop_instance_uid=f"1.2.826.0.1.3680043.10.999.{n}", calls=calls)
+            for n, calls in ((1, [Call.NORMAL]), (2, [Call.NORMAL, Call.LEUKEMIC]))
+        )
+        sources = {one.sop_instance_uid: make_source("microscopic", one) for one in (calm, worse)}
+        [report] = results_of(
+            make_smear_findings([calm, worse]), sources, ResultKind.STRUCTURED_REPORT
+        )
+
+        [smear, first, *_] = named(read(report), "Measurement Group")
+
+        [border] = coordinates_of(smear)
+        [image] = border.ContentSequence
+        sop = image.ReferencedSOPSequence[0]
+        assert sop.ReferencedSOPInstanceUID == worse.sop_instance_uid
+        assert numbers(smear, MOST_SUSPICIOUS[2]) == numbers(first, PROBABILITY)
+
+    def test_a_poor_field_s_are_its_border(self) -> None:
+        field = make_field_findings(flags=frozenset({QualityFlag.OUT_OF_FOCUS}))
+
+        [_, group, *_] = named(report_of(field), "Measurement Group")
+
+        [border] = coordinates_of(group)
+        points = np.array(border.GraphicData).reshape(-1, 2)
+        assert points.min(axis=0).tolist() == [0, 0]
+        assert points.max(axis=0).tolist() == [field.width, field.height]
+        assert numbers(group, "White cells found in the field") == [len(field.cells)]
+
+    def test_no_cell_was_counted_in_all_of_the_fields(self) -> None:
+        fields = [
+            make_field_findings(sop_instance_uid=f"1.2.826.0.1.3680043.10.999.{n}", calls=())
+            for n in (1, 2)
+        ]
+        sources = {one.sop_instance_uid: make_source("microscopic", one) for one in fields}
+        [report] = results_of(make_smear_findings(fields), sources, ResultKind.STRUCTURED_REPORT)
+
+        [counted] = named(read(report), "White cells counted")
+
+        images = [
+            one.ContentSequence[0].ReferencedSOPSequence[0] for one in counted.ContentSequence
+        ]
+        assert [one.ReferencedSOPInstanceUID for one in images] == list(sources)
 
 
 class TestWhatItSays:
@@ -111,7 +189,7 @@ class TestWhatItSays:
         assert set(by_index) == {one.cell.index for one in FIELD.cells}
         for one in FIELD.cells:
             group = by_index[one.cell.index]
-            [probability] = numbers(group, "Probability")
+            [probability] = numbers(group, PROBABILITY)
             assert probability == pytest.approx(one.prediction.leukemic_probability, abs=1e-6)
             [area] = numbers(group, "Area")
             assert area == pytest.approx(one.cell.shape.area_um2, rel=1e-5)
@@ -174,7 +252,7 @@ def test_a_crowded_smear_lists_the_most_suspicious_cells() -> None:
         group for group in named(report, "Measurement Group") if named(group, "Image Region")
     ]
     assert len(regions) == MOST_CELLS < len(field.cells)
-    listed = [numbers(group, "Probability")[0] for group in regions]
+    listed = [numbers(group, PROBABILITY)[0] for group in regions]
     assert listed == sorted(listed, reverse=True)
     assert f"{MOST_CELLS} cells listed" in named(report, "Comment")[0].TextValue
 
