@@ -63,13 +63,13 @@ class Batch:
     cell_type: Tensor
 
 
-LEUKEMIC_SHARES = {"cnmc": 0.55, "lmu": 0.15, "aria": 0.3}
+LEUKEMIC_SHARES = {"cnmc": 0.5, "lmu": 0.15, "aria": 0.35}
 NORMAL_SHARES = {
-    "cnmc": 0.36,
-    "pbc": 0.32,
+    "cnmc": 0.44,
+    "pbc": 0.27,
     "lmu": 0.04,
-    "aria": 0.09,
-    "zheng1": 0.08,
+    "aria": 0.08,
+    "zheng1": 0.06,
     "bccd": 0.05,
     "raabin": 0.05,
     "draaslan": 0.03,
