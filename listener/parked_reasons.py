@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 WHY_PARKED: Mapping[str, str] = {
+    "corrupt_pixel_data": "its pixel data is damaged: send it again from its source",
     "decode_failed": "its pixel data cannot be decoded: export it again from its source",
     "not_an_image": "it says nothing of rows, columns or colours: send images only",
     "no_pixel_data": "it holds no pixel data: send the image, not only its header",

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Any
 
-import cv2
-import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 
 from pipeline.errors import Rejected
+from pipeline.slipped import has_slipped
 
 _EOI, _SOS = 0xD9, 0xDA
 _SIZ = 0x51
@@ -92,17 +92,39 @@ def decode_jpeg(frame: bytes, *, photometric: str) -> tuple[NDArray[Any], str]:
     A frame that says by itself whether it is YCbCr (a JFIF or Adobe segment) is believed, and
     so is one with coarser chroma, which RGB never has. Otherwise Photometric Interpretation
     decides (PS3.5 8.2.1), where libjpeg would always guess YCbCr.
+
+    Raises Rejected `corrupt_pixel_data` for whatever libjpeg warns of, and for colours that
+    slipped half-way: cells must not be judged on what a decoder made up.
     """
     stated = frame if _states_colour(frame) else _with_colour(frame, photometric)
-    pixels = cv2.imdecode(
-        np.frombuffer(stated, dtype=np.uint8),
-        cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION,
-    )
-    if pixels is None:
-        raise Rejected("A frame is no baseline JPEG", code="decode_failed")
-    if pixels.ndim == 2:
-        return pixels, photometric
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), "RGB"
+    factors = _sampling_factors(frame)
+    is_gray = len(factors) == 1
+    try:
+        pixels = simplejpeg.decode_jpeg(stated, "GRAY" if is_gray else "RGB", strict=True)
+    except ValueError as err:
+        raise _corrupt(str(err)) from err
+    if has_slipped(pixels, _unit(factors)):
+        raise _corrupt("Its colours slip from one block on")
+    return (pixels[:, :, 0], photometric) if is_gray else (pixels, "RGB")
+
+
+def _sampling_factors(frame: bytes) -> bytes:
+    """Of each component, across in the upper and down in the lower half (ITU-T T.81 B.2.2)."""
+    for segment in segments(frame):
+        if segment.marker in _FRAME_HEADERS and len(segment.body) in (9, 15):
+            return bytes(segment.body[7::3])
+    raise Rejected("A frame is no JPEG of one or three components", code="decode_failed")
+
+
+def _unit(factors: bytes) -> tuple[int, int]:
+    """Rows and columns of one minimum coded unit (ITU-T T.81 A.2)."""
+    if len(factors) == 1:
+        return 8, 8
+    return 8 * max(one & 15 for one in factors), 8 * max(one >> 4 for one in factors)
+
+
+def _corrupt(how: str) -> Rejected:
+    return Rejected(f"The pixel data is damaged: {how}", code="corrupt_pixel_data")
 
 
 def _states_colour(frame: bytes) -> bool:

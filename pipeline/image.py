@@ -5,7 +5,7 @@ itself before its decoder is let loose on it. Whatever a decoder then throws is 
 
 Codes: not_an_image, no_pixel_data, truncated_pixel_data, wrong_length, too_large, too_small,
 bad_count, unsupported_photometric, unsupported_bit_depth, unsupported_transfer_syntax,
-decode_failed.
+corrupt_pixel_data, decode_failed.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from pipeline.codestream import check_frame, decode_jpeg
 from pipeline.colour import gray_to_rgb, palette_to_rgb, scale_to_8_bit, ybr_to_rgb
 from pipeline.domain import RGB, SOPInstanceUID, SourceImage
 from pipeline.errors import Rejected
+from pipeline.rle import check_rle
 from pipeline.spacing import spacing_um
 
 NATIVE_SYNTAXES = frozenset(
@@ -255,7 +256,10 @@ def _coded_samples(dataset: Dataset, layout: Layout, index: int) -> tuple[NDArra
         extended_offsets=_extended_offsets(dataset),
         number_of_frames=layout.frames,
     )
-    if layout.syntax != RLELossless:
+    if layout.syntax == RLELossless:
+        planes = layout.samples * layout.bits_allocated // 8
+        check_rle(frame, segments=planes, segment_bytes=layout.rows * layout.columns)
+    else:
         check_frame(frame, rows=layout.rows, columns=layout.columns)
     if layout.syntax == JPEGBaseline8Bit:
         return decode_jpeg(frame, photometric=layout.photometric)

@@ -23,6 +23,8 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
+    JPEGLSLossless,
+    RLELossless,
     SecondaryCaptureImageStorage,
     VLWholeSlideMicroscopyImageStorage,
 )
@@ -82,6 +84,9 @@ def bad_images() -> dict[str, tuple[str, FileDataset]]:
         "truncated": ("truncated_pixel_data", _with(PixelData=bytes(1000))),
         "truncated JPEG": ("truncated_pixel_data", _cut(JPEGBaseline8Bit)),
         "truncated JPEG 2000": ("truncated_pixel_data", _cut(JPEG2000)),
+        "damaged JPEG": ("corrupt_pixel_data", _damaged(JPEGBaseline8Bit)),
+        "damaged RLE": ("corrupt_pixel_data", _damaged(RLELossless)),
+        "damaged JPEG-LS": ("decode_failed", _damaged(JPEGLSLossless)),
         "too long": ("wrong_length", _with(PixelData=bytes(96 * 80 * 3 + 100))),
         "no codestream": ("decode_failed", _with(JPEG2000Lossless, PixelData=_junk())),
         "another size inside": ("decode_failed", _with(JPEGBaseline8Bit, Rows=64, Columns=64)),
@@ -409,6 +414,16 @@ def _cut(syntax: UID) -> FileDataset:
     image = build_image(transfer_syntax=syntax)
     frame = get_frame(image.PixelData, 0, number_of_frames=1)
     image.PixelData = encapsulate([frame[: len(frame) // 2]])
+    return image
+
+
+def _damaged(syntax: UID) -> FileDataset:
+    """A codestream of which some bytes were overwritten, while its ends are whole."""
+    image = build_image(transfer_syntax=syntax)
+    frame = bytearray(get_frame(image.PixelData, 0, number_of_frames=1))
+    middle = len(frame) // 2
+    frame[middle : middle + 64] = bytes(range(100, 164))
+    image.PixelData = encapsulate([bytes(frame)])
     return image
 
 
