@@ -13,6 +13,7 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
 
 from pipeline.errors import Rejected, RetryLater
+from reporting.delivery.reactor import make_pausable
 
 PEER_FORM = re.compile(
     r"(?P<ae>[ -\[\]-~]{1,16})@(?P<host>[A-Za-z0-9_.\-]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})"
@@ -101,6 +102,7 @@ def _send_batch(
     association = entity.associate(peer.host, peer.port, ae_title=peer.ae_title)
     if not association.is_established:
         raise _unreachable(peer, "refused the association or is not there")
+    make_pausable(association)
     try:
         for image in images:
             sent = _store(association, image, peer)

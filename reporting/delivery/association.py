@@ -19,6 +19,7 @@ from pynetdicom.presentation import PresentationContext, build_context
 
 from pipeline.errors import NeedsReview
 from reporting.delivery import DeliveryPostponed, DeliveryRefused
+from reporting.delivery.reactor import make_pausable
 from reporting.delivery.tls import TlsFiles, client_context
 from reporting.identity import IMPLEMENTATION_CLASS_UID
 
@@ -88,6 +89,7 @@ def _associate(
     )
     if not association.is_established:
         raise _failure(peer, association)
+    make_pausable(association)
     return association
 
 

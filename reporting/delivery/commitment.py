@@ -28,6 +28,9 @@ EVENT_STATUS_SUCCESS = 0x0000
 EVENT_STATUS_INVALID_ARGUMENT = 0x0115
 """PS3.7 Annex C.5.9: the event information cannot be read."""
 
+ANSWERED_WITHIN_S = 5.0
+"""What our answer to a report may take; it is only put into pynetdicom's queue."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
@@ -43,9 +46,11 @@ class SameAssociationReports:
 
     reports: list[CommitmentReport] = field(default_factory=list)
     _arrived: threading.Condition = field(default_factory=threading.Condition)
+    _answering: list[threading.Thread] = field(default_factory=list)
 
     def handle(self, event: evt.Event) -> tuple[int, None]:
-        """The handler of EVT_N_EVENT_REPORT; runs on pynetdicom's thread."""
+        """The handler of EVT_N_EVENT_REPORT; runs on a thread of its own, which answers then."""
+        self._answering.append(threading.current_thread())
         try:
             report = read_commitment_report(event.event_information)
         except Rejected:
@@ -56,10 +61,15 @@ class SameAssociationReports:
         return EVENT_STATUS_SUCCESS, None
 
     def wait_for(self, transaction_uid: str, timeout_s: float) -> CommitmentReport | None:
-        """The report on that request, as soon as it is there; None when it takes longer."""
+        """The report on that request, as soon as it is there; None when it takes longer.
+
+        Comes back when reports are answered: a release must not overtake the answer.
+        """
         with self._arrived:
             self._arrived.wait_for(lambda: self._find(transaction_uid) is not None, timeout_s)
-            return self._find(transaction_uid)
+        for thread in self._answering:
+            thread.join(ANSWERED_WITHIN_S)
+        return self._find(transaction_uid)
 
     def _find(self, transaction_uid: str) -> CommitmentReport | None:
         found = (one for one in self.reports if one.transaction_uid == transaction_uid)

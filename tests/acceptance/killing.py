@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import os
+import signal
 import threading
 import time
 from collections import defaultdict
@@ -22,6 +24,7 @@ from listener.results_folder import ResultsFolder
 from listener.standins import StandInFhir, StandInPacs
 from pipeline.domain import SmearId
 from reporting.audit import public_path, read_public_key, verify_trail
+from reporting.delivery.reactor import make_pausable
 from reporting.results import DICOM_KINDS, ResultKind
 from tests.acceptance.killable import Life, live
 from tests.builders import build_image
@@ -99,6 +102,15 @@ class Running:
         self._process.kill()
         self.wait()
 
+    def kill_if(self, is_so: Callable[[], object]) -> bool:
+        """kill -9 if something is so while the process stands still; else let it go on."""
+        os.kill(self.pid, signal.SIGSTOP)
+        if is_so():
+            self.kill()
+            return True
+        os.kill(self.pid, signal.SIGCONT)
+        return False
+
     def stop(self) -> None:
         """A graceful stop."""
         self.ask("stop")
@@ -131,9 +143,22 @@ class Trial:
     kills: int = 0
     acknowledged: list[Dataset] = field(default_factory=list)
     _number: int = 0
+    _lives: list[Running] = field(default_factory=list)
+
+    def start(self, **changed: Any) -> Running:
+        """A run of the service on this folder; the end of the trial ends it at the latest."""
+        running = Running(self.life(**changed))
+        self._lives.append(running)
+        return running
+
+    def end_lives(self) -> None:
+        """Kill what still runs, as after a test that failed."""
+        for running in self._lives:
+            if not running.is_dead:
+                running.kill()
 
     def life(self, **changed: Any) -> Life:
-        """A run of the service on this folder."""
+        """What `start` starts."""
         life = Life(
             data_dir=self.root / "data",
             pacs_port=self.pacs.port,
@@ -156,7 +181,7 @@ class Trial:
 
     def die_at(self, kill_at: int) -> bool:
         """One life with an image in it; False when it ended before step `kill_at`."""
-        running = Running(self.life(kill_at=kill_at))
+        running = self.start(kill_at=kill_at)
         if running.is_up() and self.send(running.port):
             until(lambda: running.is_dead or self._is_done(running))
         is_killed = running.is_dead or running.ask("status") is None
@@ -169,7 +194,7 @@ class Trial:
 
     def die_after(self, delay_s: float) -> None:
         """One life with an image flowing in, killed from outside some time after it is up."""
-        running = Running(self.life())
+        running = self.start()
         assert running.is_up()
         end = threading.Timer(delay_s, running.kill)
         end.start()
@@ -179,7 +204,7 @@ class Trial:
 
     def finish(self) -> Verdict:
         """One more life, unharmed, until nothing is left to do or nothing more comes."""
-        running = Running(self.life())
+        running = self.start()
         assert running.is_up()
         before = len(self.acknowledged) + 1
         while (lost := self.lost()) < before:
@@ -265,7 +290,11 @@ class Trial:
 def trial(root: Path, *, database_url: str = "") -> Iterator[Trial]:
     """A trial with its receivers running."""
     with CountingPacs(root / "pacs") as pacs, StandInFhir() as fhir:
-        yield Trial(root=root, pacs=pacs, fhir=fhir, database_url=database_url)
+        killing = Trial(root=root, pacs=pacs, fhir=fhir, database_url=database_url)
+        try:
+            yield killing
+        finally:
+            killing.end_lives()
 
 
 def is_stored(image: Dataset, port: int) -> bool:
@@ -281,6 +310,7 @@ def status_of_store(image: Dataset, port: int) -> int | None:
     association = entity.associate("127.0.0.1", port, ae_title="SMEARLINK")
     if not association.is_established:
         return None
+    make_pausable(association)
     with suppress(RuntimeError, ValueError, OSError):
         response = association.send_c_store(image)
         if association.is_established:

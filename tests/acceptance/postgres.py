@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -22,43 +23,75 @@ ORDINARY_USER = "postgres"
 PATIENCE_S = 60.0
 
 
+class PostgresServer:
+    """One server with a folder of its own, that can be stopped and started again."""
+
+    def __init__(self, programs: Path, folder: Path, user: str | None) -> None:
+        self._programs = programs
+        self._folder = folder
+        self._user = user
+        self._port = _free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://smearlink@127.0.0.1:{self._port}/postgres"
+
+    def make(self) -> None:
+        """Lay its folder out."""
+        subprocess.run(
+            [
+                *(self._programs / "initdb", "-A", "trust", "-U", "smearlink"),
+                *("--no-sync", "-D", self._data),
+            ],
+            check=True,
+            capture_output=True,
+            user=self._user,
+            cwd=self._folder,
+        )
+
+    def start(self) -> None:
+        """Come back when it answers."""
+        self._process = subprocess.Popen(
+            [
+                *(self._programs / "postgres", "-D", self._data, "-p", str(self._port)),
+                *("-k", self._folder, "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"),
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            user=self._user,
+            cwd=self._folder,
+        )
+        _wait_for(self.url)
+
+    def stop(self) -> None:
+        """The immediate shutdown: waits for no client, as when the machine goes."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGQUIT)
+            self._process.wait()
+            self._process = None
+
+    @property
+    def _data(self) -> Path:
+        return self._folder / "data"
+
+
 @contextmanager
-def postgres() -> Iterator[str]:
-    """The URL of an empty database on loopback; skips where PostgreSQL is not installed."""
+def postgres() -> Iterator[PostgresServer]:
+    """A server with an empty database on loopback; skips where PostgreSQL is not installed."""
     programs = _programs()
     user = _user()
     # Not pytest's tmp_path: the folders above it are closed to other users.
     folder = Path(tempfile.mkdtemp(prefix="smearlink-postgres-"))
+    server = PostgresServer(programs, folder, user)
     try:
         if user is not None:
             shutil.chown(folder, user, user)
-        data = folder / "data"
-        subprocess.run(
-            [programs / "initdb", "-A", "trust", "-U", "smearlink", "--no-sync", "-D", data],
-            check=True,
-            capture_output=True,
-            user=user,
-            cwd=folder,
-        )
-        port = _free_port()
-        server = subprocess.Popen(
-            [
-                *(programs / "postgres", "-D", data, "-p", str(port), "-k", folder),
-                *("-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"),
-            ],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            user=user,
-            cwd=folder,
-        )
-        try:
-            url = f"postgresql://smearlink@127.0.0.1:{port}/postgres"
-            _wait_for(url)
-            yield url
-        finally:
-            server.terminate()
-            server.wait()
+        server.make()
+        server.start()
+        yield server
     finally:
+        server.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
 

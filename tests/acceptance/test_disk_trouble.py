@@ -23,7 +23,7 @@ def test_a_full_disk_refuses_and_takes_up_again_when_there_is_room(tmp_path: Pat
     inbox = tmp_path / "data" / "inbox"
     with small_disk(inbox, size_mb=4), trial(tmp_path) as killing:
         ballast = inbox / "ballast"
-        running = Running(killing.life(min_free_disk_mb=1))
+        running = killing.start(min_free_disk_mb=1)
         assert running.is_up()
         ballast.write_bytes(b"\0" * 3_500_000)
 
@@ -41,7 +41,7 @@ def test_a_full_disk_refuses_and_takes_up_again_when_there_is_room(tmp_path: Pat
 
 def test_a_results_folder_that_becomes_read_only_is_waited_for(tmp_path: Path) -> None:
     with small_disk(tmp_path / "data" / "results", size_mb=64) as disk, trial(tmp_path) as killing:
-        running = Running(killing.life())
+        running = killing.start()
         assert running.is_up()
         disk.remount(read_only=True)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.acceptance.killable import POISON_SERIES_NUMBER
-from tests.acceptance.killing import Running, is_stored, trial, until
+from tests.acceptance.killing import is_stored, trial, until
 from tests.builders import build_image
 
 LAST_STEP = 100
@@ -35,13 +35,13 @@ def test_nothing_is_lost_or_doubled_when_the_service_dies_at_any_step(tmp_path: 
 def test_an_image_that_ends_the_process_is_parked_and_holds_nobody_up(tmp_path: Path) -> None:
     with trial(tmp_path) as killing:
         poison = build_image(number=9000, series=POISON_SERIES_NUMBER)
-        first = Running(killing.life(most_starts=4))
+        first = killing.start(most_starts=4)
         assert first.is_up()
         assert is_stored(poison, first.port or 0)
         first.wait()
         parked: list[str] = []
         while not parked:
-            running = Running(killing.life(most_starts=4))
+            running = killing.start(most_starts=4)
             if running.is_up():
                 killing.send(running.port) if not killing.acknowledged else None
                 until(lambda life=running: life.is_dead or (life.ask("status") or (0, [1]))[1])
@@ -51,7 +51,7 @@ def test_an_image_that_ends_the_process_is_parked_and_holds_nobody_up(tmp_path: 
             assert killing.kills < 20, "it goes on for ever"
 
         assert parked == ["crashed_repeatedly"]
-        after = Running(killing.life())
+        after = killing.start()
         assert after.is_up()
         until(lambda: (after.ask("status") or (False,))[0] and killing.verdict().lost == 0)
         after.stop()

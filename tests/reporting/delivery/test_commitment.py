@@ -64,14 +64,23 @@ def test_a_report_ends_the_wait_for_it_and_for_no_other() -> None:
     waiting = threading.Thread(target=lambda: found.append(reports.wait_for("1.2.3", 60)))
     waiting.start()
 
-    reports.handle(SimpleNamespace(event_information=report("1.2.4")))
-    answer = reports.handle(SimpleNamespace(event_information=report("1.2.3")))
+    answers = [handled(reports, "1.2.4"), handled(reports, "1.2.3")]
     waiting.join()
 
-    assert answer == (EVENT_STATUS_SUCCESS, None)
+    assert answers == [(EVENT_STATUS_SUCCESS, None)] * 2
     assert found[0] is not None
     assert found[0].transaction_uid == "1.2.3"
     assert reports.wait_for("1.2.5", 0) is None
+
+
+def handled(reports: SameAssociationReports, transaction_uid: str) -> tuple[int, None]:
+    """The answer to a report, given on a thread of its own as pynetdicom does."""
+    answers: list[tuple[int, None]] = []
+    event = SimpleNamespace(event_information=report(transaction_uid))
+    thread = threading.Thread(target=lambda: answers.append(reports.handle(event)))
+    thread.start()
+    thread.join()
+    return answers[0]
 
 
 def test_an_unreadable_report_is_answered_as_such() -> None:

@@ -1,0 +1,115 @@
+"""An answer is the sender's: pynetdicom's reactor never takes it, however slow it is to pause."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pynetdicom import AE
+from pynetdicom.association import Association
+from pynetdicom.sop_class import Verification
+
+from listener.standins import StandInPacs
+from reporting.delivery.reactor import Checkpoint, make_pausable
+
+SET_ASIDE_S = 0.5
+
+
+class SlowCheckpoint(threading.Event):
+    """A reactor that a busy machine sets aside between passing here and looking for messages."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.set()
+        self.has_passed = threading.Event()
+        self.goes_on = threading.Event()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        result = super().wait(timeout)
+        self.has_passed.set()
+        self.goes_on.wait(SET_ASIDE_S)
+        return result
+
+
+def test_the_answer_reaches_the_sender_when_the_reactor_is_slow_to_pause(tmp_path: Path) -> None:
+    with StandInPacs(tmp_path) as pacs:
+        association = associate(pacs)
+        slow = association._reactor_checkpoint = SlowCheckpoint()
+        association.dimse.send_msg = sending_slowly(association, slow.goes_on)
+        slow.has_passed.wait()
+
+        make_pausable(association)
+        answer = association.send_c_echo()
+        association.release()
+
+        assert answer.get("Status") == 0x0000
+
+
+def sending_slowly(
+    association: Association, reactor_goes_on: threading.Event
+) -> Callable[..., None]:
+    """Comes back after the answer is there and the reactor has had the time to look for it."""
+    send, received = association.dimse.send_msg, association.dimse.msg_queue
+
+    def slowly(*message: object) -> None:
+        send(*message)
+        while received.empty():
+            time.sleep(0.01)
+        reactor_goes_on.set()
+        give_up = time.monotonic() + SET_ASIDE_S
+        while not received.empty() and time.monotonic() < give_up:
+            time.sleep(0.01)
+
+    return slowly
+
+
+def test_what_is_said_of_a_pause_by_others_holds_no_sender_up(tmp_path: Path) -> None:
+    """As pynetdicom does when it has answered a report that came in the midst of sending."""
+    with StandInPacs(tmp_path) as pacs:
+        association = associate(pacs)
+        make_pausable(association)
+        association._reactor_checkpoint.clear()
+        while not association._is_paused:
+            time.sleep(0.001)
+
+        association._is_paused = False
+        answer = association.send_c_echo()
+        association.release()
+
+        assert answer.get("Status") == 0x0000
+
+
+def test_an_association_that_has_ended_is_not_waited_for(tmp_path: Path) -> None:
+    with StandInPacs(tmp_path) as pacs:
+        association = associate(pacs)
+        make_pausable(association)
+        association.abort()
+        association.join()
+
+        assert association._is_paused
+
+
+def test_a_checkpoint_knows_whether_somebody_waits_at_it() -> None:
+    checkpoint = Checkpoint()
+    reactor = threading.Thread(target=checkpoint.wait)
+    checkpoint.clear()
+
+    nobody = checkpoint.is_holding
+    reactor.start()
+    while not checkpoint.is_holding:
+        time.sleep(0.001)
+    checkpoint.set()
+    was_let_go = not checkpoint.is_holding
+    reactor.join()
+
+    assert (nobody, was_let_go) == (False, True)
+
+
+def associate(pacs: StandInPacs) -> Association:
+    entity = AE(ae_title="DEVICE")
+    entity.add_requested_context(Verification)
+    association = entity.associate("127.0.0.1", pacs.port, ae_title=pacs.ae_title)
+    assert association.is_established
+    return association
