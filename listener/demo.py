@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -101,6 +102,7 @@ def make_room(out: Path) -> None:
 def draw_phantom(folder: Path, fields: int, steps: Steps) -> Iterator[Path]:
     """Fields of a healthy and of a leukemic smear, as PNG files with their truth beside them."""
     names = list(SMEARS)
+    drawn_of: Counter[str] = Counter()
     with steps.counted("Drawing phantom fields", fields) as advance:
         for number in range(fields):
             name = names[number * len(names) // fields]
@@ -112,7 +114,8 @@ def draw_phantom(folder: Path, fields: int, steps: Steps) -> Iterator[Path]:
                 touching_pairs=number % 2,
             )
             drawn = draw_field(1000 + number, recipe)
-            path = folder / name / f"field_{number + 1}.png"
+            drawn_of[name] += 1
+            path = folder / name / f"field_{drawn_of[name]}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(path), cv2.cvtColor(drawn.pixels, cv2.COLOR_RGB2BGR))
             truth = [

@@ -79,7 +79,10 @@ class DemoOutcome:
 def lay_out_results(
     results: ResultsFolder, sent: Sequence[DemoImage], out: Path
 ) -> Iterator[DemoRow]:
-    """Lay every result out under names that people can read, and give a row a field."""
+    """Lay every result out under names that people can read, and give a row a field.
+
+    The rows of a smear stand in the order that numbers its fields in the gallery.
+    """
     names = short_names(sent)
     for number, smear_id in enumerate(_smears(sent), start=1):
         folder = results.smear(smear_id)
@@ -89,7 +92,8 @@ def lay_out_results(
         target = out / f"smear_{number}"
         target.mkdir(parents=True)
         pictures = _lay_out(folder, index, names, target)
-        for uid in sorted(index.sources, key=list(names).index):
+        places = {uid: place for place, (uid, _) in enumerate(pictures)}
+        for uid in sorted(index.sources, key=lambda uid: places.get(uid, len(places))):
             for found in folder.fields(uid):
                 files = pictures.get((uid, found.frame), target.name)
                 yield _row(str(number), names[uid], found, files)

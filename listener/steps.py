@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -16,6 +17,7 @@ from typing import Protocol
 
 from pydicom import Dataset
 
+from listener.acquisition import in_order_of_acquisition
 from listener.boundary import named_errors
 from listener.inbox import Inbox, ReceivedImage
 from listener.results_folder import ReportIndex, ResultsFolder, SmearFolder
@@ -233,7 +235,9 @@ class ReportStep:
         version: int,
     ) -> ReportIndex:
         fields = [field for image in sorted(images) for field in self._fields(folder, image)]
-        smear = gather_smear(smear_id, fields)
+        with _naming_what_is_gone():
+            acquired = in_order_of_acquisition(self._inbox, images)
+        smear = gather_smear(smear_id, fields, acquired=acquired)
         first = min(images)
         now = self._clock()
         context = ReportContext(
@@ -297,14 +301,21 @@ class ReportStep:
         return fields
 
     def _source(self, image: SOPInstanceUID) -> Dataset:
-        try:
+        with _naming_what_is_gone():
             return self._inbox.read(image)
-        except Rejected as err:
-            raise NeedsReview(
-                "A late image reopens a smear whose earlier images are gone from the inbox "
-                "(retention): send them again, then retry",
-                code="image_retired",
-            ) from err
+
+
+@contextmanager
+def _naming_what_is_gone() -> Iterator[None]:
+    """What the inbox no longer has is for a person to send again."""
+    try:
+        yield
+    except Rejected as err:
+        raise NeedsReview(
+            "A late image reopens a smear whose earlier images are gone from the inbox "
+            "(retention): send them again, then retry",
+            code="image_retired",
+        ) from err
 
 
 def _closing(standing: Standing, index: ReportIndex) -> Closing:

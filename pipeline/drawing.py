@@ -8,7 +8,7 @@ and canvases are made by the caller for drawing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
@@ -87,6 +87,29 @@ class Pen:
         """`size`, or the smaller size at which `text` fits into `room` pixels."""
         needed = self.width(text, size, weight)
         return size if needed <= room else max(6, int(size * room / needed))
+
+    def lines(self, text: str, size: int, room: int, weight: int = 400) -> list[str]:
+        """`text` in lines of whole words that fit into `room` pixels."""
+        lines: list[str] = []
+        for word in text.split():
+            longer = f"{lines[-1]} {word}" if lines else word
+            if lines and self.width(longer, size, weight) <= room:
+                lines[-1] = longer
+            else:
+                lines.append(word)
+        return lines
+
+    def listed(self, words: Sequence[str], size: int, room: int) -> str:
+        """The first word, as many more as fit into `room` pixels, and `+` with the number left out.
+
+        The words come in the order of their weight.
+        """
+        for shown in range(len(words), 0, -1):
+            rest = f" +{len(words) - shown}" if shown < len(words) else ""
+            text = ", ".join(words[:shown]) + rest
+            if shown == 1 or self.width(text, size) <= room:
+                return text
+        return ""
 
     def write(
         self,

@@ -46,6 +46,8 @@ CARD_PITCH_PX = 388
 WINDOW_UM = 24.0
 """Side of the square of the smear that each tile shows; the network saw the same square."""
 HEAT_OPACITY = 0.62
+WORDS_PX, SMALLEST_WORDS_PX = 20, 17
+"""Height of a card's words, and the least at which they are still read."""
 
 MODEL_HASH_DIGITS = 12
 URGENCY = (Call.LEUKEMIC, Call.REFERRED, Call.NORMAL)
@@ -186,17 +188,21 @@ def _draw_card(pen: Pen, canvas: RGB, card: _Card, x: int, y: int) -> None:
     base = y + TILE_PX + 42
     draw_mark(canvas, style.mark, (x + 9, base - 8), 17, style.colour)
     pen.write(canvas, f"{probability:.2f}", (x + 26, base), size=24, weight=700)
-    words = _card_words(card.finding)
-    size = pen.fitting_size(words, 20, right - x - 90)
+    words = _card_words(pen, card.finding, right - x - 90)
+    size = pen.fitting_size(words, WORDS_PX, right - x - 90)
     pen.write(canvas, words, (x + 90, base), size=size)
     where = f"field {card.field_number}  #{card.finding.cell.index}"
     pen.write(canvas, where, (x + 26, base + 22), size=16, colour=GREY)
 
 
-def _card_words(finding: CellFinding) -> str:
-    if finding.call is Call.REFERRED:
-        return f"refer: {', '.join(plain(reason) for reason in finding.reasons)}"
-    return plain(finding.cell_type)
+def _card_words(pen: Pen, finding: CellFinding, room: int) -> str:
+    """The type; of a referred cell as many reasons as are legible, and how many more there are."""
+    if finding.call is not Call.REFERRED:
+        return plain(finding.cell_type)
+    heading = "refer: "
+    reasons = [plain(reason) for reason in finding.reasons]
+    left = room - pen.width(heading, SMALLEST_WORDS_PX)
+    return heading + pen.listed(reasons, SMALLEST_WORDS_PX, left)
 
 
 def _footer(pen: Pen, smear: SmearFindings) -> RGB:

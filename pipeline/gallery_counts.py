@@ -33,6 +33,7 @@ WIDTH_PX = 1600
 MARGIN_PX = 32
 CHART_X_PX = 1216
 FIELD_ROW_PX = 28
+NOTE_PX, NOTE_WEIGHT = 22, 600
 FIELD_COLUMNS = (Call.LEUKEMIC, Call.NORMAL, Call.REFERRED)
 CHART_NOTE = (
     "Leukemic and normal calls; referred cells are",
@@ -53,17 +54,22 @@ WARNING_WORDS = {
 
 def draw_summary(pen: Pen, smear: SmearFindings) -> RGB:
     """A strip with the grade, why, the counts, and what a reader must not miss."""
-    notes = list(_notes(smear))
+    room = WIDTH_PX - 2 * MARGIN_PX
+    notes = [
+        line
+        for note in _notes(smear)
+        for line in pen.lines(f"! {note}", NOTE_PX, room, NOTE_WEIGHT)
+    ]
     strip = blank(WIDTH_PX, 172 + 30 * len(notes), INK)
     headline = GRADE_WORDS[smear.grade]
     pen.write(strip, headline, (MARGIN_PX, 62), size=46, weight=700)
     reason = smear.grade_reason
-    size = pen.fitting_size(reason, 24, WIDTH_PX - 2 * MARGIN_PX)
+    size = pen.fitting_size(reason, 24, room)
     pen.write(strip, reason, (MARGIN_PX, 102), size=size, colour=(226, 226, 232))
     _counts(pen, strip, smear, 146)
     for number, note in enumerate(notes):
         at = (MARGIN_PX, 188 + 30 * number)
-        pen.write(strip, f"! {note}", at, size=22, colour=AMBER, weight=600)
+        pen.write(strip, note, at, size=NOTE_PX, colour=AMBER, weight=NOTE_WEIGHT)
     return strip
 
 
@@ -160,8 +166,9 @@ def _draw_fields(pen: Pen, canvas: RGB, smear: SmearFindings, top: int) -> None:
 def _draw_field_row(pen: Pen, canvas: RGB, field: FieldFindings, number: int, base: int) -> None:
     pen.write(canvas, f"field {number}", (CHART_X_PX, base), size=18)
     if not field.quality.is_usable:
-        flags = ", ".join(plain(flag) for flag in sorted(field.quality.flags)) or "quality"
-        text, room = f"not counted: {flags}", WIDTH_PX - MARGIN_PX - CHART_X_PX - 110
+        heading, room = "not counted: ", WIDTH_PX - MARGIN_PX - CHART_X_PX - 110
+        flags = [plain(flag) for flag in sorted(field.quality.flags)] or ["quality"]
+        text = heading + pen.listed(flags, 16, room - pen.width(heading, 16))
         size = pen.fitting_size(text, 18, room)
         pen.write(canvas, text, (CHART_X_PX + 110, base), size=size, colour=AMBER)
         return

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pipeline.domain import (
     CELL_TYPES,
@@ -58,12 +58,18 @@ SHORT_COUNT = 100
 """What many laboratories count in routine work."""
 
 
-def gather_smear(smear_id: SmearId, fields: Iterable[FieldFindings]) -> SmearFindings:
+def gather_smear(
+    smear_id: SmearId,
+    fields: Iterable[FieldFindings],
+    *,
+    acquired: Sequence[SOPInstanceUID] = (),
+) -> SmearFindings:
     """Count the fields of one smear; any order, and a field given twice, gives the same findings.
 
-    Raises `Defect` without a field and `NeedsReview` when two networks answered for one smear.
+    The fields are numbered in the order of `acquired`; images that are not in it come after, by
+    UID. Raises `Defect` without a field and `NeedsReview` when two networks answered for one smear.
     """
-    gathered = _each_once(fields)
+    gathered = _each_once(fields, acquired)
     if not gathered:
         raise Defect(
             "A smear was gathered without a field; gather it when its first field is analysed.",
@@ -148,12 +154,16 @@ def count_warning(counted: int) -> CountWarning | None:
     return None
 
 
-def _each_once(fields: Iterable[FieldFindings]) -> tuple[FieldFindings, ...]:
-    """Sort by SOP Instance UID and frame; of a field given twice keep one, always the same one."""
+def _each_once(
+    fields: Iterable[FieldFindings], acquired: Sequence[SOPInstanceUID]
+) -> tuple[FieldFindings, ...]:
+    """Sort by acquisition and frame; of a field given twice keep one, always the same one."""
+    places = {uid: place for place, uid in enumerate(acquired)}
     once: dict[tuple[SOPInstanceUID, int], FieldFindings] = {}
     for field in sorted(fields, key=_rank):
         once.setdefault((field.sop_instance_uid, field.frame), field)
-    return tuple(once.values())
+    in_order = sorted(once, key=lambda key: places.get(key[0], len(places)))
+    return tuple(once[key] for key in in_order)
 
 
 def _rank(field: FieldFindings) -> tuple[str, int, str, str, tuple[float, ...]]:

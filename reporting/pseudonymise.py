@@ -184,7 +184,11 @@ class Pseudonymiser:
         first = read_source(smear.fields[0].sop_instance_uid)
         return Variant(
             smear=gather_smear(
-                SmearId(self._pseudonym("smear", smear.smear_id)), map(self._field, smear.fields)
+                SmearId(self._pseudonym("smear", smear.smear_id)),
+                map(self._field, smear.fields),
+                acquired=[
+                    SOPInstanceUID(self.uid(field.sop_instance_uid)) for field in smear.fields
+                ],
             ),
             read_source=lambda uid: self.dataset(read_source(SOPInstanceUID(originals[uid]))),
             context=replace(context, issued_at=context.issued_at - self._shift(first)),

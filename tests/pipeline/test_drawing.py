@@ -143,3 +143,37 @@ def _gaps(canvas: np.ndarray) -> int:
     drawn = (np.abs(canvas.astype(int) - 255).sum(axis=2) > 60).astype(np.uint8)
     pieces, _ = cv2.connectedComponents(drawn)
     return pieces - 1
+
+
+class TestTextThatFits:
+    def test_lines_keep_every_word_and_stay_within_the_room(self) -> None:
+        pen, text = Pen(), "one two three four five six seven eight nine ten"
+
+        lines = pen.lines(text, 22, 160, 600)
+
+        assert " ".join(lines) == text
+        assert len(lines) > 1
+        assert max(pen.width(line, 22, 600) for line in lines) <= 160
+
+    def test_a_word_that_is_wider_than_the_room_has_a_line_of_its_own(self) -> None:
+        assert Pen().lines("a immeasurable b", 22, 60) == ["a", "immeasurable", "b"]
+
+    def test_no_text_gives_no_line(self) -> None:
+        assert Pen().lines("", 22, 100) == []
+
+    def test_a_list_that_fits_is_whole(self) -> None:
+        assert Pen().listed(["cut", "dark"], 17, 500) == "cut, dark"
+
+    def test_a_list_ends_in_the_number_of_those_left_out(self) -> None:
+        pen, words = Pen(), ["uncertain", "unlike training", "cut by edge", "smudge cell"]
+
+        text = pen.listed(words, 17, 260)
+
+        assert text == "uncertain, unlike training +2"
+        assert pen.width(text, 17) <= 260
+
+    def test_the_first_is_named_however_little_room_there_is(self) -> None:
+        assert Pen().listed(["uncertain", "dark"], 17, 1) == "uncertain +1"
+
+    def test_an_empty_list_is_no_text(self) -> None:
+        assert Pen().listed([], 17, 100) == ""

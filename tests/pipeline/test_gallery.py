@@ -179,6 +179,37 @@ def test_at_most_twelve_cells_are_shown() -> None:
     assert _gallery(few).shape[0] - _gallery(many).shape[0] in (0, 30)
 
 
+def test_however_many_warnings_there_are_the_margins_stay_empty() -> None:
+    reasons = tuple(ReferralReason)
+    cells = [
+        make_cell_finding(make_cell(n, 100 * n, 100), Call.REFERRED, reasons=reasons)
+        for n in range(1, 4)
+    ]
+    refused = [
+        make_field_findings(
+            sop_instance_uid=f"1.2.4.{n}", is_usable=False, flags=frozenset(QualityFlag)
+        )
+        for n in range(3)
+    ]
+
+    picture = _gallery(make_smear_findings([make_field_findings(cells=cells), *refused]))
+
+    is_amber = (picture[63:] == AMBER).all(axis=2)
+    assert is_amber[:, MARGIN_PX:-MARGIN_PX].sum() > 2000
+    assert not is_amber[:, -MARGIN_PX:].any()
+    assert (picture[63:, -MARGIN_PX + 2 :] < 40).all()
+
+
+def test_the_words_of_a_card_end_before_the_next_card() -> None:
+    cell = make_cell_finding(make_cell(1, 200, 200), Call.REFERRED, reasons=tuple(ReferralReason))
+
+    picture = _gallery(make_smear_findings([make_field_findings(cells=[cell])]))
+
+    words = picture[_first_card_row(picture) + TILE_PX + 16 :][:32]
+    assert (words[:, MARGIN_PX : MARGIN_PX + 364].max(axis=2) > 150).any()
+    assert (words[:, MARGIN_PX + 370 : 1200] < 40).all()
+
+
 def _smear(calls: tuple[Call, ...]) -> SmearFindings:
     return make_smear_findings([make_field_findings(calls=calls)])
 

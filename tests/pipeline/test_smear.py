@@ -103,6 +103,16 @@ def field(number: int, *cells: CellFinding, frame: int = 1, quality: FieldQualit
     )
 
 
+def test_fields_are_numbered_as_they_were_taken_and_not_by_uid() -> None:
+    fields = [field(number, frame=frame) for number in (1, 2, 3) for frame in (2, 1)]
+    one, two, three = (fields[at].sop_instance_uid for at in (0, 2, 4))
+
+    smear = gather_smear(SMEAR, fields, acquired=[three, one])
+
+    shown = [(found.sop_instance_uid, found.frame) for found in smear.fields]
+    assert shown == [(uid, frame) for uid in (three, one, two) for frame in (1, 2)]
+
+
 def smear_of(leukemic: int, normal: int, referred: int = 0) -> SmearFindings:
     cells = (
         [cell(Call.LEUKEMIC, CellType.LYMPHOBLAST)] * leukemic
