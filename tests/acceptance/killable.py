@@ -53,6 +53,7 @@ class Life:
 
     data_dir: Path
     pacs_port: int
+    pacs_ae_title: str = "STANDIN"
     fhir_url: str
     kill_at: int = 0
     """Die at this step, counted from 1 from the start of the service; 0 for never."""
@@ -62,12 +63,13 @@ class Life:
     min_free_disk_mb: int = 0
     most_starts: int = 10
     """As in the product; a test need not die so often to see an image given up."""
+    software_version: str = service.SOFTWARE_VERSION
 
 
 def settings_of(life: Life) -> Settings:
     """A site with a PACS and an EHR, impatient enough for a test."""
     patience = {"first_delay_s": 0.1, "max_delay_s": 1.0, "max_tries": 1000, "timeout_s": 5.0}
-    pacs = {"type": "dicom", "name": "pacs", "ae_title": "STANDIN", "host": "127.0.0.1"}
+    pacs = {"type": "dicom", "name": "pacs", "ae_title": life.pacs_ae_title, "host": "127.0.0.1"}
     ehr = {"type": "fhir", "name": "ehr", "url": life.fhir_url}
     return make_settings(
         {
@@ -98,6 +100,7 @@ def live(life: Life, wire: Connection) -> None:
     """
     _stand_in_network()
     workflow.MOST_STARTS = life.most_starts
+    service.SOFTWARE_VERSION = life.software_version
     settings = settings_of(life)
     if life.kill_at:
         _arm(life.kill_at)

@@ -179,9 +179,9 @@ class Trial:
         self._number += 1
         return True
 
-    def die_at(self, kill_at: int) -> bool:
+    def die_at(self, kill_at: int, **changed: Any) -> bool:
         """One life with an image in it; False when it ended before step `kill_at`."""
-        running = self.start(kill_at=kill_at)
+        running = self.start(kill_at=kill_at, **changed)
         if running.is_up() and self.send(running.port):
             until(lambda: running.is_dead or self._is_done(running))
         is_killed = running.is_dead or running.ask("status") is None
@@ -287,9 +287,11 @@ class Trial:
 
 
 @contextmanager
-def trial(root: Path, *, database_url: str = "") -> Iterator[Trial]:
-    """A trial with its receivers running."""
-    with CountingPacs(root / "pacs") as pacs, StandInFhir() as fhir:
+def trial(
+    root: Path, *, database_url: str = "", pacs: CountingPacs | None = None
+) -> Iterator[Trial]:
+    """A trial with its receivers running; `pacs` if a counting one that is well will not do."""
+    with pacs or CountingPacs(root / "pacs") as pacs, StandInFhir() as fhir:
         killing = Trial(root=root, pacs=pacs, fhir=fhir, database_url=database_url)
         try:
             yield killing

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 from pynetdicom import evt
 
-from listener.standins import StandInFhir
-from tests.acceptance.killing import CountingPacs, Running, Trial, until
+from tests.acceptance.killing import CountingPacs, Running, Trial, trial, until
 
 IMAGES = 2000
 FAILURES = 500
@@ -54,17 +53,17 @@ class Sample:
 
 
 def test_memory_and_threads_stay_flat(tmp_path: Path) -> None:
-    with RefusingPacs(tmp_path / "pacs", FAILURES) as pacs, StandInFhir() as fhir:
-        trial = Trial(root=tmp_path, pacs=pacs, fhir=fhir)
-        running = Running(trial.life())
+    pacs = RefusingPacs(tmp_path / "pacs", FAILURES)
+    with trial(tmp_path, pacs=pacs) as killing:
+        running = killing.start()
         assert running.is_up()
 
-        samples = _samples(trial, running)
+        samples = _samples(killing, running)
         running.stop()
 
         _draw(samples, tmp_path / "flat.svg")
         print(f"\n{_summary(samples)}, {pacs.failures} failed deliveries: {tmp_path}/flat.svg")
-        verdict = trial.verdict()
+        verdict = killing.verdict()
         assert (verdict.images, verdict.lost, verdict.duplicated) == (IMAGES, 0, 0)
         assert pacs.failures == FAILURES
         second, last = _quarter(samples, 1), _quarter(samples, 3)
@@ -72,14 +71,14 @@ def test_memory_and_threads_stay_flat(tmp_path: Path) -> None:
         assert _threads(last) - _threads(second) <= MOST_MORE_THREADS
 
 
-def _samples(trial: Trial, running: Running) -> list[Sample]:
+def _samples(killing: Trial, running: Running) -> list[Sample]:
     samples = []
-    while len(trial.acknowledged) < IMAGES:
-        for _ in range(min(BATCH, IMAGES - len(trial.acknowledged))):
-            assert trial.send(running.port)
+    while len(killing.acknowledged) < IMAGES:
+        for _ in range(min(BATCH, IMAGES - len(killing.acknowledged))):
+            until(lambda: killing.send(running.port))
         until(lambda: (running.ask("status") or (False,))[0])
-        samples.append(_sample(running.pid, len(trial.acknowledged)))
-    until(lambda: trial.lost() == 0)
+        samples.append(_sample(running.pid, len(killing.acknowledged)))
+    until(lambda: killing.lost() == 0)
     return samples
 
 

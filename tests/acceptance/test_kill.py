@@ -32,6 +32,21 @@ def test_nothing_is_lost_or_doubled_when_the_service_dies_at_any_step(tmp_path: 
         assert killing.audit_problems() == ()
 
 
+def test_a_new_version_takes_up_what_a_killed_old_one_left(tmp_path: Path) -> None:
+    """Rows and files of the old one are finished, and its reports are not sent a second time."""
+    with trial(tmp_path) as killing:
+        for step in range(45, LAST_STEP, 2 * EVERY):
+            killing.die_at(step, software_version="0.0.1")
+
+        verdict = killing.finish()
+
+        print(verdict)
+        assert (verdict.lost, verdict.duplicated) == (0, 0)
+        assert verdict.kills >= 2, "the old version left nothing"
+        assert killing.leftovers() == []
+        assert killing.audit_problems() == ()
+
+
 def test_an_image_that_ends_the_process_is_parked_and_holds_nobody_up(tmp_path: Path) -> None:
     with trial(tmp_path) as killing:
         poison = build_image(number=9000, series=POISON_SERIES_NUMBER)

@@ -153,6 +153,34 @@ def test_a_worker_that_is_cut_off_and_comes_back_does_no_harm(
         assert killing.verdict().duplicated == 0
 
 
+def test_a_server_that_stops_in_the_midst_of_work_is_waited_for(
+    tmp_path: Path, server: PostgresServer, database_url: str
+) -> None:
+    """PostgreSQL goes without a word and comes back; the services go on by themselves."""
+    with trial(tmp_path, database_url=database_url) as killing:
+        door = start(killing, "door-1", listens=True)
+        worker = start(killing, "worker-1")
+        with InHand(database_url) as in_hand:
+            for _ in range(IMAGES):
+                until(lambda: killing.send(door.port))
+            until(lambda: in_hand.of("door-1") or in_hand.of("worker-1"))
+
+        server.stop()
+        is_taken_meanwhile = killing.send(door.port)
+        server.start()
+        until(lambda: killing.lost() == 0 and door.ask("status")[0])
+
+        assert is_taken_meanwhile, "the inbox needs no database"
+        for running in (door, worker):
+            assert not running.is_dead, "it should have waited"
+            running.stop()
+        verdict = killing.verdict()
+        print(verdict)
+        assert (verdict.images, verdict.lost, verdict.duplicated) == (IMAGES + 1, 0, 0)
+        assert killing.leftovers() == []
+        assert killing.audit_problems() == ()
+
+
 def test_waiting_work_moves_from_sqlite_to_postgresql(tmp_path: Path, database_url: str) -> None:
     sqlite_url = f"sqlite:///{tmp_path / 'data' / 'state.sqlite'}"
     locks = worker_locks(sqlite_url, folder=tmp_path / "data" / "workers")
