@@ -77,7 +77,7 @@ def running_orthanc(
 ) -> Iterator[Orthanc]:
     """Orthanc as long as the `with` lasts; `modalities`: AE title, host and port by name."""
     folder.mkdir(parents=True, exist_ok=True)
-    dicom_port, http_port = _free_ports(2)
+    dicom_port, http_port = free_ports(2)
     file = folder / "orthanc.json"
     file.write_text(json.dumps(_settings(folder, dicom_port, http_port, modalities) | settings))
     with (folder / "orthanc.log").open("wb") as log:
@@ -126,7 +126,7 @@ def _settings(
     }
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports that were free a moment ago, all different."""
     sockets = [socket.create_server((LOOPBACK, 0)) for _ in range(count)]
     ports = [int(one.getsockname()[1]) for one in sockets]
