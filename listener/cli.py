@@ -238,7 +238,10 @@ def move_queue(
 def check(
     settings: SettingsFile = None,
     route: Annotated[
-        Path | None, typer.Option(help="Explain which routes would match this DICOM file.")
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="Explain which routes would match this DICOM file."
+        ),
     ] = None,
     calling: Annotated[
         str, typer.Option(help="With --route: the AE title that would send it.")

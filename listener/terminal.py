@@ -186,6 +186,9 @@ def show_checks(checks: Sequence[Check]) -> None:
         console.print(f"{mark} {one.name}: {one.said}", soft_wrap=True)
 
 
+_ANSWERS = {True: "yes ({})", False: "no ({})", None: "known after the analysis"}
+
+
 def show_route(explanation: RouteExplanation) -> None:
     """Each rule with its answer, and where results would go."""
     console = _console()
@@ -193,8 +196,8 @@ def show_route(explanation: RouteExplanation) -> None:
         console.print(f"{match.rule}: {match.verdict} → {', '.join(match.to)}", style="bold")
         console.print(f"  when {match.when or '(always)'}", soft_wrap=True)
         for reason in match.reasons:
-            answer = {True: "yes", False: "no", None: "not known before analysis"}[reason.answer]
-            console.print(f"  {reason.question}: {answer} (found {reason.found})", soft_wrap=True)
+            answer = _ANSWERS[reason.answer].format(reason.found)
+            console.print(f"  {reason.question}: {answer}", soft_wrap=True)
     console.print(f"destinations for certain: {', '.join(explanation.certain) or 'none'}")
     if explanation.possible:
         console.print(f"depending on the outcome also: {', '.join(explanation.possible)}")

@@ -89,7 +89,7 @@ class RouteFacts:
     def by_name(self) -> Facts:
         """The values of each name; a tag that no image has is known to have no value."""
         return {
-            "calling_ae": tuple(sorted(self.calling_aes)),
+            "calling_ae": tuple(sorted(filter(None, self.calling_aes))),
             "sop_class": tuple(sorted({*self.sop_classes, *map(_class_keyword, self.sop_classes)})),
             "modality": tuple(sorted(self.modalities)),
             **{f"{TAG_PREFIX}{keyword}": values for keyword, values in self.tags.items()},

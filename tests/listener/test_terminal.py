@@ -7,11 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from listener.check import Check
+from listener.check import Check, RouteExplanation
 from listener.demo_results import DemoOutcome, DemoRow
 from listener.status import ParkedWork, QueueStatus, WorkflowStatus, WorkKind
-from listener.terminal import Steps, age_text, show_checks, show_demo, show_evaluation, show_status
+from listener.terminal import (
+    Steps,
+    age_text,
+    show_checks,
+    show_demo,
+    show_evaluation,
+    show_route,
+    show_status,
+)
 from reporting.audit import Verification, verify_trail
+from reporting.delivery.routing import Reason, RuleMatch, Verdict
 from tests.reporting.trails import KEY, write_days
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -161,3 +170,22 @@ def _verification(root: Path, *, is_whole: bool) -> Verification:
         path = next(trail.glob("audit-*.jsonl"))
         path.write_text(path.read_text().replace("1.2.0.3", "1.2.0.9"))
     return verify_trail(trail, KEY.public)
+
+
+def test_a_route_is_explained_question_by_question(capsys: pytest.CaptureFixture[str]) -> None:
+    reasons = (
+        Reason(question="modality == 'GM'", answer=True, found="GM"),
+        Reason(question="calling_ae == 'CAM1'", answer=False, found="no value"),
+        Reason(question="any_leukemic", answer=None, found="not known yet"),
+    )
+    match = RuleMatch(
+        rule="r", when="whatever", to=("pacs",), verdict=Verdict.DEPENDS, reasons=reasons
+    )
+
+    show_route(RouteExplanation(matches=(match,), certain=(), possible=("pacs",)))
+
+    told = capsys.readouterr().out
+    assert "modality == 'GM': yes (GM)" in told
+    assert "calling_ae == 'CAM1': no (no value)" in told
+    assert "any_leukemic: known after the analysis\n" in told
+    assert "depending on the outcome also: pacs" in told
