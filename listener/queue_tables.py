@@ -66,24 +66,22 @@ class QueueTables:
 
     def counts(self) -> list[QueueCount]:
         """Unfinished work by queue and state."""
-        rows = self._rows(
-            sa.select(
-                _STATUS.c.queue_name,
-                _STATUS.c.status,
-                sa.func.count(),
-                sa.func.min(_STATUS.c.created_at),
+        return [
+            QueueCount(queue=queue, status=status, count=count, oldest_ms=oldest_ms)
+            for status in UNFINISHED
+            for queue, count, oldest_ms in self._rows(
+                sa.select(_STATUS.c.queue_name, sa.func.count(), sa.func.min(_STATUS.c.created_at))
+                .where(_is(status), _STATUS.c.queue_name.isnot(None))
+                .group_by(_STATUS.c.queue_name)
             )
-            .where(_one_of(UNFINISHED), _STATUS.c.queue_name.isnot(None))
-            .group_by(_STATUS.c.queue_name, _STATUS.c.status)
-        )
-        return [QueueCount(queue=q, status=s, count=n, oldest_ms=o) for q, s, n, o in rows]
+        ]
 
     def unfinished(self, queue: str, partition: str) -> Iterator[str]:
         """Ids of the unfinished work of one partition of a queue."""
         for status in UNFINISHED:
             for (workflow_id,) in self._rows(
                 sa.select(_STATUS.c.workflow_uuid).where(
-                    _one_of((status,)),
+                    _is(status),
                     _STATUS.c.queue_name == queue,
                     _STATUS.c.queue_partition_key == partition,
                 )
@@ -92,15 +90,13 @@ class QueueTables:
 
     def executors(self) -> list[str]:
         """Workers that have work in hand."""
-        rows = self._rows(sa.select(_STATUS.c.executor_id).where(_one_of(("PENDING",))).distinct())
+        rows = self._rows(sa.select(_STATUS.c.executor_id).where(_is("PENDING")).distinct())
         return sorted(executor for (executor,) in rows if executor)
 
     def delayed(self, queue: str) -> list[str]:
         """Ids of a queue's work that waits for its moment."""
         rows = self._rows(
-            sa.select(_STATUS.c.workflow_uuid).where(
-                _one_of(("DELAYED",)), _STATUS.c.queue_name == queue
-            )
+            sa.select(_STATUS.c.workflow_uuid).where(_is("DELAYED"), _STATUS.c.queue_name == queue)
         )
         return [workflow_id for (workflow_id,) in rows]
 
@@ -108,7 +104,7 @@ class QueueTables:
         """Ids of delayed work that was asked for after now: the clock was set back since."""
         rows = self._rows(
             sa.select(_STATUS.c.workflow_uuid).where(
-                _one_of(("DELAYED",)), _STATUS.c.created_at > now_ms + CLOCK_SLACK_MS
+                _is("DELAYED"), _STATUS.c.created_at > now_ms + CLOCK_SLACK_MS
             )
         )
         return [workflow_id for (workflow_id,) in rows]
@@ -117,7 +113,7 @@ class QueueTables:
         """Ids of work that ended well before a moment, `most` of them, the oldest first."""
         rows = self._rows(
             sa.select(_STATUS.c.workflow_uuid)
-            .where(_one_of(("SUCCESS",)), _STATUS.c.created_at < before_ms)
+            .where(_is("SUCCESS"), _STATUS.c.created_at < before_ms)
             .where(_STATUS.c.updated_at < before_ms)
             .order_by(_STATUS.c.created_at)
             .limit(most)
@@ -137,6 +133,11 @@ class QueueTables:
             return list(connection.execute(query))
 
 
-def _one_of(statuses: tuple[str, ...]) -> sa.ColumnElement[bool]:
-    # Literals, not parameters: SQLite uses its partial indexes only for what it can prove.
-    return _STATUS.c.status.in_([sa.literal_column(f"'{status}'") for status in statuses])
+def _is(status: str) -> sa.ColumnElement[bool]:
+    """In the words of DBOS's partial indexes: SQLite uses one only where its own condition stands.
+
+    So the states are literals and no parameters, and what is in flight says so twice.
+    """
+    in_flight: list[sa.ColumnElement[str]] = [sa.literal_column(f"'{one}'") for one in IN_FLIGHT]
+    is_this = _STATUS.c.status == sa.literal_column(f"'{status}'")
+    return is_this & _STATUS.c.status.in_(in_flight) if status in IN_FLIGHT else is_this
