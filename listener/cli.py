@@ -203,8 +203,11 @@ def retry(
         raise Rejected("Give either a KEY as `smearlink status` shows it, or --all", code="usage")
     with _work_client(settings) as client:
         count = client.retry_all() if everything else client.retry(key)
+    if not count:
+        what = "Nothing is parked" if everything else f"Nothing that is parked is named {key}"
+        typer.echo(f"{what}; `smearlink status` shows what is")
+        raise typer.Exit(NEEDS_PERSON)
     typer.echo(f"{count} taken up again")
-    raise typer.Exit(0 if count else NEEDS_PERSON)
 
 
 @app.command()

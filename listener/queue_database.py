@@ -41,6 +41,18 @@ def prepare_database(database_url: str) -> None:
         raise _damaged(path)
 
 
+def check_database_is_there(database_url: str) -> None:
+    """Raise RetryLater `no_queue_yet` for an SQLite file that no service has made."""
+    url = sa.make_url(database_url)
+    is_file = url.get_backend_name() == "sqlite" and bool(url.database)
+    if is_file and not Path(str(url.database)).exists():
+        raise RetryLater(
+            f"There is no work queue at {url.database}: start `smearlink serve` with these "
+            "settings, or name the settings of the running service with --settings",
+            code="no_queue_yet",
+        )
+
+
 @contextmanager
 def database_trouble() -> Iterator[None]:
     """Name what the database said for what happens next: RetryLater `database_unavailable`."""

@@ -22,6 +22,7 @@ from listener.jobs import (
     image_of,
 )
 from listener.parked_work import is_named, once_more, parked_image, parked_work
+from listener.queue_database import check_database_is_there
 from listener.queue_port import DurableQueue, QueueRow
 from listener.queue_tables import QueueTables
 from listener.status import ParkedWork, WorkflowStatus, queue_statuses
@@ -37,12 +38,13 @@ class WorkClient:
     def __init__(
         self, database_url: str, *, inbox: Inbox, gather_by: GatherBy, waits: bool = False
     ) -> None:
-        """Raises RetryLater `database_unavailable` when there is no queue to look at.
+        """Raises RetryLater `no_queue_yet` or `database_unavailable` without a queue to look at.
 
         With `waits` a call that loses its connection comes back when the database does.
         """
         self._inbox = inbox
         self._gather_by = gather_by
+        check_database_is_there(database_url)
         self.tables = QueueTables(database_url)
         self.tables.check_schema()
         self._queue = DurableQueue(database_url, waits=waits)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the real peers of `make test-peers`: Orthanc, DCMTK, dicom3tools, Chromium, Node,
-# PostgreSQL, and the npm packages of the FHIR server and of OHIF.
+# PostgreSQL, qpdf, poppler, and the npm packages of the FHIR server and of OHIF.
 # Where it cannot install (no apt, not root, no network) it says what is missing and exits 0:
 # the tests of a missing peer then skip with a reason.
 set -euo pipefail
@@ -15,6 +15,8 @@ declare -A PACKAGES=(
   [node]=nodejs
   [npm]=npm
   [psql]=postgresql
+  [qpdf]=qpdf
+  [pdftotext]=poppler-utils
 )
 ORTHANC_DICOMWEB=/usr/share/orthanc/plugins/libOrthancDicomWeb.so
 FHIR_SERVER=tests/acceptance/fhir_server

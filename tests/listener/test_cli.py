@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from listener.cli import NEEDS_PERSON, TRY_LATER, WRONG_USE, app, main
+from listener.queue_port import make_queue
 from listener.standins import StandInPacs
 from listener.wrap import as_dicom
 from pipeline.domain import RESEARCH_USE_ONLY
@@ -225,7 +226,8 @@ def test_status_before_the_first_start_says_that_there_is_none(run: Run) -> None
     code, _, err = run("status")
 
     assert code != 0
-    assert err.startswith("smearlink: ")
+    assert err.startswith("smearlink: There is no work queue at ")
+    assert "smearlink serve" in err
     assert "Traceback" not in err
 
 
@@ -236,3 +238,19 @@ def test_verify_without_a_trail_is_no_success(run: Run, tmp_path: Path) -> None:
 
     assert code != 0
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"), [(["nope"], "parked is named nope"), (["--all"], "Nothing is parked")]
+)
+def test_a_retry_of_nothing_says_where_to_look(
+    run: Run, tmp_path: Path, arguments: list[str], told: str
+) -> None:
+    (tmp_path / "data").mkdir()
+    make_queue(f"sqlite:///{tmp_path / 'data' / 'state.sqlite'}")
+
+    code, out, _ = run("retry", *arguments)
+
+    assert code == NEEDS_PERSON
+    assert told in out
+    assert "smearlink status" in out

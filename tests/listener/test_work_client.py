@@ -49,7 +49,7 @@ def test_without_a_queue_it_says_so(tmp_path: Path) -> None:
             gather_by="series",
         )
 
-    assert caught.value.code == "database_unavailable"
+    assert caught.value.code == "no_queue_yet"
 
 
 def test_a_clock_set_back_an_hour_lengthens_no_delay(tmp_path: Path, client: WorkClient) -> None:

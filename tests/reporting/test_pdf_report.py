@@ -215,6 +215,7 @@ def test_the_file_is_one_whole_page(name: str) -> None:
 
 
 @pytest.mark.peers
+@pytest.mark.peers
 @pytest.mark.skipif(shutil.which("qpdf") is None, reason="qpdf is not installed")
 @pytest.mark.parametrize("name", SMEARS)
 def test_qpdf_finds_no_fault(name: str, tmp_path: Path) -> None:
@@ -227,6 +228,7 @@ def test_qpdf_finds_no_fault(name: str, tmp_path: Path) -> None:
     assert "No syntax or stream encoding errors" in judged.stdout
 
 
+@pytest.mark.peers
 @pytest.mark.peers
 @pytest.mark.skipif(shutil.which("pdftotext") is None, reason="poppler-utils is not installed")
 def test_another_reader_reads_the_same_words(tmp_path: Path) -> None:
