@@ -13,7 +13,7 @@ from pydicom import FileDataset
 from config.settings import Settings
 from listener.boundary import named_errors
 from listener.image_files import image_files
-from listener.service import image_limits, load_classifier
+from listener.service import image_limits, load_classifier, load_segmenter
 from listener.wrap import as_dicom
 from pipeline.analyse import Classifier, analyse_field
 from pipeline.domain import (
@@ -26,6 +26,7 @@ from pipeline.domain import (
 )
 from pipeline.errors import Rejected, SmearlinkError
 from pipeline.image import read_frames
+from pipeline.maps import Segmenter
 from pipeline.overlay import draw_field
 from pipeline.record import field_to_record
 
@@ -39,15 +40,15 @@ def analyse_files(
     write: Callable[[Any], None],
 ) -> int:
     """Analyse each file; how many could not be. Each finding and each refusal is one value."""
-    classifier = load_classifier(settings)
+    classifier, segmenter = load_classifier(settings), load_segmenter()
     out.mkdir(parents=True, exist_ok=True)
     failed = 0
     for path in image_files(paths):
         try:
             with named_errors():
-                for image, found in _frames(path, classifier, settings):
+                for image, found in _frames(path, classifier, segmenter, settings):
                     write(_record(path, found))
-                    _keep_pictures(path, image, found, out, with_stages)
+                    _keep_pictures(path, image, found, out, segmenter if with_stages else None)
         except SmearlinkError as err:
             failed += 1
             write({"file": str(path), "code": err.code, "error": err.message})
@@ -55,11 +56,14 @@ def analyse_files(
 
 
 def _frames(
-    path: Path, classifier: Classifier, settings: Settings
+    path: Path, classifier: Classifier, segmenter: Segmenter, settings: Settings
 ) -> Iterator[tuple[SourceImage, FieldFindings]]:
     for dataset in as_dicom([path]):
         for image in read_frames(dataset, limits=image_limits(settings)):
-            yield image, analyse_field(image, **_place_of(dataset), classifier=classifier)
+            found = analyse_field(
+                image, **_place_of(dataset), classifier=classifier, segmenter=segmenter
+            )
+            yield image, found
 
 
 def _place_of(dataset: FileDataset) -> dict[str, Any]:
@@ -74,14 +78,15 @@ def _record(path: Path, found: FieldFindings) -> dict[str, Any]:
 
 
 def _keep_pictures(
-    path: Path, image: SourceImage, found: FieldFindings, out: Path, with_stages: bool
+    path: Path, image: SourceImage, found: FieldFindings, out: Path, staged: Segmenter | None
 ) -> None:
+    """Pictures of what was found; with a segmenter, also of its stages."""
     name = path.stem if image.frame == 1 else f"{path.stem}_{image.frame}"
     _write_png(out / f"{name}_annotated.png", draw_field(image, found))
-    if with_stages:
+    if staged is not None:
         from pipeline.debug import draw_stages  # only developers ask for it
 
-        _write_png(out / f"{name}_stages.png", draw_stages(image))
+        _write_png(out / f"{name}_stages.png", draw_stages(image, staged))
     print(f"{path.name}: {len(found.cells)} cells", file=sys.stderr)  # noqa: T201
 
 

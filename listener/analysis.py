@@ -7,13 +7,17 @@ from pydicom import Dataset
 from pipeline.analyse import Classifier, analyse_field
 from pipeline.domain import FieldFindings, SeriesUID, StudyUID
 from pipeline.image import ImageLimits, read_frames
+from pipeline.maps import Segmenter
 
 
 class ImageAnalysis:
     """Decodes an image and asks the network about its cells."""
 
-    def __init__(self, classifier: Classifier, *, limits: ImageLimits) -> None:
+    def __init__(
+        self, classifier: Classifier, segmenter: Segmenter | None = None, *, limits: ImageLimits
+    ) -> None:
         self._classifier = classifier
+        self._segmenter = segmenter
         self._limits = limits
 
     @property
@@ -29,6 +33,7 @@ class ImageAnalysis:
                 study_uid=StudyUID(str(dataset.get("StudyInstanceUID", ""))),
                 series_uid=SeriesUID(str(dataset.get("SeriesInstanceUID", ""))),
                 classifier=self._classifier,
+                segmenter=self._segmenter,
             )
             for frame in read_frames(dataset, limits=self._limits)
         )

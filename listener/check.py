@@ -14,7 +14,7 @@ from config.settings import Settings
 from listener.destinations import make_outlets, parse_rules
 from listener.inbox import Inbox
 from listener.queue_tables import QueueTables
-from listener.service import load_classifier, syslog_receiver
+from listener.service import load_classifier, load_segmenter, syslog_receiver
 from pipeline.errors import Rejected, SmearlinkError
 from reporting.delivery.routing import RuleMatch, Verdict, explain, facts_of
 
@@ -70,7 +70,9 @@ def explain_route(settings: Settings, file: Path, *, calling_ae: str) -> RouteEx
     names = [one.name for one in settings.destinations]
     if not rules:
         return RouteExplanation(matches=(), certain=tuple(names), possible=())
-    matches = explain(rules, facts_of(rules, [header], calling_aes=[calling_ae]))
+    matches = explain(
+        rules, facts_of(rules, [header], calling_aes=[calling_ae] if calling_ae else [])
+    )
     certain = _targets(matches, Verdict.MATCHES, names)
     possible = [name for name in _targets(matches, Verdict.DEPENDS, names) if name not in certain]
     return RouteExplanation(matches=tuple(matches), certain=certain, possible=tuple(possible))
@@ -95,7 +97,10 @@ def _checked(name: str, look: Callable[[], str]) -> Check:
 
 def _model_line(settings: Settings) -> str:
     one = load_classifier(settings).identity
-    return f"{one.name} {one.version}, sha256 {one.sha256}, runs on {one.execution_provider}"
+    return (
+        f"{one.name} {one.version}, sha256 {one.sha256}, runs on {one.execution_provider}; "
+        f"cells are found by sha256 {load_segmenter().sha256}"
+    )
 
 
 def _inbox_line(settings: Settings) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from config.settings import Settings
-from listener.service import load_classifier
+from listener.service import load_classifier, load_segmenter
 from listener.terminal import Steps
 from models.evaluation.baseline import read_baseline
 from models.evaluation.cells import judge_cells, score_cells
@@ -20,6 +20,7 @@ from models.evaluation.fields import judge_fields, rows_to_judge, score_fields
 from models.evaluation.pack import PackRow, PictureKind, read_pack
 from pipeline.analyse import Classifier
 from pipeline.errors import Rejected
+from pipeline.maps import Segmenter
 
 Scores = dict[str, dict[str, object]]
 
@@ -37,29 +38,37 @@ def evaluate_with_progress(
             "The pack has no picture for this split; leave --split out for all of them",
             code="pack_empty",
         )
-    classifier, steps = load_classifier(settings), Steps()
+    classifier, segmenter, steps = load_classifier(settings), load_segmenter(), Steps()
     return {
-        "cells": _cells(rows, classifier, steps),
-        "fields": _fields(rows, classifier, steps),
+        "cells": _cells(rows, classifier, segmenter, steps),
+        "fields": _fields(rows, classifier, segmenter, steps),
     }
 
 
-def _cells(rows: Sequence[PackRow], classifier: Classifier, steps: Steps) -> Scores:
+def _cells(
+    rows: Sequence[PackRow], classifier: Classifier, segmenter: Segmenter, steps: Steps
+) -> Scores:
     cells = [row for row in rows if row.kind is PictureKind.CELL]
     if not cells:
         return {}
     with steps.counted("Judging cells", len(cells)) as advance:
         judged = judge_cells(
-            cells, classifier=classifier, baseline=read_baseline(), on_judged=advance
+            cells,
+            classifier=classifier,
+            baseline=read_baseline(),
+            segmenter=segmenter,
+            on_judged=advance,
         )
     return score_cells(judged)
 
 
-def _fields(rows: Sequence[PackRow], classifier: Classifier, steps: Steps) -> Scores:
+def _fields(
+    rows: Sequence[PackRow], classifier: Classifier, segmenter: Segmenter, steps: Steps
+) -> Scores:
     """Fields, and the single cells whose outline the pack knows."""
     fields = rows_to_judge(rows)
     if not fields:
         return {}
     with steps.counted("Judging fields", len(fields)) as advance:
-        judged = judge_fields(fields, classifier=classifier, on_judged=advance)
+        judged = judge_fields(fields, classifier=classifier, segmenter=segmenter, on_judged=advance)
     return score_fields(judged)

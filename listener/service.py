@@ -42,6 +42,7 @@ from listener.web_server import WebServer, read_token
 from listener.worker_lock import Hold, WorkerLocks, claim_worker, worker_locks
 from listener.workflow import Workflow, WorkflowSettings
 from models.classifier import MODEL_FOLDER, OnnxClassifier
+from models.segmenter import OnnxSegmenter
 from pipeline.errors import Rejected, SmearlinkError
 from pipeline.image import ImageLimits
 from reporting.audit import (
@@ -162,6 +163,15 @@ def load_classifier(settings: Settings) -> OnnxClassifier:
     )
 
 
+def load_segmenter() -> OnnxSegmenter:
+    """The network that finds cells, compared with its description; a damaged file stops the start.
+
+    It belongs to the program, not to the site's model folder: another classifier may be chosen,
+    but cells are cut out alike for all.
+    """
+    return OnnxSegmenter.load()
+
+
 def open_store(settings: Settings, *, worker_id: str) -> Store:
     """Inbox, results and commitments of the data folder."""
     limits = InboxLimits(
@@ -242,7 +252,7 @@ def _build_workflow(
     audit: AuditSink,
 ) -> Workflow:
     """The three steps, and the durable queue that runs them."""
-    analysis = ImageAnalysis(classifier, limits=image_limits(settings))
+    analysis = ImageAnalysis(classifier, load_segmenter(), limits=image_limits(settings))
 
     def clock() -> datetime:
         return datetime.now(UTC).astimezone(settings.zone)

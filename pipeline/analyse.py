@@ -18,6 +18,7 @@ from pipeline.domain import (
     SourceImage,
     StudyUID,
 )
+from pipeline.maps import Segmenter
 from pipeline.segment import find_cells
 
 
@@ -36,10 +37,15 @@ class Classifier(Protocol):
 
 
 def analyse_field(
-    image: SourceImage, *, study_uid: StudyUID, series_uid: SeriesUID, classifier: Classifier
+    image: SourceImage,
+    *,
+    study_uid: StudyUID,
+    series_uid: SeriesUID,
+    classifier: Classifier,
+    segmenter: Segmenter | None = None,
 ) -> FieldFindings:
     """Find the white cells of one frame, ask the network about each, and decide what to say."""
-    found = find_cells(image)
+    found = find_cells(image, segmenter)
     crops = cut_crops(image, found.cells, found.scale)
     predictions = classifier.classify(crops)
     return FieldFindings(

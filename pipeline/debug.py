@@ -18,6 +18,7 @@ from pipeline.drawing import (
     plain,
     research_banner,
 )
+from pipeline.maps import Segmenter
 from pipeline.parts import Mask
 from pipeline.segment import Stages, find_stages
 from pipeline.stain import Map
@@ -35,18 +36,21 @@ DARKEST = 1.2
 """Density that is drawn black."""
 
 
-def draw_stages(image: SourceImage) -> RGB:
+def draw_stages(image: SourceImage, segmenter: Segmenter | None = None) -> RGB:
     """Six stages of `find_cells` on one sheet, named, under the research notice; RGB uint8."""
-    stages = find_stages(image)
+    stages = find_stages(image, segmenter)
     pen = Pen()
-    tiles = [
-        _titled(pen, "1 working picture", _with_red_cell(stages, image)),
-        _titled(pen, "2 optical density", _grey(stages.density.sum(axis=2) / 3)),
-        _titled(pen, "3 nuclear stain", _grey(stages.nuclei.stain)),
-        _titled(pen, "4 glass, stained, nuclei", _kinds(stages)),
-        _titled(pen, "5 every outline tried", _tried(stages)),
-        _titled(pen, "6 cells kept", _kept(stages, image)),
-    ]
+    third = "nuclear stain" if segmenter is None else "nucleus, as the network sees it"
+    shown = {
+        "1 working picture": _with_red_cell(stages, image),
+        "2 optical density": _grey(stages.density.sum(axis=2) / 3),
+        f"3 {third}": _grey(stages.nuclei.stain),
+        "4 glass, stained, nuclei": _kinds(stages),
+        "5 every outline tried": _tried(stages),
+        "6 cells kept": _kept(stages, image),
+    }
+    tall = max(round(TILE_PX * image.height / image.width), 1)
+    tiles = [_titled(pen, title, picture, tall) for title, picture in shown.items()]
     rows = [
         np.concatenate(tiles[first : first + COLUMNS], axis=1)
         for first in range(0, len(tiles), COLUMNS)
@@ -67,13 +71,10 @@ def _verdict(stages: Stages) -> str:
     )
 
 
-def _titled(pen: Pen, title: str, picture: RGB) -> RGB:
-    """A stage at the width of a tile, under its name."""
-    height, width = picture.shape[:2]
-    zoom = TILE_PX / width
-    size = (TILE_PX, max(round(height * zoom), 1))
-    way = cv2.INTER_AREA if zoom < 1 else cv2.INTER_NEAREST
-    shown = np.asarray(cv2.resize(picture, size, interpolation=way), dtype=np.uint8)
+def _titled(pen: Pen, title: str, picture: RGB, tall: int) -> RGB:
+    """A stage at the width of a tile and `tall`, under its name."""
+    way = cv2.INTER_AREA if picture.shape[1] > TILE_PX else cv2.INTER_NEAREST
+    shown = np.asarray(cv2.resize(picture, (TILE_PX, tall), interpolation=way), dtype=np.uint8)
     head = blank(TILE_PX, TITLE_PX, PAPER)
     pen.write(head, title, (8, TITLE_PX - 9), size=16, colour=INK)
     return np.concatenate([head, shown], axis=0)

@@ -31,14 +31,14 @@ LEAST_NUCLEUS_SHARE = 0.04
 ASSUMED_UM_PER_PX = 0.1
 
 LEAST_RED_CELLS = 3
-MEASURED_PX = 700_000
+MEASURED_PX = 160_000
 """The picture is shrunk to about this many pixels: red cells of 10 pixels are still round."""
 ENOUGH_ALONE = 8
 CIRCLE_TO_DISC = 1.06
 """Red cells are a little oval: the circle inside one is smaller than a disc of its area."""
 ARC_TO_DISC = 1.05
 """Measured on fields where cells lie alone: their freest arcs are a little too curved."""
-ARC_COARSENESS = (1, 2, 4)
+ARC_COARSENESS = (1, 2)
 """Pixels to a step along the outline: curvature is read best where a cell has about 100 steps."""
 LEAST_ARC_PX = 18
 LEAST_TURN = 1.4

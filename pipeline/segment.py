@@ -1,7 +1,9 @@
 """Every white cell of a field: scale, nuclei, outlines, and what is known of each.
 
-The work is done on a picture shrunk to about 0.2 µm a pixel; outlines come back in pixels of
-the source picture.
+With a learned segmenter, its maps say what is cell and nucleus (docs/adr/0012). Without one, or
+where it sees nothing in a picture of a single cell, density does (docs/adr/0005). The work is done
+on a picture shrunk to about 0.4 or 0.2 µm a pixel; outlines come back in pixels of the source
+picture.
 """
 
 from __future__ import annotations
@@ -11,7 +13,9 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from pipeline.domain import RGB, Box, Cell, FieldCells, SourceImage
+from pipeline.domain import RGB, Box, Cell, FieldCells, Scale, SourceImage
+from pipeline.instances import find_instances
+from pipeline.maps import NETWORK_UM, Segmenter, ask, resized
 from pipeline.nuclei import Nuclei, find_nuclei, nuclei_of_nothing
 from pipeline.outline import Outline, find_outlines
 from pipeline.parts import Mask
@@ -48,55 +52,103 @@ class Stages:
     found: FieldCells
 
 
-def find_cells(image: SourceImage) -> FieldCells:
+def find_cells(image: SourceImage, segmenter: Segmenter | None = None) -> FieldCells:
     """Scale, quality and white cells of one frame."""
-    return find_stages(image).found
+    return find_stages(image, segmenter).found
 
 
-def find_stages(image: SourceImage) -> Stages:
+def find_stages(image: SourceImage, segmenter: Segmenter | None = None) -> Stages:
     """The same, with all that led there."""
     lamp = measure_lamp(image.pixels)
     scale = find_scale(image.pixels, image.spacing_um, lamp)
-    zoom = min(scale.um_per_px / WORK_UM, MOST_ENLARGED)
-    pixels = _resized(image.pixels, zoom)
-    um_per_px = scale.um_per_px / zoom
+    quality = judge_quality(image.pixels, scale, lamp=lamp)
+    nothing = FieldCells(scale=scale, quality=quality, cells=())
+    if not quality.is_usable:
+        # What is no smear may hold thousands of dark specks: nothing is looked for in it.
+        return _nothing_tried(image, lamp, nothing)
+    if segmenter is not None:
+        stages = _by_network(segmenter, image, lamp, nothing)
+        if stages.found.cells or not _may_be_one_cell(_ground(image, scale, 1.0)):
+            return stages
+    return _by_density(image, lamp, nothing)
+
+
+def _nothing_tried(image: SourceImage, lamp: Density, found: FieldCells) -> Stages:
+    pixels = resized(image.pixels, _zoom(found.scale, WORK_UM))
+    density = optical_density(pixels, lamp)
+    stained = (density[..., 1] > stained_level(density)).astype(np.uint8)
+    return Stages(
+        pixels=pixels,
+        density=density,
+        stained=stained,
+        nuclei=nuclei_of_nothing(stained),
+        outlines=[],
+        found=found,
+    )
+
+
+def _by_network(
+    segmenter: Segmenter, image: SourceImage, lamp: Density, field: FieldCells
+) -> Stages:
+    """What the learned segmenter finds; `field` has scale and quality."""
+    zoom = _zoom(field.scale, NETWORK_UM)
+    pixels = resized(image.pixels, zoom)
+    density = optical_density(pixels, lamp)
+    maps = ask(segmenter, density)
+    seen = find_instances(maps, field.scale.um_per_px / zoom)
+    ground = _ground(image, field.scale, zoom)
+    cells = _described(seen.nuclei, seen.outlines, ground, seen.confidences)
+    return Stages(
+        pixels=pixels,
+        density=density,
+        stained=np.asarray((maps.red > 0) | (maps.white > 0), dtype=np.uint8),
+        nuclei=seen.nuclei,
+        outlines=seen.outlines,
+        found=replace(field, cells=_numbered(_large_enough(cells))),
+    )
+
+
+def _by_density(image: SourceImage, lamp: Density, field: FieldCells) -> Stages:
+    """What the classical search finds; `field` has scale and quality."""
+    zoom = _zoom(field.scale, WORK_UM)
+    um_per_px = field.scale.um_per_px / zoom
+    pixels = resized(image.pixels, zoom)
     density = optical_density(pixels, lamp)
     stained_from = stained_level(density)
     stained = (density[..., 1] > stained_from).astype(np.uint8)
-    quality = judge_quality(image.pixels, scale)
-    if not quality.is_usable:
-        # What is no smear may hold thousands of dark specks: nothing is looked for in it.
-        nothing = nuclei_of_nothing(stained)
-        refused = FieldCells(scale=scale, quality=quality, cells=())
-        return Stages(
-            pixels=pixels,
-            density=density,
-            stained=stained,
-            nuclei=nothing,
-            outlines=[],
-            found=refused,
-        )
     nuclei = find_nuclei(density, stained, um_per_px)
     outlines = find_outlines(density, nuclei, stained_from, um_per_px)
-    ground = Ground(
-        grow=1 / zoom, um_per_px=scale.um_per_px, width=image.width, height=image.height
-    )
-    cells = _numbered(_white_cells(_described(nuclei, outlines, ground), ground))
+    ground = _ground(image, field.scale, zoom)
+    cells = _white_cells(_described(nuclei, outlines, ground, [1.0] * len(outlines)), ground)
     return Stages(
         pixels=pixels,
         density=density,
         stained=stained,
         nuclei=nuclei,
         outlines=outlines,
-        found=FieldCells(scale=scale, quality=quality, cells=cells),
+        found=replace(field, cells=_numbered(cells)),
     )
 
 
-def _described(nuclei: Nuclei, outlines: list[Outline], ground: Ground) -> list[Cell]:
+def _zoom(scale: Scale, um: float) -> float:
+    """From the source picture to one of about `um` µm a pixel."""
+    return min(scale.um_per_px / um, MOST_ENLARGED)
+
+
+def _ground(image: SourceImage, scale: Scale, zoom: float) -> Ground:
+    return Ground(grow=1 / zoom, um_per_px=scale.um_per_px, width=image.width, height=image.height)
+
+
+def _described(
+    nuclei: Nuclei, outlines: list[Outline], ground: Ground, confidences: list[float]
+) -> list[Cell]:
     cells = (
-        describe(label, nuclei, outline, ground) for label, outline in enumerate(outlines, start=1)
+        (describe(label, nuclei, outline, ground), confidence)
+        for label, (outline, confidence) in enumerate(
+            zip(outlines, confidences, strict=True), start=1
+        )
     )
-    return [cell for cell in cells if cell is not None]
+    return [replace(cell, confidence=sure) for cell, sure in cells if cell is not None]
 
 
 def central_cell(found: FieldCells, *, width: int, height: int) -> Cell | None:
@@ -113,20 +165,10 @@ def central_cell(found: FieldCells, *, width: int, height: int) -> Cell | None:
     return max(found.cells, key=prominence)
 
 
-def _resized(pixels: RGB, zoom: float) -> RGB:
-    if abs(zoom - 1) < 0.02:
-        return pixels
-    way = cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
-    height, width = pixels.shape[:2]
-    size = (max(round(width * zoom), 8), max(round(height * zoom), 8))
-    return np.asarray(cv2.resize(pixels, size, interpolation=way), dtype=np.uint8)
-
-
 def _white_cells(found: list[Cell], ground: Ground) -> list[Cell]:
     """Those that are no platelets; in a picture of one cell, its middle one whatever it is."""
-    least = {True: CUT_SHARE * LEAST_NUCLEUS_UM2, False: LEAST_NUCLEUS_UM2}
-    white = [cell for cell in found if cell.shape.nucleus_area_um2 >= least[cell.is_cut_by_edge]]
-    if white or max(ground.width, ground.height) * ground.um_per_px > SINGLE_CELL_UM:
+    white = _large_enough(found)
+    if white or not _may_be_one_cell(ground):
         return white
     middle = np.array([ground.width, ground.height]) / 2
     reach = 0.25 * min(ground.width, ground.height)
@@ -137,6 +179,16 @@ def _white_cells(found: list[Cell], ground: Ground) -> list[Cell]:
         and np.abs(cell.contour.mean(axis=0) - middle).max() < reach
     ]
     return sorted(central, key=lambda cell: -cell.shape.area_um2)[:1]
+
+
+def _large_enough(found: list[Cell]) -> list[Cell]:
+    """Those whose nucleus is no platelet and no stain deposit."""
+    least = {True: CUT_SHARE * LEAST_NUCLEUS_UM2, False: LEAST_NUCLEUS_UM2}
+    return [cell for cell in found if cell.shape.nucleus_area_um2 >= least[cell.is_cut_by_edge]]
+
+
+def _may_be_one_cell(ground: Ground) -> bool:
+    return max(ground.width, ground.height) * ground.um_per_px <= SINGLE_CELL_UM
 
 
 def _numbered(cells: list[Cell]) -> tuple[Cell, ...]:

@@ -38,7 +38,7 @@ class Ground:
 def describe(label: int, nuclei: Nuclei, outline: Outline, ground: Ground) -> Cell | None:
     """The cell of one nucleus, without number and confidence; None when nothing of it is left."""
     lobes = nucleus_contours(label, nuclei, ground)
-    if not lobes:
+    if not lobes or len(outline) < 3:
         return None
     exact = ground.placed(outline)
     limits = np.array([ground.width - 1, ground.height - 1])
@@ -61,6 +61,8 @@ def describe(label: int, nuclei: Nuclei, outline: Outline, ground: Ground) -> Ce
 def nucleus_contours(label: int, nuclei: Nuclei, ground: Ground) -> tuple[Contour, ...]:
     """Outlines of the parts of a nucleus, drawn anew at the resolution of the source picture."""
     rows, columns = np.nonzero(nuclei.parts == label)
+    if len(rows) == 0:
+        return ()
     top, left = int(rows.min()), int(columns.min())
     view = around(
         left,

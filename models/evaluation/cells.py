@@ -36,6 +36,7 @@ from pipeline.domain import (
     CellShape,
     FieldQuality,
 )
+from pipeline.maps import Segmenter
 from pipeline.segment import central_cell, find_cells
 
 MASKED_UM_PER_PX = {"cnmc": 0.055}
@@ -74,13 +75,14 @@ def judge_cells(
     *,
     classifier: Classifier,
     baseline: Baseline,
+    segmenter: Segmenter | None = None,
     on_judged: Callable[[], None] = lambda: None,
 ) -> tuple[JudgedCell, ...]:
     """One judgement a row, in order."""
     judged = []
     for first in range(0, len(rows), CHUNK):
         chunk = rows[first : first + CHUNK]
-        cut = [cell for row in chunk for cell in cut_row(row)]
+        cut = [cell for row in chunk for cell in cut_row(row, segmenter)]
         said = {cell.row.file: cell for cell in _ask(cut, classifier, baseline)}
         judged += [said.get(row.file, JudgedCell(row=row)) for row in chunk]
         for _ in chunk:
@@ -88,7 +90,7 @@ def judge_cells(
     return tuple(judged)
 
 
-def cut_row(row: PackRow) -> Iterator[CutCell]:
+def cut_row(row: PackRow, segmenter: Segmenter | None = None) -> Iterator[CutCell]:
     """The picture's one cell with its crop; nothing where no cell was found."""
     if row.is_masked:
         pixels = row.read_pixels()
@@ -96,7 +98,7 @@ def cut_row(row: PackRow) -> Iterator[CutCell]:
         yield row, crop, _whole_picture(pixels), _UNDOUBTED
         return
     image = row.read_image()
-    found = find_cells(image)
+    found = find_cells(image, segmenter)
     cell = central_cell(found, width=image.width, height=image.height)
     if cell is not None:
         yield row, cut_crops(image, [cell], found.scale)[0], cell, found.quality

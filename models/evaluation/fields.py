@@ -22,6 +22,7 @@ from pipeline.analyse import Classifier
 from pipeline.assess import assess
 from pipeline.crop import cut_crops
 from pipeline.domain import Call, Cell, CellKind, FieldCells, SourceImage
+from pipeline.maps import Segmenter
 from pipeline.segment import find_cells
 
 
@@ -67,6 +68,7 @@ def judge_fields(
     rows: Sequence[PackRow],
     *,
     classifier: Classifier | None = None,
+    segmenter: Segmenter | None = None,
     on_judged: Callable[[], None] = lambda: None,
 ) -> tuple[JudgedField, ...]:
     """One judgement a picture that `rows_to_judge` keeps, in order."""
@@ -75,7 +77,7 @@ def judge_fields(
     judged = []
     with _one_thread():
         for row in kept:
-            judged.append(_judge(row, truths[row.root], classifier))
+            judged.append(_judge(row, truths[row.root], classifier, segmenter))
             on_judged()
     return tuple(judged)
 
@@ -90,10 +92,15 @@ def _one_thread() -> Iterator[None]:
         cv2.setNumThreads(before)
 
 
-def _judge(row: PackRow, truth: GroundTruth, classifier: Classifier | None) -> JudgedField:
+def _judge(
+    row: PackRow,
+    truth: GroundTruth,
+    classifier: Classifier | None,
+    segmenter: Segmenter | None,
+) -> JudgedField:
     image = row.read_image()
     began = time.thread_time()
-    found = find_cells(image)
+    found = find_cells(image, segmenter)
     milliseconds = (time.thread_time() - began) * 1000
     white = [cell for cell in found.cells if cell.kind is CellKind.WHITE_CELL]
     boxes, centroids = truth.boxes.get(row.file), _centroids(row, truth)

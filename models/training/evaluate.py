@@ -29,6 +29,7 @@ from models.evaluation.cells import JudgedCell, cut_row, judge_cells, score_cell
 from models.evaluation.fields import judge_fields, score_fields
 from models.evaluation.metrics import balanced_accuracy, calibration_error
 from models.evaluation.pack import PackRow, PictureKind, read_pack
+from models.segmenter import OnnxSegmenter
 from models.training.prepare import NEVER, parts_of
 
 FAILURES_SHOWN = 48
@@ -50,12 +51,15 @@ def main() -> None:
     )
     rows = held_out(read_pack(options.data, None))
     cells = [row for row in rows if row.kind is PictureKind.CELL]
-    judged = judge_cells(cells, classifier=classifier, baseline=read_baseline())
+    segmenter = OnnxSegmenter.load()
+    judged = judge_cells(
+        cells, classifier=classifier, baseline=read_baseline(), segmenter=segmenter
+    )
     results = {
         "model_sha256": classifier.identity.sha256,
         "cells": score_cells(judged),
         "referral": referral(judged),
-        "fields": {} if options.no_fields else _score_fields(rows, classifier),
+        "fields": {} if options.no_fields else _score_fields(rows, classifier, segmenter),
     }
     (options.run / "results.json").write_text(json.dumps(results, indent=1))
     print(json.dumps(results, indent=1))
@@ -75,9 +79,9 @@ def held_out(rows: Sequence[PackRow]) -> list[PackRow]:
 
 
 def _score_fields(
-    rows: Sequence[PackRow], classifier: OnnxClassifier
+    rows: Sequence[PackRow], classifier: OnnxClassifier, segmenter: OnnxSegmenter
 ) -> dict[str, dict[str, object]]:
-    return score_fields(judge_fields(rows, classifier=classifier))
+    return score_fields(judge_fields(rows, classifier=classifier, segmenter=segmenter))
 
 
 def referral(judged: Sequence[JudgedCell]) -> dict[str, dict[str, float | None]]:
@@ -183,7 +187,9 @@ def draw_failures(judged: Sequence[JudgedCell], classifier: OnnxClassifier, path
 
 def _tile(judged: JudgedCell, classifier: OnnxClassifier) -> np.ndarray:
     """Crop above, crop with its map below, and what was said in words: 168×362."""
-    crops = [crop for _, crop, _, _ in cut_row(judged.row)] or [np.zeros((224, 224, 3), np.uint8)]
+    crops = [crop for _, crop, _, _ in cut_row(judged.row, OnnxSegmenter.load())] or [
+        np.zeros((224, 224, 3), np.uint8)
+    ]
     (said,) = classifier.classify(crops[0][None])
     heat = cv2.resize(said.activation_map, (224, 224), interpolation=cv2.INTER_CUBIC)
     shade = np.clip(heat / max(float(heat.max()), 1e-6) * 255, 0, 255).astype(np.uint8)

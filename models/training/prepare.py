@@ -10,6 +10,7 @@ import csv
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, fields, replace
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from models.evaluation.cells import masked_scale
 from models.evaluation.pack import PackRow, PictureKind, read_pack
+from models.segmenter import OnnxSegmenter
 from models.training.augment import Mask
 from models.training.data import UNKNOWN, CropRow, type_index
 from pipeline.crop import CROP_PX, cut_crops, cut_masked
@@ -121,12 +123,18 @@ def _crops_of(row: PackRow, known: CropRow) -> Iterator[Packed]:
         yield crop, _outline_of_masked(crop), known
         return
     image = row.read_image()
-    found = find_cells(image)
+    found = find_cells(image, _segmenter())
     cells = _cells_to_learn(row, image, found)
     masked = cut_crops(image, cells, found.scale)
     whole = cut_crops(image, [_without_outline(cell, image) for cell in cells], found.scale)
     for open_crop, masked_crop in zip(whole, masked, strict=True):
         yield open_crop, _outline_of_masked(masked_crop), known
+
+
+@cache
+def _segmenter() -> OnnxSegmenter:
+    """One for each process."""
+    return OnnxSegmenter.load()
 
 
 def _cells_to_learn(row: PackRow, image: SourceImage, found: FieldCells) -> list[Cell]:

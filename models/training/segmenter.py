@@ -1,0 +1,190 @@
+"""Train the segmenter and write its ONNX file with `segmenter.toml`.
+
+`python -m models.training.segmenter --labels runs/labels.pkl --out models --minutes 30`
+
+`--without raabin,draaslan` leaves sources out, to be judged on; the last sixth of the files of each
+type is never learned from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import pickle
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as tf
+from torch import Tensor, nn
+
+from models.segmenter import DESCRIPTION, INPUT, OUTPUT
+from models.training.segmenter_labels import Labelled
+from models.training.segmenter_samples import Sampler
+from pipeline.maps import MAP_COUNT
+
+WIDTHS = (16, 32, 48, 64)
+LAST_WIDTH = 24
+RARE_LOGIT = -2.0
+"""White cells, nuclei and middles are rare: the network begins by saying no."""
+BATCH = 8
+RATE, DECAY = 2.5e-3, 1e-3
+AVERAGE = 0.995
+HELD_OUT = 6
+FILE = "segmenter.onnx"
+
+
+class Network(nn.Module):
+    """A small U-Net that works on pixels put together two by two; 230 000 weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        first, second, third, fourth = WIDTHS
+        self.down = nn.ModuleList(
+            [_block(12, first), _block(first, second), _block(second, third), _block(third, fourth)]
+        )
+        self.up = nn.ModuleList(
+            [
+                _block(fourth + third, third),
+                _block(third + second, second),
+                _block(second + first, LAST_WIDTH),
+            ]
+        )
+        self.head = nn.Conv2d(LAST_WIDTH, 4 * MAP_COUNT, 1)
+        nn.init.zeros_(self.head.bias)
+        with torch.no_grad():
+            self.head.bias.view(MAP_COUNT, 4)[[0, 1, 3]] = RARE_LOGIT
+
+    def forward(self, density: Tensor) -> Tensor:
+        """Maps N × 6 × H × W of densities N × 3 × H × W."""
+        seen = [self.down[0](tf.pixel_unshuffle(density, 2))]
+        for block in self.down[1:]:
+            seen.append(block(tf.max_pool2d(seen[-1], 2)))
+        found = seen.pop()
+        for block in self.up:
+            found = tf.interpolate(found, scale_factor=2.0, mode="nearest")
+            found = block(torch.cat([found, seen.pop()], dim=1))
+        return tf.pixel_shuffle(self.head(found), 2)
+
+
+def _block(taken: int, given: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(taken, given, 3, padding=1, bias=False),
+        nn.BatchNorm2d(given),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(given, given, 3, padding=1, bias=False),
+        nn.BatchNorm2d(given),
+        nn.ReLU(inplace=True),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--labels", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--without", default="", help="sources to leave out, with commas")
+    parser.add_argument("--seed", type=int, default=7)
+    options = parser.parse_args()
+    torch.manual_seed(options.seed)
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    left_out = set(options.without.split(","))
+    labelled = pickle.loads(options.labels.read_bytes())  # noqa: S301 - written by our own command
+    pictures = [p for p in learned_from(labelled) if p.source not in left_out]
+    network = train(Sampler(pictures, options.seed), minutes=options.minutes)
+    options.out.mkdir(parents=True, exist_ok=True)
+    export(network, options.out)
+
+
+def learned_from(pictures: Sequence[Labelled]) -> list[Labelled]:
+    """All but the last sixth of the files of each source and type."""
+    groups: dict[tuple[str, str], list[Labelled]] = {}
+    for picture in sorted(pictures, key=lambda one: one.file):
+        kind = picture.cell_type if picture.source in ("pbc", "lmu") else ""
+        groups.setdefault((picture.source, kind), []).append(picture)
+    return [p for group in groups.values() for p in group[: len(group) - len(group) // HELD_OUT]]
+
+
+def train(sampler: Sampler, *, minutes: float) -> Network:
+    """The running average of the weights over the training."""
+    network, average = Network(), Network()
+    average.load_state_dict(network.state_dict())
+    optimiser = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
+    began, step = time.monotonic(), 0
+    while (done := (time.monotonic() - began) / 60 / minutes) < 1:
+        for group in optimiser.param_groups:
+            warm = min(1.0, (step + 1) / 60)
+            group["lr"] = RATE * warm * (0.5 * (1 + np.cos(np.pi * done)) + 0.01)
+        drawn = zip(*(sampler.draw() for _ in range(BATCH)), strict=True)
+        densities, wanted, weights = (torch.from_numpy(np.stack(part)) for part in drawn)
+        value = loss(network(densities), wanted, weights)
+        optimiser.zero_grad()
+        value.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+        optimiser.step()
+        _follow(average, network, min(AVERAGE, (1 + step) / (10 + step)))
+        step += 1
+        if step % 100 == 0:
+            print(f"step {step}, {time.monotonic() - began:.0f} s, loss {value.item():.3f}")
+    return average
+
+
+@torch.no_grad()
+def _follow(average: Network, network: Network, keep: float) -> None:
+    for old, new in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+        if old.dtype.is_floating_point:
+            old.mul_(keep).add_(new, alpha=1 - keep)
+        else:
+            old.copy_(new)
+
+
+def loss(said: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:
+    """Yes or no for the first four maps, overlap for cells and nuclei, distance for the ways."""
+    unsure = tf.binary_cross_entropy_with_logits(said[:, :4], wanted[:, :4], reduction="none")
+    unsure = unsure * weights[:, :4]
+    near_middle = 1 + 4 * (wanted[:, 3] > 0.05).float()
+    known = (weights[:, :2] > 0).float()
+    likely, true = torch.sigmoid(said[:, :2]), wanted[:, :2]
+    shared = 2 * (likely * true * known).sum((0, 2, 3)) + 1
+    overlap = shared / (((likely + true) * known).sum((0, 2, 3)) + 1)
+    away = tf.smooth_l1_loss(said[:, 4:], wanted[:, 4:], reduction="none", beta=0.1)
+    ways = (away * weights[:, 4:]).sum() / (weights[:, 4:].sum() + 1)
+    plain = 2 * unsure[:, 0].mean() + 2 * unsure[:, 1].mean() + 0.5 * unsure[:, 2].mean()
+    return plain + 3 * (unsure[:, 3] * near_middle).mean() + 0.5 * (1 - overlap).sum() + ways
+
+
+def export(network: Network, folder: Path) -> None:
+    """`segmenter.onnx` and its description beside it."""
+    network.eval()
+    sides = {2: "height", 3: "width"}
+    torch.onnx.export(
+        network,
+        (torch.zeros(1, 3, 128, 160),),
+        str(folder / FILE),
+        input_names=[INPUT],
+        output_names=[OUTPUT],
+        dynamic_axes={INPUT: sides, OUTPUT: sides},
+        opset_version=17,
+        dynamo=False,
+    )
+    digest = hashlib.sha256((folder / FILE).read_bytes()).hexdigest()
+    (folder / DESCRIPTION).write_text(description(digest), encoding="utf-8")
+
+
+def description(sha256: str) -> str:
+    """What `models.segmenter` compares the file with."""
+    return (
+        "# The network that finds cells; models/segmenter.py refuses a file that differs.\n"
+        "# Written by models/training/segmenter.py. Research use only.\n\n"
+        "[segmenter]\n"
+        f'file = "{FILE}"\n'
+        f'sha256 = "{sha256}"\n'
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,320 @@
+"""What the segmenter learns from: pictures at 0.2 µm a pixel with what is known of each pixel.
+
+Masks where somebody drew them (bccd, zheng1); elsewhere the outlines of the classical search
+inside the boxes of the pack, or of its one cell, and an ellipse where the two disagree. ALL-IDB1
+is never learned from.
+
+`python -m models.training.segmenter_labels --data ../shared/data --out runs/labels.pkl`
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pickle
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from models.evaluation.detection import overlaps
+from models.evaluation.ground_truth import GroundTruth, read_ground_truth
+from models.evaluation.pack import PackRow, read_pack
+from pipeline.domain import RGB, Cell
+from pipeline.parts import Mask, disc
+from pipeline.scale import RED_CELL_UM, find_scale, stained_level
+from pipeline.segment import central_cell, find_cells
+from pipeline.stain import Density, measure_lamp, optical_density, violet
+
+LABEL_UM = 0.2
+RED_CELL, PLATELET = 2, 3
+"""Category ids of `boxes.json`."""
+UNKNOWN = 255
+MASKED = ("bccd", "zheng1")
+BOXED = ("bccd", "raabin", "draaslan")
+ONE_CELL = ("zheng1", "pbc", "lmu")
+EACH_TYPE = {"pbc": 45, "lmu": 70, "aria": 36}
+"""Pictures taken of each type, evenly over the file numbers; of the other sources, all."""
+KNOWN_UM = {"lmu": 0.0707}
+"""Published: 14.14 pixels a µm (Matek 2019)."""
+MEASURED_FIELDS = 30
+LEAST_MEETING = 0.7
+"""Overlap from which an outline is taken for what the box marks."""
+LEAST_NUCLEUS_UM2 = 14.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Labelled:
+    """One picture with its labels, all of one size."""
+
+    file: str
+    source: str
+    cell_type: str
+    density: Density
+    cells: NDArray[np.uint8]
+    """White cells, 1 to N."""
+    nuclei: Mask
+    """1 nucleus; 255 where it is not known which part of a cell is."""
+    ignored: Mask
+    """1 where nothing is known."""
+    red: Mask
+    """1 red cells; 255 not known."""
+
+
+@dataclass(slots=True, eq=False)
+class _Sheet:
+    """Labels while they are written."""
+
+    zoom: float
+    cells: NDArray[np.uint8]
+    nuclei: Mask
+    ignored: Mask
+
+    def put(self, cell: Mask, nucleus: Mask | None) -> None:
+        """One more cell where nothing lies yet."""
+        free = (cell > 0) & (self.cells == 0)
+        self.cells[free] = int(self.cells.max()) + 1
+        if nucleus is None:
+            self.nuclei[free] = UNKNOWN
+        else:
+            self.nuclei[free & (nucleus > 0)] = 1
+
+    def masks(self, cell: Cell) -> tuple[Mask, Mask]:
+        nucleus = np.zeros(self.cells.shape, np.uint8)
+        for contour in cell.nucleus_contours:
+            nucleus |= self._painted(contour)
+        return self._painted(cell.contour), nucleus
+
+    def _painted(self, contour: NDArray[np.int32]) -> Mask:
+        mask: Mask = np.zeros(self.cells.shape, np.uint8)
+        points = np.rint(((contour + 0.5) * self.zoom - 0.5) * 16).astype(np.int32)
+        cv2.fillPoly(mask, [points], 1, shift=4)
+        return mask
+
+    def ellipse(self, box: NDArray[np.float64], grow: float = 1.0) -> Mask:
+        mask: Mask = np.zeros(self.cells.shape, np.uint8)
+        x, y, width, height = box * self.zoom * 16
+        middle = int(x + width / 2), int(y + height / 2)
+        axes = int(grow * width / 2), int(grow * height / 2)
+        cv2.ellipse(mask, middle, axes, 0, 0, 360, 1, -1, shift=4)
+        return mask
+
+    def inside(self, box: NDArray[np.float64], reach: int) -> Mask:
+        mask: Mask = np.zeros(self.cells.shape, np.uint8)
+        x, y, width, height = box * self.zoom
+        rows = slice(max(0, int(y) - reach), int(np.ceil(y + height)) + reach)
+        mask[rows, max(0, int(x) - reach) : int(np.ceil(x + width)) + reach] = 1
+        return mask
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    rows = chosen_rows(read_pack(options.data, None))
+    truth, boxes = read_ground_truth(options.data), read_all_boxes(options.data)
+    scales = source_scales(rows)
+    with ProcessPoolExecutor(initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+        jobs = [
+            pool.submit(label, row, truth, boxes.get(row.file, {}), scales[_scale_key(row)])
+            for row in rows
+        ]
+        labelled = [found for job in jobs if (found := job.result()) is not None]
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_bytes(pickle.dumps(labelled))
+    print(f"{len(labelled)} pictures labelled")
+
+
+def chosen_rows(rows: Sequence[PackRow]) -> list[PackRow]:
+    """Every picture that somebody outlined or boxed, and some of each type of the others."""
+    groups: dict[tuple[str, str], list[PackRow]] = {}
+    for row in sorted(rows, key=lambda row: row.file):
+        if row.source in (*MASKED, *BOXED, *EACH_TYPE):
+            groups.setdefault((row.source, row.cell_type or row.subtype or row.label), []).append(
+                row
+            )
+    kept: list[PackRow] = []
+    for (source, _), group in groups.items():
+        number = min(EACH_TYPE.get(source, len(group)), len(group))
+        kept += [group[len(group) * place // number] for place in range(number)]
+    return kept
+
+
+def read_all_boxes(root: Path) -> dict[str, dict[int, NDArray[np.float64]]]:
+    """Boxes of each category of each file, N × 4."""
+    found: dict[str, dict[int, NDArray[np.float64]]] = {}
+    for source in BOXED:
+        told = json.loads((root / source / "boxes.json").read_text(encoding="utf-8"))
+        names = {image["id"]: image["file_name"] for image in told["images"]}
+        for mark in told["annotations"]:
+            own = found.setdefault(names[mark["image_id"]], {})
+            box = np.array([mark["bbox"]], np.float64)
+            kind = int(mark["category_id"])
+            own[kind] = np.concatenate([own[kind], box]) if kind in own else box
+    return found
+
+
+def _scale_key(row: PackRow) -> str:
+    """What has one microscope; Aria's stages have one each."""
+    return f"{row.source}:{row.subtype or row.label}" if row.source == "aria" else row.source
+
+
+def source_scales(rows: Sequence[PackRow]) -> dict[str, float]:
+    """µm a pixel of each microscope: published, or the median over fields with red cells."""
+    groups: dict[str, list[PackRow]] = {}
+    for row in rows:
+        groups.setdefault(_scale_key(row), []).append(row)
+    scales = {}
+    for key, group in groups.items():
+        sample = group[:: max(1, len(group) // MEASURED_FIELDS)]
+        found = [find_scale(row.read_pixels(), None) for row in sample]
+        measured = [scale.um_per_px for scale in found if scale.source == "red_cells"]
+        scales[key] = KNOWN_UM.get(key) or float(np.median(measured))
+    return scales
+
+
+def label(
+    row: PackRow, truth: GroundTruth, boxes: dict[int, NDArray[np.float64]], usual_um: float
+) -> Labelled | None:
+    """One picture with its labels; None where its one cell is not found."""
+    pixels = row.read_pixels()
+    um_per_px = _boxed_scale(boxes, pixels) or usual_um
+    zoom = um_per_px / LABEL_UM
+    size = max(8, round(pixels.shape[1] * zoom)), max(8, round(pixels.shape[0] * zoom))
+    way = cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
+    small = np.asarray(cv2.resize(pixels, size, interpolation=way), np.uint8)
+    density = optical_density(small, measure_lamp(pixels))
+    blank = np.zeros(small.shape[:2], np.uint8)
+    sheet = _Sheet(zoom, blank.copy(), blank.copy(), blank.copy())
+    if row.source in MASKED:
+        _lay_masks(sheet, row, truth)
+    else:
+        cells = find_cells(replace(row.read_image(), spacing_um=um_per_px))
+        if row.source in BOXED:
+            _lay_boxes(sheet, cells.cells, truth.boxes.get(row.file, np.zeros((0, 4))))
+        elif row.source not in ONE_CELL:
+            for cell in cells.cells:
+                sheet.put(*sheet.masks(cell))
+        elif not _lay_central(
+            sheet,
+            cells.cells,
+            None
+            if row.cell_type == "platelet"
+            else central_cell(cells, width=pixels.shape[1], height=pixels.shape[0]),
+        ):
+            return None
+    if row.source in ONE_CELL:
+        sheet.ignored |= _dark_elsewhere(density, sheet.cells)
+    sheet.ignored[sheet.cells > 0] = 0
+    return Labelled(
+        file=row.file,
+        source=row.source,
+        cell_type=row.cell_type,
+        density=density,
+        cells=sheet.cells,
+        nuclei=sheet.nuclei,
+        ignored=sheet.ignored,
+        red=_red(sheet, density, boxes),
+    )
+
+
+def _boxed_scale(boxes: dict[int, NDArray[np.float64]], pixels: RGB) -> float | None:
+    """From the boxes of whole, round red cells; None with fewer than three."""
+    marked = boxes.get(RED_CELL, np.zeros((0, 4)))
+    ends = marked[:, :2] + marked[:, 2:]
+    limits = np.array([pixels.shape[1], pixels.shape[0]]) - 2
+    whole = (marked[:, :2] > 2).all(axis=1) & (ends < limits).all(axis=1)
+    whole &= marked[:, 2:].max(axis=1, initial=0) < 1.35 * marked[:, 2:].min(axis=1, initial=1e9)
+    if whole.sum() < 3:
+        return None
+    return float(RED_CELL_UM / np.median(np.sqrt(marked[whole, 2:].prod(axis=1))))
+
+
+def _lay_masks(sheet: _Sheet, row: PackRow, truth: GroundTruth) -> None:
+    drawn = truth.masks(row.file)
+    if drawn is None:
+        return
+    size = sheet.cells.shape[1], sheet.cells.shape[0]
+    nucleus, left = (
+        (cv2.resize(mask.astype(np.uint8) * 255, size, interpolation=cv2.INTER_AREA) > 127)
+        for mask in drawn
+    )
+    if row.source not in BOXED:
+        sheet.put(left.astype(np.uint8), nucleus.astype(np.uint8))
+        return
+    for box in truth.boxes.get(row.file, np.zeros((0, 4))):
+        inside = sheet.inside(box, 2)
+        own = left & (inside > 0)
+        if own.sum() < 0.35 * box[2] * box[3] * sheet.zoom**2:
+            sheet.ignored |= inside
+            continue
+        sheet.put(own.astype(np.uint8), nucleus.astype(np.uint8))
+        left &= inside == 0
+    rest = cv2.morphologyEx(left.astype(np.uint8), cv2.MORPH_OPEN, disc(3))
+    sheet.ignored |= np.asarray(cv2.dilate(rest, disc(6)), np.uint8)
+
+
+def _lay_boxes(sheet: _Sheet, cells: Sequence[Cell], boxes: NDArray[np.float64]) -> None:
+    sides = np.array([(c.box.x, c.box.y, c.box.width, c.box.height) for c in cells], np.float64)
+    meeting = overlaps(sides.reshape(-1, 4), boxes)
+    for place, box in enumerate(boxes):
+        best = int(meeting[:, place].argmax()) if len(cells) else -1
+        if best >= 0 and meeting[best, place] > LEAST_MEETING:
+            cell, nucleus = sheet.masks(cells[best])
+            sheet.put(cell & sheet.inside(box, 0), nucleus)
+        else:
+            sheet.put(sheet.ellipse(box), None)
+
+
+def _lay_central(sheet: _Sheet, cells: Sequence[Cell], central: Cell | None) -> bool:
+    """The one cell, and nothing known where others lie; False where a cell should be, but none is.
+
+    `central` is None in a picture of a platelet, which holds no white cell in its middle.
+    """
+    if central is not None:
+        if central.shape.nucleus_area_um2 < LEAST_NUCLEUS_UM2:
+            return False
+        sheet.put(*sheet.masks(central))
+    height, width = sheet.cells.shape
+    for cell in cells:
+        own, _ = sheet.masks(cell)
+        middle = own[2 * height // 5 : 3 * height // 5, 2 * width // 5 : 3 * width // 5]
+        if cell is not central and (central is not None or not middle.any()):
+            sheet.ignored |= np.asarray(cv2.dilate(own, disc(8)), np.uint8)
+    return True
+
+
+def _dark_elsewhere(density: Density, cells: NDArray[np.uint8]) -> Mask:
+    """Around what is as violet as a nucleus outside the outlined cell: perhaps another."""
+    stained = density[..., 1] > stained_level(density)
+    colour = violet(density)
+    usual = float(np.median(colour[stained])) if stained.any() else 0.0
+    dark = ((colour > max(0.4, 2.5 * usual)) & (cells == 0)).astype(np.uint8)
+    dark = cv2.morphologyEx(dark, cv2.MORPH_OPEN, disc(5))
+    return np.asarray(cv2.dilate(dark, disc(12)), np.uint8)
+
+
+def _red(sheet: _Sheet, density: Density, boxes: dict[int, NDArray[np.float64]]) -> Mask:
+    """What is stained and no white cell; not known where neither boxes nor size tell."""
+    inside = sheet.cells > 0
+    stained = (density[..., 1] > stained_level(density)) & ~inside
+    red = np.asarray(cv2.morphologyEx(stained.astype(np.uint8), cv2.MORPH_OPEN, disc(3)), np.uint8)
+    for box in boxes.get(RED_CELL, np.zeros((0, 4))):
+        red |= sheet.ellipse(box)
+    platelets = np.zeros_like(red)
+    for box in boxes.get(PLATELET, np.zeros((0, 4))):
+        platelets |= sheet.ellipse(box, 1.1)
+    red[(platelets > 0) | inside] = 0
+    red[stained & (red == 0) & (platelets == 0)] = UNKNOWN
+    rim = cv2.dilate(inside.astype(np.uint8), disc(2)) > 0
+    red[(rim & ~inside) | (sheet.ignored > 0)] = UNKNOWN
+    return red
+
+
+if __name__ == "__main__":
+    main()
