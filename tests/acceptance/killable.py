@@ -53,7 +53,7 @@ class Life:
 
     data_dir: Path
     pacs_port: int
-    pacs_ae_title: str = "STANDIN"
+    pacs_ae_title: str
     fhir_url: str
     kill_at: int = 0
     """Die at this step, counted from 1 from the start of the service; 0 for never."""

@@ -140,6 +140,7 @@ class Trial:
     pacs: CountingPacs
     fhir: StandInFhir
     database_url: str = ""
+    pacs_ae_title: str = "STANDIN"
     kills: int = 0
     acknowledged: list[Dataset] = field(default_factory=list)
     _number: int = 0
@@ -162,6 +163,7 @@ class Trial:
         life = Life(
             data_dir=self.root / "data",
             pacs_port=self.pacs.port,
+            pacs_ae_title=self.pacs_ae_title,
             fhir_url=self.fhir.url,
             database_url=self.database_url,
         )
