@@ -55,7 +55,7 @@ test-peers: install
 	$(RUN)/python -m pytest -m peers
 
 chaos: install
-	$(RUN)/python -m pytest -s -m chaos --kills $(KILLS)
+	$(RUN)/python -m pytest -s -m chaos --kills $(KILLS) tests/acceptance
 
 benchmarks: install
 	@for bench in tests/benchmarks/bench_*.py; do echo "== $$bench"; $(RUN)/python "$$bench"; done

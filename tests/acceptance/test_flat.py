@@ -17,7 +17,7 @@ from tests.acceptance.killing import CountingPacs, Running, Trial, trial, until
 
 IMAGES = 2000
 FAILURES = 500
-BATCH = 20
+BATCH = 5
 MOST_MORE_MB = 40.0
 """Between the second and the last quarter. The first is left out: caches fill, pools open."""
 MOST_MORE_THREADS = 4
