@@ -88,7 +88,9 @@ def _cut_cards(smear: SmearFindings, pictures: Pictures) -> Iterator[_Card]:
         for rank, (of_field, finding) in enumerate(chosen):
             if of_field == number:
                 tile = _tile(image, finding, field)
-                heat = finding.prediction.activation_map
+                # A map tells where, not how sure: a cell at 0.02 must not glow like one at 0.98.
+                sure = finding.prediction.leukemic_probability
+                heat = finding.prediction.activation_map * np.float32(sure)
                 tiles[rank] = _Card(
                     finding=finding,
                     field_number=number + 1,
@@ -163,7 +165,7 @@ def _cells_and_chart(pen: Pen, smear: SmearFindings, cards: Sequence[_Card]) -> 
     rows = -(-len(cards) // COLUMNS)
     canvas = blank(WIDTH_PX, max(60 + rows * CARD_HEIGHT_PX, 620), INK)
     cv2.line(canvas, (MARGIN_PX, 2), (WIDTH_PX - MARGIN_PX, 2), (70, 72, 82), 1)
-    title = "Most suspicious cells" if cards else "No cells to show"
+    title = "Cells, most suspicious first" if cards else "No cells to show"
     pen.write(canvas, title, (MARGIN_PX, 40), size=26, weight=700)
     if cards:
         note = f"each tile {WINDOW_UM:g} µm wide; right: where the network saw 'leukemic'"

@@ -122,6 +122,18 @@ def test_the_heat_map_is_hot_where_the_network_looked() -> None:
     assert warm[half:, :half].mean() < 5
 
 
+def test_a_cell_that_is_surely_normal_does_not_glow() -> None:
+    """A map tells where the network looked; how sure it was dims it."""
+    cell = make_cell_finding(make_cell(1, 300, 240), Call.NORMAL, probability=0.02)
+
+    picture = _gallery(make_smear_findings([make_field_findings(cells=[cell])]))
+
+    top = _first_card_row(picture) + 2
+    left = MARGIN_PX + TILE_PX + 4
+    heat = picture[top + 5 : top + TILE_PX - 5, left + 5 : left + TILE_PX - 5].astype(int)
+    assert (heat[..., 0] - heat[..., 2]).max() < 20
+
+
 def test_a_cell_is_shown_at_one_scale_whatever_the_field() -> None:
     """A cell of 6 µm radius covers the same part of its tile at 0.1 and at 0.2 µm a pixel."""
     shown = []
