@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pydicom import Dataset
 
 from pipeline.analyse import Classifier, analyse_field
@@ -21,9 +23,10 @@ class ImageAnalysis:
         self._limits = limits
 
     @property
-    def model_sha256(self) -> str:
-        """Which network answers."""
-        return self._classifier.identity.sha256
+    def model_key(self) -> str:
+        """Which networks answer, as in `ModelIdentity.key`."""
+        finder = self._segmenter.sha256 if self._segmenter else ""
+        return replace(self._classifier.identity, finder_sha256=finder).key
 
     def __call__(self, dataset: Dataset) -> tuple[FieldFindings, ...]:
         """Findings of every frame, in order; Rejected when the image breaks a rule."""

@@ -110,7 +110,7 @@ def running(settings: Settings, *, listens: bool = True) -> Iterator[Service]:
     start: settings, model, database, a port that is taken.
     """
     with ExitStack() as stack:
-        classifier = load_classifier(settings)
+        classifier, segmenter = load_classifier(settings), load_segmenter()
         locks = worker_locks(settings.database_url, folder=settings.data_dir / "workers")
         hold = claim_worker(locks, wanted=settings.service.worker_id)
         stack.callback(hold.close)
@@ -123,12 +123,13 @@ def running(settings: Settings, *, listens: bool = True) -> Iterator[Service]:
         if settings.audit.syslog.enabled:
             # Before the trail, so that it ends after it and sends the last events too.
             stack.enter_context(audit_forwarder(settings))
-        trail = stack.enter_context(open_trail(settings, classifier))
+        trail = stack.enter_context(open_trail(settings, classifier, segmenter))
         audit = CountedAudit(trail, metrics)
         store = open_store(settings, worker_id=hold.worker_id)
         outlets = Outlets(make_outlets(settings.destinations))
         routes = Routes(parse_rules(settings.routes), [outlet.name for outlet in outlets])
-        workflow = _build_workflow(settings, store, classifier, outlets, routes, hold, locks, audit)
+        analysis = ImageAnalysis(classifier, segmenter, limits=image_limits(settings))
+        workflow = _build_workflow(settings, store, analysis, outlets, routes, hold, locks, audit)
 
         audit.record(
             Event.SERVICE_STARTED,
@@ -185,8 +186,12 @@ def open_store(settings: Settings, *, worker_id: str) -> Store:
     )
 
 
-def open_trail(settings: Settings, classifier: OnnxClassifier | None = None) -> AuditTrail:
-    """This machine's chain of the audit trail; its events name the model when one is given."""
+def open_trail(
+    settings: Settings,
+    classifier: OnnxClassifier | None = None,
+    segmenter: OnnxSegmenter | None = None,
+) -> AuditTrail:
+    """This machine's chain of the audit trail; its events name the networks that are given."""
     audit = settings.audit
     return AuditTrail.open(
         settings.audit_dir,
@@ -194,6 +199,7 @@ def open_trail(settings: Settings, classifier: OnnxClassifier | None = None) -> 
         key=load_or_make_key(settings.audit_key_file),
         software_version=SOFTWARE_VERSION,
         model_sha256=classifier.identity.sha256 if classifier else None,
+        finder_sha256=segmenter.sha256 if segmenter else None,
         actor=Actor(ae_title=settings.dicom.ae_title, host=platform.node() or None),
         policy=TrailPolicy(
             fsync=audit.fsync,
@@ -244,7 +250,7 @@ def image_limits(settings: Settings) -> ImageLimits:
 def _build_workflow(
     settings: Settings,
     store: Store,
-    classifier: OnnxClassifier,
+    analysis: ImageAnalysis,
     outlets: Outlets,
     routes: Routes,
     hold: Hold,
@@ -252,7 +258,6 @@ def _build_workflow(
     audit: AuditSink,
 ) -> Workflow:
     """The three steps, and the durable queue that runs them."""
-    analysis = ImageAnalysis(classifier, load_segmenter(), limits=image_limits(settings))
 
     def clock() -> datetime:
         return datetime.now(UTC).astimezone(settings.zone)

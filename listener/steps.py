@@ -34,7 +34,7 @@ class Analysis(Protocol):
     """Answered by `listener.analysis.ImageAnalysis`."""
 
     @property
-    def model_sha256(self) -> str: ...
+    def model_key(self) -> str: ...
 
     def __call__(self, dataset: Dataset) -> tuple[FieldFindings, ...]: ...
 
@@ -293,7 +293,7 @@ class ReportStep:
 
     def _fields(self, folder: SmearFolder, image: SOPInstanceUID) -> tuple[FieldFindings, ...]:
         fields = folder.fields(image)
-        if all(field.model.sha256 == self._analysis.model_sha256 for field in fields):
+        if all(field.model.key == self._analysis.model_key for field in fields):
             return fields
         # Found by an older model: one report speaks with one voice.
         fields = self._analysis(self._source(image))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -58,5 +59,5 @@ def analyse_field(
         scale=found.scale,
         quality=found.quality,
         cells=assess(found.cells, predictions, classifier.policy, found.quality),
-        model=classifier.identity,
+        model=replace(classifier.identity, finder_sha256=segmenter.sha256 if segmenter else ""),
     )

@@ -223,6 +223,13 @@ class ModelIdentity:
     sha256: str
     execution_provider: str
     """What really ran, e.g. CPUExecutionProvider, never what was asked for."""
+    finder_sha256: str = ""
+    """Of the network that found the cells; empty where density alone did."""
+
+    @property
+    def key(self) -> str:
+        """What decides an answer: the same pixels and the same key give the same findings."""
+        return self.sha256 + self.finder_sha256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

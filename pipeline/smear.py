@@ -170,7 +170,7 @@ def _rank(field: FieldFindings) -> tuple[str, int, str, str, tuple[float, ...]]:
     return (
         field.sop_instance_uid,
         field.frame,
-        field.model.sha256,
+        field.model.key,
         field.model.execution_provider,
         tuple(cell.prediction.leukemic_probability for cell in field.cells),
     )
@@ -210,17 +210,21 @@ def _one_model(fields: tuple[FieldFindings, ...]) -> ModelIdentity:
     One smear may be shared out among workers with and without a GPU: same file, same answer,
     other provider.
     """
-    files = {(f.model.name, f.model.version, f.model.sha256) for f in fields}
+    files = {(f.model.name, f.model.version, f.model.sha256, f.model.finder_sha256) for f in fields}
     if len(files) > 1:
         raise NeedsReview(
             "The fields of one smear were analysed by different networks and cannot be counted "
             "together; analyse the whole smear again with the present one.",
             code="smear_with_two_models",
         )
-    [(name, version, sha256)] = files
+    [(name, version, sha256, finder_sha256)] = files
     providers = sorted({part for f in fields for part in f.model.execution_provider.split("+")})
     return ModelIdentity(
-        name=name, version=version, sha256=sha256, execution_provider="+".join(providers)
+        name=name,
+        version=version,
+        sha256=sha256,
+        execution_provider="+".join(providers),
+        finder_sha256=finder_sha256,
     )
 
 

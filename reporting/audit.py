@@ -92,6 +92,7 @@ class AuditTrail:
         key: AuditKey,
         software_version: str,
         model_sha256: str | None = None,
+        finder_sha256: str | None = None,
         actor: Actor | None = None,
         policy: TrailPolicy | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -103,8 +104,8 @@ class AuditTrail:
         `actor` stands in events that name none: the service itself. `clock` gives aware times.
         """
         constant = {"software_version": software_version}
-        if model_sha256 is not None:
-            constant["model_sha256"] = model_sha256
+        hashes = {"model_sha256": model_sha256, "finder_sha256": finder_sha256}
+        constant |= {name: sha256 for name, sha256 in hashes.items() if sha256 is not None}
         check_fields(constant)
         policy = policy or TrailPolicy()
         stamp = _Stamp(clock, constant, describe_actor(actor or Actor()))

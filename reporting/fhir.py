@@ -57,7 +57,7 @@ def build_bundle(
         smear=smear, origin=read_origin(headers), images=image_uids, context=context
     )
     bundle = _checked(_transaction(report, _resources(report, gallery_png, pdf)))
-    bundle_id = derived_id("fhir-bundle", smear.smear_id, smear.model.sha256, str(context.version))
+    bundle_id = derived_id("fhir-bundle", smear.smear_id, smear.model.key, str(context.version))
     return Result(
         kind=ResultKind.FHIR_BUNDLE,
         name=f"{bundle_id}.json",

@@ -59,7 +59,7 @@ class SmearReport:
         """One Device for each software, network and hardware that answered."""
         model = self.smear.model
         return derived_id(
-            "device", self.context.software_version, model.sha256, model.execution_provider
+            "device", self.context.software_version, model.key, model.execution_provider
         )
 
     @property

@@ -20,6 +20,7 @@ from reporting.fhir_parts import (
 def build_device(report: SmearReport) -> Element:
     """The software with its version, the network with its hash, and what really ran it."""
     model = report.smear.model
+    finder = [{"type": worded("cell finder SHA-256"), "value": model.finder_sha256}]
     return resource(
         "Device",
         report.device_id,
@@ -35,6 +36,7 @@ def build_device(report: SmearReport) -> Element:
             {"type": worded("network version"), "value": model.version},
             {"type": worded("network SHA-256"), "value": model.sha256},
             {"type": worded("execution provider"), "value": model.execution_provider},
+            *(finder if model.finder_sha256 else []),
         ],
         note=research_note(),
     )

@@ -50,7 +50,7 @@ def build_message(
     Sending and receiving names (MSH-3 to MSH-6) are the destination's to fill. Raises
     `NeedsReview` when the headers name two patients.
     """
-    message_id = derived_id("hl7-message", smear.smear_id, smear.model.sha256, str(context.version))
+    message_id = derived_id("hl7-message", smear.smear_id, smear.model.key, str(context.version))
     origin = read_origin(headers)
     segments = [
         _msh(message_id, context),

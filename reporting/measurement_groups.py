@@ -103,6 +103,9 @@ def _algorithm(author: Authorship) -> Iterator[Dataset]:
     yield text(ALGORITHM_MANUFACTURER, MANUFACTURER, modifier)
     yield code(ALGORITHM_FAMILY, ARTIFICIAL_INTELLIGENCE, modifier)
     yield text(ALGORITHM_PARAMETERS, f"sha256={author.model.sha256}", modifier)
+    if author.model.finder_sha256:
+        finder = f"cell finder sha256={author.model.finder_sha256}"
+        yield text(ALGORITHM_PARAMETERS, finder, modifier)
 
 
 # --- the whole smear
@@ -243,7 +246,7 @@ def cell_uid(field: FieldFindings, finding: CellFinding, author: Authorship) -> 
         field.sop_instance_uid,
         str(field.frame),
         str(finding.cell.index),
-        author.model.sha256,
+        author.model.key,
     )
 
 

@@ -71,7 +71,7 @@ def build_pdf_report(
     context: ReportContext,
 ) -> Result:
     """One A4 page; raises `NeedsReview` when the headers name two patients."""
-    report_id = derived_id("pdf-report", smear.smear_id, smear.model.sha256, str(context.version))
+    report_id = derived_id("pdf-report", smear.smear_id, smear.model.key, str(context.version))
     page = Page()
     _banners(page)
     y = _heading(page, context)

@@ -101,7 +101,7 @@ def _reference(
     field: FieldFindings | None,
 ) -> ObjectReference:
     study_uid = str(header.StudyInstanceUID)
-    of_report = (kind, study_uid, smear.smear_id, smear.model.sha256, str(context.version))
+    of_report = (kind, study_uid, smear.smear_id, smear.model.key, str(context.version))
     sources = sorted({f"{field.sop_instance_uid}#{field.frame}" for field in smear.fields})
     return ObjectReference(
         kind=kind,

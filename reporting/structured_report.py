@@ -132,7 +132,7 @@ def observer(author: Authorship) -> Iterator[Dataset]:
     """The observer is a device (TID 1002, TID 1004)."""
     context = Relation.OBSERVATION_CONTEXT
     yield code(OBSERVER_TYPE, DEVICE, context)
-    yield uid_reference(DEVICE_OBSERVER_UID, derived_uid("network", author.model.sha256))
+    yield uid_reference(DEVICE_OBSERVER_UID, derived_uid("network", author.model.key))
     yield text(DEVICE_OBSERVER_NAME, author.software, context)
     yield text(DEVICE_OBSERVER_MANUFACTURER, MANUFACTURER, context)
     yield text(DEVICE_OBSERVER_MODEL, f"{author.model.name} {author.model.version}", context)

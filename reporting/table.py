@@ -61,7 +61,7 @@ def build_table(
 
     A smear without a cell gives the header line alone.
     """
-    table_id = derived_id("table", smear.smear_id, smear.model.sha256)
+    table_id = derived_id("table", smear.smear_id, smear.model.key)
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\r\n")
     writer.writeheader()

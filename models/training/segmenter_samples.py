@@ -141,8 +141,8 @@ class Sampler:
         """Another stain, lamp, focus, camera and compression."""
         random, changed = self._random, density
         if random.random() < 0.85:
-            mixing = np.eye(3) + random.normal(0, 0.1, (3, 3)) * (random.random() < 0.7)
-            strength = 2 ** (random.normal(0, 0.3) + random.normal(0, 0.22, 3))
+            mixing = np.eye(3) + random.normal(0, 0.08, (3, 3)) * (random.random() < 0.7)
+            strength = 2 ** (random.normal(0, 0.3) + random.normal(0, 0.15, 3))
             changed = cv2.transform(changed, (mixing * strength[:, None]).astype(np.float32))
             changed = changed + random.normal(0, 0.02, 3).astype(np.float32)
         focus = random.random()

@@ -61,7 +61,7 @@ class Figures:
 class _Starts:
     """Notes when each analysis begins; analyses nothing before `begin`."""
 
-    model_sha256 = MODEL.sha256
+    model_key = MODEL.key
 
     def __init__(self) -> None:
         self.at: list[float] = []

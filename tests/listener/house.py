@@ -77,7 +77,7 @@ def receive(inbox: Inbox, series: str, number: int) -> ReceivedImage:
 class QuickAnalysis:
     """Finds the same four cells in every image, except in those that break a rule."""
 
-    model_sha256: str = MODEL.sha256
+    model_key: str = MODEL.key
     seen: Counter[str] = field(default_factory=Counter)
 
     def __call__(self, dataset: Dataset) -> tuple[FieldFindings, ...]:

@@ -139,7 +139,7 @@ class TestReports:
 
         assert newer.seen == {image: 1}
         [field] = later.results.smear(SMEAR).fields(image)
-        assert field.model.sha256 == newer.model_sha256
+        assert field.model.sha256 == newer.model_key
 
 
 def close(house: House, *, known: int | None = None, is_waiting: bool = False) -> object:
@@ -147,7 +147,7 @@ def close(house: House, *, known: int | None = None, is_waiting: bool = False) -
 
 
 class _Failing:
-    model_sha256 = MODEL.sha256
+    model_key = MODEL.key
 
     def __init__(self, error: Exception) -> None:
         self._error = error
@@ -158,11 +158,11 @@ class _Failing:
 
 class _Newer(QuickAnalysis):
     def __init__(self) -> None:
-        super().__init__(model_sha256="f" * 64)
+        super().__init__(model_key="f" * 64)
 
     def __call__(self, dataset: Dataset) -> tuple[FieldFindings, ...]:
         return tuple(self._renewed(super().__call__(dataset)))
 
     def _renewed(self, fields: tuple[FieldFindings, ...]) -> Iterator[FieldFindings]:
         for field in fields:
-            yield replace(field, model=replace(field.model, sha256=self.model_sha256))
+            yield replace(field, model=replace(field.model, sha256=self.model_key))

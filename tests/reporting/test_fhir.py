@@ -228,6 +228,17 @@ def test_the_printed_page_and_the_words_come_with_the_report() -> None:
     assert report["effectiveDateTime"] == "2026-11-21T10:15:00+01:00"
 
 
+def test_the_device_names_the_network_that_found_the_cells() -> None:
+    smear = smear_of(Call.NORMAL)
+    found = replace(smear, model=replace(smear.model, finder_sha256="ab" * 32))
+
+    [plain], [device] = (resources(bundle_of(one), "Device") for one in (smear, found))
+
+    versions = {v["type"]["text"]: v["value"] for v in device["version"]}
+    assert versions["cell finder SHA-256"] == "ab" * 32
+    assert device["id"] != plain["id"]
+
+
 def test_the_device_says_what_really_ran() -> None:
     smear = smear_of(Call.NORMAL)
 
