@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from pydicom import Dataset
 
-from pipeline.analyse import Classifier, analyse_field
+from pipeline.analyse import Classifier, analyse_field, who_answers
 from pipeline.domain import FieldFindings, SeriesUID, StudyUID
 from pipeline.image import ImageLimits, read_frames
 from pipeline.maps import Segmenter
@@ -25,8 +23,7 @@ class ImageAnalysis:
     @property
     def model_key(self) -> str:
         """Which networks answer, as in `ModelIdentity.key`."""
-        finder = self._segmenter.sha256 if self._segmenter else ""
-        return replace(self._classifier.identity, finder_sha256=finder).key
+        return who_answers(self._classifier, self._segmenter).key
 
     def __call__(self, dataset: Dataset) -> tuple[FieldFindings, ...]:
         """Findings of every frame, in order; Rejected when the image breaks a rule."""

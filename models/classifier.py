@@ -6,7 +6,6 @@ the graph with it and refuses what differs.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from models.checked_file import read_checked
 from models.manifest import Manifest, ModelFile, read_manifest
 from pipeline.domain import CELL_TYPES, DecisionPolicy, ModelIdentity, Prediction
 from pipeline.errors import Defect
@@ -126,7 +126,9 @@ def _open_session(
     folder: Path, model_file: ModelFile, providers: Sequence[str], threads: int
 ) -> onnxruntime.InferenceSession:
     """A session on the first provider that really works; asked for too much, it falls back."""
-    content = _read_checked(folder / model_file.name, model_file)
+    content = read_checked(
+        folder / model_file.name, model_file.sha256, whose="the manifest's", damaged=_damaged
+    )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4
@@ -141,16 +143,6 @@ def _open_session(
             "Check the version of onnxruntime against the lock file.",
             code="model_damaged",
         ) from err
-
-
-def _read_checked(path: Path, model_file: ModelFile) -> bytes:
-    try:
-        content = path.read_bytes()
-    except OSError as err:
-        raise _damaged(f"{path.name} cannot be read ({type(err).__name__})") from err
-    if hashlib.sha256(content).hexdigest() != model_file.sha256:
-        raise _damaged(f"the sha256 of {path.name} is not the manifest's")
-    return content
 
 
 def _check_contract(session: onnxruntime.InferenceSession, manifest: Manifest) -> None:

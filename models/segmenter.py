@@ -5,7 +5,6 @@ What it is and must agree with stands in `models/segmenter.toml`; a file that di
 
 from __future__ import annotations
 
-import hashlib
 import tomllib
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from models.checked_file import read_checked
 from pipeline.errors import Defect
 from pipeline.maps import MAP_COUNT
 
@@ -36,7 +36,9 @@ class OnnxSegmenter:
         each other. Raises Defect (code segmenter_damaged) when a file is missing or differs.
         """
         name, sha256 = _described(folder / DESCRIPTION)
-        content = _read_checked(folder / name, sha256)
+        content = read_checked(
+            folder / name, sha256, whose=f"that of {DESCRIPTION}", damaged=_damaged
+        )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -67,16 +69,6 @@ def _described(path: Path) -> tuple[str, str]:
         return str(told["file"]), str(told["sha256"])
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError) as err:
         raise _damaged(f"{path.name} cannot be read ({type(err).__name__})") from err
-
-
-def _read_checked(path: Path, sha256: str) -> bytes:
-    try:
-        content = path.read_bytes()
-    except OSError as err:
-        raise _damaged(f"{path.name} cannot be read ({type(err).__name__})") from err
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise _damaged(f"the sha256 of {path.name} is not that of {DESCRIPTION}")
-    return content
 
 
 def _check_contract(session: onnxruntime.InferenceSession) -> None:

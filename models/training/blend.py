@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from models.training.augment import Jitter
-from models.training.data import load_pack, training_batches
-from models.training.network import CROP_PX, SmearNet, reset_batch_statistics
+from models.training.data import load_pack, pack_side, training_batches
+from models.training.network import SmearNet, reset_batch_statistics
 from models.training.packaged import packaged_weights, unfold
 
 VIEWS = 24
@@ -38,9 +38,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="averaged.pt to write")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    pack_side = 2 * round(CROP_PX * options.side / options.view / 2)
+    shrunk = pack_side(options.side, options.view)
     drawn = training_batches(
-        load_pack(options.pack, parts=["train"], side=pack_side),
+        load_pack(options.pack, parts=["train"], side=shrunk),
         side=options.side,
         size=BATCH,
         first_step=0,

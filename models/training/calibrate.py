@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 
 from models.evaluation.metrics import calibration_error
-from models.training.data import UNKNOWN, CropPack, CropRow, load_pack, plain_batches
-from models.training.network import CROP_PX, SmearNet
+from models.training.data import UNKNOWN, CropPack, CropRow, load_pack, pack_side, plain_batches
+from models.training.network import SmearNet
 from pipeline.domain import CELL_TYPES
 
 SUBSPACE = 64
@@ -75,9 +75,9 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     network = SmearNet()
     network.load_state_dict(torch.load(options.weights, weights_only=True))
-    pack_side = 2 * round(CROP_PX * options.side / options.view / 2)
-    fitted = load_pack(options.pack, parts=["train"], side=pack_side)
-    packs = [thinned(fitted, options.thin), load_pack(options.pack, parts=["val"], side=pack_side)]
+    shrunk = pack_side(options.side, options.view)
+    fitted = load_pack(options.pack, parts=["train"], side=shrunk)
+    packs = [thinned(fitted, options.thin), load_pack(options.pack, parts=["val"], side=shrunk)]
     answers = [answer(network, pack, options.side) for pack in packs]
     calibration = calibrate(packs[0].rows, answers[0], packs[1].rows, answers[1])
     np.savez(options.out, **asdict(calibration))

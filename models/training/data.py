@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.training.augment import Jitter, Stain, augment, measure_stain, plain_view
+from pipeline.crop import CROP_PX
 from pipeline.domain import CELL_TYPES, RGB, CellType
 
 UNKNOWN = -1
@@ -95,6 +96,11 @@ def read_rows(folder: Path) -> tuple[CropRow, ...]:
             CropRow(**{name: kinds[name](value) for name, value in line.items()})
             for line in csv.DictReader(stream)
         )
+
+
+def pack_side(side: int, view: int) -> int:
+    """Side of a whole crop when its central `view` pixels are shrunk to `side`; even."""
+    return 2 * round(CROP_PX * side / view / 2)
 
 
 def load_pack(folder: Path, *, parts: Sequence[str], side: int) -> CropPack:

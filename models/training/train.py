@@ -30,10 +30,11 @@ from models.training.data import (
     CropPack,
     CropRow,
     load_pack,
+    pack_side,
     plain_batches,
     training_batches,
 )
-from models.training.network import CROP_PX, SmearNet, astra_start, reset_batch_statistics
+from models.training.network import SmearNet, astra_start, reset_batch_statistics
 from models.training.packaged import packaged_weights, unfold
 
 LEUKEMIC_SMOOTHING = 0.05
@@ -50,8 +51,10 @@ def main() -> None:
     jitter = Jitter()
     settings = vars(options) | {"jitter": asdict(jitter)}
     (options.run / "settings.json").write_text(json.dumps(settings, default=str, indent=1))
-    training = load_pack(options.pack, parts=options.parts, side=_pack_side(options))
-    judged = load_pack(options.pack, parts=["val"], side=_pack_side(options))
+    training = load_pack(
+        options.pack, parts=options.parts, side=pack_side(options.side, options.view)
+    )
+    judged = load_pack(options.pack, parts=["val"], side=pack_side(options.side, options.view))
     network, averaged, optimiser, first_step = _start(options, training)
     batches = training_batches(
         training,
@@ -88,10 +91,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--bfloat16", action="store_true", help="only where the CPU has it")
     parser.add_argument("--compile", action="store_true", help="fuse kernels first; needs g++")
     return parser
-
-
-def _pack_side(options: argparse.Namespace) -> int:
-    return 2 * round(CROP_PX * options.side / options.view / 2)
 
 
 def _start(
