@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import math
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ from models.training.calibrate import Calibration, read_calibration
 from models.training.network import CROP_PX, MAP_SIDE, Bottleneck, SmearNet
 
 OPSET = 20
+STRIDE = 32
+"""Pixels of the network's input between two places of its last map."""
 OUTPUTS = ["leukemic_probability", "cell_type", "activation_map", "novelty"]
 
 
@@ -63,6 +66,7 @@ class ServiceGraph(nn.Module):
         self.temperature = calibration.temperature
         shrink = shrinking(view_px, side_px)
         self.register_buffer("shrink", None if shrink is None else torch.from_numpy(shrink))
+        self.register_buffer("places", torch.from_numpy(places(side_px, self.cells_across)))
         self.register_buffer("projection", torch.from_numpy(calibration.projection))
         self.register_buffer("centroids", torch.from_numpy(calibration.centroids))
 
@@ -85,12 +89,9 @@ class ServiceGraph(nn.Module):
     def _activation(self, maps: Tensor) -> Tensor:
         """What each place adds to the leukemic logit, negatives cut, on the whole crop's 7×7."""
         added = torch.einsum("nchw,c->nhw", maps, self.network.leukemic.weight[0])
-        added = nnf.relu(added).unsqueeze(1)
-        if added.shape[2] != self.cells_across:
-            size = (self.cells_across, self.cells_across)
-            added = nnf.interpolate(added, size, mode="bilinear")
+        added = self.places @ nnf.relu(added) @ self.places.T
         ring = (MAP_SIDE - self.cells_across) // 2
-        return nnf.pad(added, (ring, ring, ring, ring)).squeeze(1)
+        return nnf.pad(added, (ring, ring, ring, ring))
 
     def _novelty(self, pooled: Tensor) -> Tensor:
         """Mahalanobis distance to the nearest class centre, in the subspace of calibrate.py."""
@@ -111,6 +112,20 @@ def shrinking(view_px: int, side_px: int) -> NDArray[np.float32] | None:
     pixel = np.arange(view_px)[None]
     covered = np.clip(np.minimum(high, pixel + 1) - np.maximum(low, pixel), 0, None)
     return np.asarray(covered / covered.sum(axis=1, keepdims=True), dtype=np.float32)
+
+
+def places(side_px: int, across: int) -> NDArray[np.float32]:
+    """across × map matrix that reads a map of the network in the middles of `across` equal cells.
+
+    Every stride of the trunk keeps the pixel at its left and upper edge, so that place k of the
+    map looks at pixel 32·k, not at the middle of the k-th piece of 32 (the padding of 1 before a
+    3×3 kernel of stride 2). Taking it for the middle would move the heat right and down by half
+    a piece.
+    """
+    count = math.ceil(side_px / STRIDE)
+    middles = (np.arange(across) + 0.5) * side_px / across - 0.5
+    wanted = np.clip(middles / STRIDE, 0, count - 1)[:, None]
+    return np.clip(1 - np.abs(wanted - np.arange(count)), 0, None).astype(np.float32)
 
 
 def fold_norms(network: SmearNet) -> SmearNet:

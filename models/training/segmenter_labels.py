@@ -1,8 +1,8 @@
 """What the segmenter learns from: pictures at 0.2 µm a pixel with what is known of each pixel.
 
-Masks where somebody drew them (bccd, zheng1); elsewhere the outlines of the classical search
-inside the boxes of the pack, or of its one cell, and an ellipse where the two disagree. ALL-IDB1
-is never learned from.
+Masks where somebody drew them (bccd, zheng1); elsewhere the outlines that the packaged network
+finds inside the boxes of the pack, or of its one cell, and an ellipse where the two disagree.
+ALL-IDB1 is never learned from.
 
 `python -m models.training.segmenter_labels --data ../shared/data --out runs/labels.pkl`
 """
@@ -15,6 +15,8 @@ import pickle
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -24,6 +26,7 @@ from numpy.typing import NDArray
 from models.evaluation.detection import overlaps
 from models.evaluation.ground_truth import GroundTruth, read_ground_truth
 from models.evaluation.pack import PackRow, read_pack
+from models.segmenter import OnnxSegmenter
 from pipeline.domain import RGB, Cell
 from pipeline.parts import Mask, disc
 from pipeline.scale import RED_CELL_UM, find_scale, stained_level
@@ -119,7 +122,10 @@ def main() -> None:
     rows = chosen_rows(read_pack(options.data, None))
     truth, boxes = read_ground_truth(options.data), read_all_boxes(options.data)
     scales = source_scales(rows)
-    with ProcessPoolExecutor(initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+    # Not forked: the scales were measured with OpenCV's threads, which a fork would not carry.
+    with ProcessPoolExecutor(
+        mp_context=get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)
+    ) as pool:
         jobs = [
             pool.submit(label, row, truth, boxes.get(row.file, {}), scales[_scale_key(row)])
             for row in rows
@@ -194,7 +200,7 @@ def label(
     if row.source in MASKED:
         _lay_masks(sheet, row, truth)
     else:
-        cells = find_cells(replace(row.read_image(), spacing_um=um_per_px))
+        cells = find_cells(replace(row.read_image(), spacing_um=um_per_px), _segmenter())
         if row.source in BOXED:
             _lay_boxes(sheet, cells.cells, truth.boxes.get(row.file, np.zeros((0, 4))))
         elif row.source not in ONE_CELL:
@@ -221,6 +227,12 @@ def label(
         ignored=sheet.ignored,
         red=_red(sheet, density, boxes),
     )
+
+
+@cache
+def _segmenter() -> OnnxSegmenter:
+    """One for each process."""
+    return OnnxSegmenter.load()
 
 
 def _boxed_scale(boxes: dict[int, NDArray[np.float64]], pixels: RGB) -> float | None:

@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the training environment is not installed")
 pytest.importorskip("onnx", reason="the training environment is not installed")
 
-from models.training.export import fold_norms, shrinking  # noqa: E402
+from models.training.export import fold_norms, places, shrinking  # noqa: E402
 from models.training.network import SmearNet  # noqa: E402
 from models.training.packaged import unfold  # noqa: E402
 
@@ -66,3 +66,27 @@ def test_the_graph_shrinks_crops_as_the_pack_does(view: int, side: int) -> None:
 
 def test_nothing_is_shrunk_at_the_full_side() -> None:
     assert shrinking(160, 160) is None
+
+
+@pytest.mark.parametrize(("side", "across"), [(128, 5), (160, 5), (112, 7)])
+def test_the_map_is_read_where_the_trunk_looked(side, across):
+    """A map that says at each place which pixel it looks at is read as the middles of the cells."""
+    looked_at = 32.0 * np.arange(-(-side // 32))
+    middles = (np.arange(across) + 0.5) * side / across - 0.5
+
+    read = places(side, across) @ looked_at
+
+    assert np.allclose(places(side, across).sum(axis=1), 1)
+    assert np.allclose(read, np.minimum(middles, looked_at[-1]))
+
+
+def test_place_k_of_the_last_map_looks_at_pixel_32_k():
+    """What `places` takes for granted, seen in the gradient of one place of the map."""
+    network = SmearNet().eval()
+    crops = torch.rand(1, 3, 160, 160, requires_grad=True)
+
+    network.feature_maps(crops)[0, :, 2, 2].sum().backward()
+
+    weight = crops.grad[0].abs().sum(dim=0).double()
+    row = (weight.sum(dim=1) * torch.arange(160)).sum() / weight.sum()
+    assert abs(float(row) - 64) < 4
