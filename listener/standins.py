@@ -9,6 +9,7 @@ import json
 import re
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -201,6 +202,11 @@ def _handler_for(endpoint: StandInFhir) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
                 return
             self._write(reply)
+
+        def handle(self) -> None:
+            """Requests until the client is gone, which is no news."""
+            with suppress(ConnectionError):
+                super().handle()
 
         do_GET = do_POST = do_PUT = handle_any  # noqa: N815 (names set by http.server)
 

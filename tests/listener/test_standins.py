@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import socket
+import struct
+import threading
+import time
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -15,7 +19,7 @@ from pynetdicom import AE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from listener.send import PeerAddress, send_images
-from listener.standins import StandInFhir, StandInPacs
+from listener.standins import Reply, Request, StandInFhir, StandInPacs
 from tests.builders import build_image
 
 PATIENT = {"resourceType": "Patient", "id": "p1", "active": True}
@@ -116,3 +120,30 @@ def _ask(ehr: StandInFhir, method: str, path: str, body: bytes = b"") -> tuple[i
     said = json.load(io.BytesIO(answer.read()))
     connection.close()
     return answer.status, said
+
+
+def test_a_client_that_is_killed_before_it_has_its_answer_is_no_news(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Operators who watch the demonstration's terminal would take a traceback for an error."""
+    was_asked, is_gone = threading.Event(), threading.Event()
+
+    class Slow(StandInFhir):
+        def answer(self, request: Request) -> Reply | None:
+            was_asked.set()
+            assert is_gone.wait(10)
+            return super().answer(request)
+
+    with Slow() as endpoint:
+        address = urlsplit(endpoint.url)
+        with socket.create_connection((address.hostname, address.port)) as client:
+            client.sendall(b"GET /fhir/metadata HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert was_asked.wait(10)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        is_gone.set()
+        until = time.monotonic() + 10
+        while any("process_request" in one.name for one in threading.enumerate()):
+            assert time.monotonic() < until
+            time.sleep(0.01)
+
+    assert capsys.readouterr().err == ""
