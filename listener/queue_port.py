@@ -6,10 +6,12 @@ What DBOS 3.4 does on its own, and what is done about it, is told in docs/adr/00
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, EnqueueOptions
@@ -24,6 +26,13 @@ APPLICATION = "smearlink"
 QUEUE_FORMAT = "1"
 """DBOS's application version, pinned: work queued by one version of smearlink is taken up by the
 next. It never changes; a function whose arguments change gets a new name (`JobKind`) instead."""
+
+_NOTICE_STOP_S = 0.05
+"""How soon an end is noticed: of the work in hand, and by DBOS's listener for messages, which we
+send none."""
+
+_CLAIMER = "queue-worker-"
+"""How DBOS names the threads that claim work."""
 
 _FAILED = ["ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 
@@ -113,6 +122,23 @@ class DurableQueue:
         with database_trouble():
             self._client.update_workflow_attributes(job_id, {"starts": starts})
 
+    def set_limits(self, limits: Iterable[QueueLimits]) -> None:
+        """Have these queues worked off, each within its limits; other known ones go on as they are.
+
+        A runner that is at work learns of a new queue within a second, of new limits at its next
+        look.
+        """
+        for queue in limits:
+            with database_trouble():
+                self._client.register_queue(
+                    queue.name,
+                    polling_interval_sec=queue.poll_s,
+                    worker_concurrency=queue.a_worker,
+                    global_concurrency=queue.everywhere,
+                    partition_concurrency=queue.a_partition,
+                    limiter={"limit": queue.a_minute, "period": 60.0} if queue.a_minute else None,
+                )
+
     def _rows(self, **chosen: Any) -> list[QueueRow]:
         with database_trouble():
             return [_row(found) for found in self._client.list_workflows(**chosen)]
@@ -158,6 +184,7 @@ class QueueRunner:
 
     def __init__(self, *, database_url: str, worker_id: str) -> None:
         route_log()
+        self._database_url = database_url
         config: DBOSConfig = {
             "name": APPLICATION,
             "system_database_url": database_url,
@@ -166,11 +193,16 @@ class QueueRunner:
             "serializer": DBOSPortableJSONSerializer(),
             "enable_otlp": False,
             "log_level": "WARNING",
+            "notification_listener_polling_interval_sec": _NOTICE_STOP_S,
         }
-        DBOS(config=config)
+        self._dbos = DBOS(config=config)
 
     def start(
-        self, functions: Mapping[JobKind, Callable[..., None]], *, recoveries: Mapping[JobKind, int]
+        self,
+        functions: Mapping[JobKind, Callable[..., None]],
+        *,
+        recoveries: Mapping[JobKind, int],
+        limits: Iterable[QueueLimits],
     ) -> None:
         """Begin to work, at once also on what this worker left when it was last killed.
 
@@ -179,22 +211,12 @@ class QueueRunner:
         """
         for kind, function in functions.items():
             DBOS.workflow(name=kind.value, max_recovery_attempts=recoveries.get(kind))(function)
+        # Before the launch: queues that come later are noticed a second later.
+        make_queue(self._database_url)
+        with closing(DurableQueue(self._database_url)) as queue:
+            queue.set_limits(limits)
         with database_trouble():
             DBOS.launch()
-
-    def set_limits(self, limits: Iterable[QueueLimits]) -> None:
-        """Work these queues off, each within its limits; others already known go on as they are."""
-        for queue in limits:
-            register = partial(DBOS.register_queue, on_conflict="always_update")
-            with database_trouble():
-                register(
-                    queue.name,
-                    polling_interval_sec=queue.poll_s,
-                    worker_concurrency=queue.a_worker,
-                    global_concurrency=queue.everywhere,
-                    partition_concurrency=queue.a_partition,
-                    limiter={"limit": queue.a_minute, "period": 60.0} if queue.a_minute else None,
-                )
 
     def requeue_of(self, worker_id: str) -> None:
         """Queue again what a dead worker had in hand.
@@ -207,7 +229,29 @@ class QueueRunner:
 
     def stop(self, grace_s: float) -> None:
         """Let what is in hand end within `grace_s`; the rest stays queued."""
-        DBOS.destroy(workflow_completion_timeout_sec=round(grace_s), destroy_registry=True)
+        self._finish(grace_s)
+        DBOS.destroy(destroy_registry=True)
+
+    def _finish(self, grace_s: float) -> None:
+        """Claim nothing more, and wait for what was claimed.
+
+        DBOS's own wait looks once a second and never comes back sooner.
+        """
+        give_up = time.monotonic() + grace_s
+        for stopping in self._dbos.background_thread_stop_events:
+            stopping.set()
+        quiet_looks = 0
+        # Twice, as what was claimed last is in hand only a moment later.
+        while quiet_looks < 2 and (left_s := give_up - time.monotonic()) > 0:
+            quiet_looks = 0 if self._is_at_work() else quiet_looks + 1
+            time.sleep(min(left_s, _NOTICE_STOP_S))
+
+    def _is_at_work(self) -> bool:
+        """Whether a queue is still being looked at, or a piece of work is in hand."""
+        names = [thread.name for thread in threading.enumerate()]
+        if any(name.startswith(_CLAIMER) for name in names):
+            return True
+        return bool(self._dbos._active_workflows_set.activeList())
 
 
 class HandedBack(BaseException):

@@ -5,7 +5,7 @@ For the running service, and for the command line beside or without one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -23,7 +23,7 @@ from listener.jobs import (
 )
 from listener.parked_work import is_named, once_more, parked_image, parked_work
 from listener.queue_database import check_database_is_there
-from listener.queue_port import DurableQueue, QueueRow
+from listener.queue_port import DurableQueue, QueueLimits, QueueRow
 from listener.queue_tables import QueueTables
 from listener.status import ParkedWork, WorkflowStatus, queue_statuses
 from pipeline.domain import SmearId, SOPInstanceUID
@@ -68,6 +68,10 @@ class WorkClient:
     def close(self, smear_id: SmearId) -> None:
         """Have a smear reported as soon as its images are analysed, without a quiet time."""
         self.ask(close_job(smear_id, trigger=_wish(), known=None))
+
+    def set_limits(self, limits: Iterable[QueueLimits]) -> None:
+        """Have these queues worked off, each within its limits."""
+        self._queue.set_limits(limits)
 
     def wake(self, queue: str, prefix: str) -> None:
         """Run delayed work of a queue now."""

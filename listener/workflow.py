@@ -136,8 +136,7 @@ class Workflow:
         runner = QueueRunner(database_url=settings.database_url, worker_id=self._hold.worker_id)
         self._runner = runner
         try:
-            runner.start(self._functions(), recoveries=MOST_RECOVERIES)
-            runner.set_limits(self._limits())
+            runner.start(self._functions(), recoveries=MOST_RECOVERIES, limits=self._limits())
             self._client = WorkClient(
                 settings.database_url,
                 inbox=self._inbox,
@@ -205,8 +204,8 @@ class Workflow:
     def reload(self, outlets: Iterable[Outlet]) -> None:
         """Go on with other destinations; work of one that is gone will park."""
         self._outlets.replace(outlets)
-        if self._runner is not None:
-            self._runner.set_limits(self._limits())
+        if self._client is not None:
+            self._client.set_limits(self._limits())
 
     def status(self) -> WorkflowStatus:
         """What waits where, and what was parked why."""

@@ -1,15 +1,20 @@
-"""Work is put in once, seen as it was meant, and forgotten when told."""
+"""Work is put in once, seen as it was meant, run to its end, and forgotten when told."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from dbos import DBOS
 
 from listener.jobs import IMAGES, CommitmentWait, JobKind, close_job, commitment_job, image_job
-from listener.queue_port import DurableQueue, make_queue, route_log
+from listener.queue_port import DurableQueue, QueueLimits, QueueRunner, make_queue, route_log
 from pipeline.domain import SmearId, SOPInstanceUID
 from pipeline.errors import RetryLater
 
@@ -24,6 +29,23 @@ def queue(tmp_path: Path) -> Iterator[DurableQueue]:
     opened = DurableQueue(url)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Callable[[Callable[..., None]], QueueRunner]]:
+    """Starts the one runner of this process, which analyses images by what it is given."""
+    runners: list[QueueRunner] = []
+
+    def start(analyse: Callable[..., None]) -> QueueRunner:
+        runner = QueueRunner(database_url=f"sqlite:///{tmp_path / 'state.sqlite'}", worker_id="w1")
+        runners.append(runner)
+        limits = [QueueLimits(name=IMAGES, poll_s=0.02, a_worker=1)]
+        runner.start({JobKind.ANALYSE_IMAGE: analyse}, recoveries={}, limits=limits)
+        return runner
+
+    yield start
+    for runner in runners:
+        runner.stop(0.0)
 
 
 def test_a_row_says_what_was_asked_for(queue: DurableQueue) -> None:
@@ -98,3 +120,74 @@ def test_its_log_goes_where_all_logs_go() -> None:
     logger = logging.getLogger("dbos")
     assert logger.propagate
     assert not [one for one in logger.handlers if isinstance(one, logging.StreamHandler)]
+
+
+def test_a_stop_waits_for_the_work_in_hand(
+    queue: DurableQueue,
+    run: Callable[[Callable[..., None]], QueueRunner],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun, go_on, looks = threading.Event(), threading.Event(), threading.Semaphore(0)
+    ended: list[str] = []
+
+    def analyse(image: str, *_: object) -> None:
+        begun.set()
+        go_on.wait()
+        ended.append(image)
+
+    queue.put(IMAGE)
+    runner = run(analyse)
+    begun.wait()
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: looks.release())
+    monkeypatch.setattr("listener.queue_port.time", clock)
+    stopping = threading.Thread(target=runner.stop, args=(600.0,))
+    stopping.start()
+    for _ in range(5):
+        looks.acquire()
+    is_still_waiting = stopping.is_alive()
+    go_on.set()
+    stopping.join()
+
+    assert is_still_waiting
+    assert ended == ["1.2.3.1"]
+    assert queue.left() == []
+
+
+def test_a_stop_leaves_what_takes_longer_than_its_grace(
+    queue: DurableQueue, run: Callable[[Callable[..., None]], QueueRunner]
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def analyse(*_: object) -> None:
+        begun.set()
+        go_on.wait()
+
+    queue.put(IMAGE)
+    runner = run(analyse)
+    begun.wait()
+    runner.stop(0.1)
+    left = [row.id for row in queue.left()]
+    go_on.set()
+
+    assert left == [IMAGE.id]
+
+
+def test_its_queues_are_there_before_it_begins(
+    run: Callable[[Callable[..., None]], QueueRunner],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """DBOS looks for new ones once a second: they would begin that much later."""
+    seen: list[str] = []
+    launch = DBOS.launch
+
+    def look_and_launch() -> None:
+        with closing(DurableQueue(f"sqlite:///{tmp_path / 'state.sqlite'}")) as queue:
+            seen.extend(one.name for one in queue._client.list_queues())
+        launch()
+
+    monkeypatch.setattr(DBOS, "launch", look_and_launch)
+
+    run(lambda *_: None)
+
+    assert seen == [IMAGES]
