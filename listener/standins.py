@@ -38,6 +38,17 @@ FHIR_JSON = "application/fhir+json"
 ENTRY_URL = re.compile(r"([A-Z][A-Za-z]{1,40})/([A-Za-z0-9\-.]{1,64})")
 
 
+class _Server(ThreadedAssociationServer):
+    """pynetdicom's, without its habits that suit a server that polls twice a second."""
+
+    def service_actions(self) -> None:
+        """Nothing: pynetdicom has Python look for garbage everywhere after each 60 polls."""
+
+    def shutdown(self) -> None:
+        """End as every server does."""
+        BaseServer.shutdown(self)
+
+
 class StandInPacs:
     """Stores what it gets by C-STORE as `<SOP Instance UID>.dcm`; answers C-ECHO."""
 
@@ -54,7 +65,7 @@ class StandInPacs:
         self._server = entity.make_server(
             (LOOPBACK, self._wanted_port),
             evt_handlers=self.handlers(),
-            server_class=ThreadedAssociationServer,
+            server_class=_Server,
         )
         threading.Thread(target=self._server.serve_forever, args=(POLL_S,), daemon=True).start()
         return self
@@ -65,8 +76,7 @@ class StandInPacs:
         err: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # pynetdicom's own shutdown only works on a server that polls twice a second.
-        BaseServer.shutdown(self._server)
+        self._server.shutdown()
         self._server.server_close()
 
     @property
