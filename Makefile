@@ -14,6 +14,9 @@ RUN := .venv/bin
 WORKERS ?= 2
 KILLS ?= 200
 
+# What was compiled is kept, whatever the environment says: tests start many processes.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: help install demo test check test-peers chaos benchmarks
 
 help:
