@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -22,6 +23,11 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=200, help="kills of the long durability run")
+
+
+def pytest_collection_finish() -> None:
+    """What was imported is no garbage: no search for that need go through it again."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -5,14 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from config.settings import make_settings
 from listener import service
 from listener.service import Service
+from listener.workflow import WorkflowSettings
 from reporting.audit import public_path, read_public_key, verify_trail
 from tests.tiny_model import write_tiny_model
+
+POLL_S = 0.1
+"""How often the queue is looked at: the product's pace would make most of a test's time."""
 
 PATIENCE_S = 600.0
 """How long a test waits for what must come; only a failing test waits so long."""
@@ -35,8 +42,11 @@ def served(
     }
     for name, section in sections.items():
         settings[name] = {**settings.get(name, {}), **section}
-    with service.running(make_settings(settings)) as running:
-        yield running
+    hurried = partial(WorkflowSettings, poll_s=POLL_S)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(service, "WorkflowSettings", hurried)
+        with service.running(make_settings(settings)) as running:
+            yield running
 
 
 def port_of(running: Service) -> int:
@@ -54,7 +64,7 @@ def until(is_so: Callable[[], object]) -> None:
     give_up = time.monotonic() + PATIENCE_S
     while not is_so():
         assert time.monotonic() < give_up, "it never came to be so"
-        time.sleep(0.05)
+        time.sleep(POLL_S)
 
 
 def parked_images(running: Service) -> dict[str, str]:

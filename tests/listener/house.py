@@ -269,4 +269,4 @@ def until(is_so: Callable[[], object]) -> None:
     give_up = time.monotonic() + 300
     while not is_so():
         assert time.monotonic() < give_up, "it never came to be so"
-        time.sleep(0.01)
+        time.sleep(0.03)
