@@ -22,8 +22,6 @@ from reporting.audit import (
     read_public_key,
     verify_trail,
 )
-from reporting.audit_dicom import dicom_message
-from reporting.audit_fhir import fhir_event
 
 ASIDE = frozenset(
     {
@@ -88,10 +86,19 @@ def export_audit(settings: Settings, directory: Path | None, out: Path, form: st
 
 
 def _as_xml(event: Mapping[str, Any], *, source: str) -> str:
+    from reporting.audit_dicom import dicom_message
+
     return dicom_message(event, source=source).decode()
 
 
-FORMS: Mapping[str, Callable[..., str]] = {"dicom": _as_xml, "fhir": fhir_event}
+def _as_fhir(event: Mapping[str, Any], *, source: str) -> str:
+    # Not at the start: the other commands need neither FHIR nor DICOM.
+    from reporting.audit_fhir import fhir_event
+
+    return fhir_event(event, source=source)
+
+
+FORMS: Mapping[str, Callable[..., str]] = {"dicom": _as_xml, "fhir": _as_fhir}
 """DICOM Audit Messages (PS3.15 A.5), and FHIR AuditEvents as NDJSON."""
 
 

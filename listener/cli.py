@@ -339,8 +339,8 @@ def _reader(path: Path | None) -> Callable[[], Settings]:
 
 @contextmanager
 def _work_client(path: Path | None) -> Iterator[Any]:
-    from listener.service import open_store
-    from listener.workflow import WorkClient
+    from listener.store import open_store
+    from listener.work_client import WorkClient
 
     site = _reader(path)()
     store = open_store(site, worker_id=site.worker_id)

@@ -25,18 +25,16 @@ from pathlib import Path
 from config.settings import Settings
 from listener.analysis import ImageAnalysis
 from listener.audit_syslog import AuditForwarder, place_file_of
-from listener.commitments import CommitmentReports
 from listener.destinations import Routes, make_outlets, parse_rules
 from listener.dicom import DicomListener
-from listener.inbox import Inbox, InboxLimits
 from listener.log import adopt_library_loggers
 from listener.metrics import CountedAudit, Metrics
 from listener.pseudonyms import SitePseudonyms
-from listener.results_folder import ResultsFolder
 from listener.retention import Retention
 from listener.sending import Outlets, Sender
 from listener.status import WorkflowStatus
 from listener.steps import ImageStep, ReportSettings, ReportStep, Steps
+from listener.store import MEBIBYTE, Store, open_store
 from listener.web import Receiving, Showing, build_app
 from listener.web_server import WebServer, read_token
 from listener.worker_lock import Hold, WorkerLocks, claim_worker, worker_locks
@@ -60,16 +58,6 @@ from reporting.result_set import build_result_set
 from reporting.results import ResultKind
 
 SOFTWARE_VERSION = version("smearlink")
-MEBIBYTE = 2**20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Store:
-    """Everything that a data folder holds, open."""
-
-    inbox: Inbox
-    results: ResultsFolder
-    commitments: CommitmentReports
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,19 +159,6 @@ def load_segmenter() -> OnnxSegmenter:
     but cells are cut out alike for all.
     """
     return OnnxSegmenter.load()
-
-
-def open_store(settings: Settings, *, worker_id: str) -> Store:
-    """Inbox, results and commitments of the data folder."""
-    limits = InboxLimits(
-        max_object_bytes=settings.dicom.max_object_mb * MEBIBYTE,
-        min_free_bytes=settings.retention.min_free_disk_mb * MEBIBYTE,
-    )
-    return Store(
-        inbox=Inbox(settings.data_dir / "inbox", limits=limits),
-        results=ResultsFolder(settings.data_dir / "results", worker_id=worker_id),
-        commitments=CommitmentReports(settings.data_dir / "commitments"),
-    )
 
 
 def open_trail(

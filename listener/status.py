@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from listener.queue_tables import QueueCount
 from pipeline.domain import RESEARCH_USE_ONLY
+
+if TYPE_CHECKING:
+    from listener.queue_tables import QueueCount
 
 
 class WorkKind(StrEnum):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -142,6 +144,35 @@ def test_a_fault_of_our_own_is_told_by_its_place_and_not_by_what_it_held(
     assert code == NEEDS_PERSON
     assert "please report it: ValueError at" in err
     assert "Doe" not in err
+
+
+# --- what a command costs
+
+
+def test_what_is_asked_beside_the_service_loads_neither_networks_nor_pictures(
+    tmp_path: Path,
+) -> None:
+    """Status and audit answer at once: loading all of the service takes seconds."""
+    asked = (["--help"], ["status"], ["retry", "KEY"], ["close", "1.2"], ["audit", "verify"])
+    program = (
+        "import sys\nfrom listener.cli import main\n"
+        f"for arguments in {asked}:\n"
+        "    sys.argv = ['smearlink', *arguments]\n"
+        "    try:\n        main()\n    except SystemExit:\n        pass\n"
+        "print('loaded:', *sys.modules)\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "SMEARLINK_SERVICE__DATA_DIR": str(tmp_path / "data")},
+        check=True,
+    )
+
+    loaded = set(done.stdout.partition("loaded:")[2].split())
+    assert {"listener.work_client", "listener.audit_commands"} <= loaded
+    assert not loaded & {"onnxruntime", "cv2", "highdicom", "pynetdicom", "fhir", "uvicorn"}
 
 
 # --- help
