@@ -7,7 +7,6 @@ so lobes far apart meet in one middle, and cells that touch have two.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from pipeline.maps import Maps
 from pipeline.nuclei import Nuclei
 from pipeline.outline import Outline
-from pipeline.parts import around, disc
+from pipeline.parts import View, disc, wider, windows
 from pipeline.stain import Map
 
 MIDDLE_FROM = 0.3
@@ -43,6 +42,8 @@ class Instances:
     labels: NDArray[np.int32]
     """Whole cells, 1 to N; 0 elsewhere."""
     nuclei: Nuclei
+    nuclei_px: NDArray[np.float64]
+    """Widths of the nuclei of whole cells, in pixels of the working picture."""
     outlines: list[Outline]
     """Points of each cell's rim, x then y, in pixels of the working picture."""
     confidences: list[float]
@@ -51,31 +52,45 @@ class Instances:
 def find_instances(maps: Maps, um_per_px: float) -> Instances:
     """Every cell of the maps."""
     white = _probability(maps.white)
-    middles = _middles(maps, white, um_per_px)
-    owned = _joined(_owned(maps, middles), maps, um_per_px)
     middle = _probability(maps.middle)
+    middles = _middles(middle, white, um_per_px)
+    owned = _joined(_owned(maps, middles), maps, um_per_px)
     labels = np.zeros_like(owned)
     confidences: list[float] = []
-    for label in np.unique(owned[owned > 0]):
-        own = _largest_part(owned == label)
-        confidences.append(float(middle[own].max()) * float(white[own].mean()))
-        labels[own] = len(confidences)
-    count = len(confidences)
+    outlines: list[Outline] = []
+    for label, (view, _) in windows(owned).items():
+        own = _largest_part(owned[view] == label)
+        confidences.append(float(middle[view][own].max()) * float(white[view][own].mean()))
+        labels[view][own] = len(confidences)
+    for number, (view, _) in windows(labels).items():
+        outlines.append(_outline(number, view, labels, maps.white))
+    nuclei = _nuclei(maps, labels, len(confidences))
     return Instances(
         labels=labels,
-        nuclei=_nuclei(maps, labels, count),
-        outlines=[_outline(number, labels, maps.white) for number in range(1, count + 1)],
+        nuclei=nuclei,
+        nuclei_px=_widths_of_whole(nuclei, labels),
+        outlines=outlines,
         confidences=confidences,
     )
 
 
+def _widths_of_whole(nuclei: Nuclei, labels: NDArray[np.int32]) -> NDArray[np.float64]:
+    """Of the nuclei whose cells the picture's edge does not cut: widths of discs as large."""
+    areas = np.bincount(nuclei.parts.ravel(), minlength=nuclei.count + 1)
+    rim = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    areas[rim] = 0
+    areas[0] = 0
+    return np.asarray(2 * np.sqrt(areas[areas > 0] / np.pi), dtype=np.float64)
+
+
 def _probability(logits: Map) -> Map:
-    return np.asarray(1 / (1 + np.exp(-np.clip(logits, -30, 30))), dtype=np.float32)
+    odds = cv2.exp(np.clip(logits, -30, 30))
+    return np.asarray(odds / (1 + odds), dtype=np.float32)
 
 
-def _middles(maps: Maps, white: Map, um_per_px: float) -> NDArray[np.int32]:
-    """Label image of the places that are middles of cells."""
-    likely = cv2.GaussianBlur(_probability(maps.middle), (0, 0), 1.0)
+def _middles(middle: Map, white: Map, um_per_px: float) -> NDArray[np.int32]:
+    """Label image of the places that are middles of cells, of which these are probabilities."""
+    likely = cv2.GaussianBlur(middle, (0, 0), 1.0)
     highest = cv2.dilate(likely, disc(max(2, round(APART_UM / um_per_px))))
     peaks = (likely >= highest - 1e-7) & (likely > MIDDLE_FROM) & (white > 0.4)
     return np.asarray(cv2.connectedComponents(peaks.astype(np.uint8))[1], dtype=np.int32)
@@ -173,9 +188,9 @@ def _nuclei(maps: Maps, labels: NDArray[np.int32], count: int) -> Nuclei:
     )
 
 
-def _outline(number: int, labels: NDArray[np.int32], white: Map) -> Outline:
-    """Where the cell's logit crosses 0, read between the pixels, N × 2."""
-    view = _window(labels == number)
+def _outline(number: int, view: View, labels: NDArray[np.int32], white: Map) -> Outline:
+    """Where the cell's logit crosses 0, read between the pixels, N × 2; `view` holds the cell."""
+    view = wider(view, 2, labels.shape)
     own, logits = labels[view], np.clip(white[view], -STEEP, STEEP)
     near = cv2.dilate((own == number).astype(np.uint8), disc(1))
     other = (own > 0) & (own != number)
@@ -196,9 +211,3 @@ def _outline(number: int, labels: NDArray[np.int32], white: Map) -> Outline:
     longest = max(contours, key=len)[:, 0, :]
     corner = np.array([view[1].start, view[0].start]) - 1
     return np.asarray((longest + 0.5) / FINER - 0.5 + corner, dtype=np.float64)
-
-
-def _window(mask: NDArray[Any]) -> tuple[slice, slice]:
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    top, left = int(rows[0]), int(columns[0])
-    return around(left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1, 2, mask.shape)

@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.domain import RGB
+from pipeline.overview import enlarged, reduced
 from pipeline.stain import Density, Map
 
 NETWORK_UM = 0.4
@@ -81,7 +81,6 @@ def resized(pixels: RGB, zoom: float) -> RGB:
     """The picture at another size, at least 8 pixels a side; as it is when that changes little."""
     if abs(zoom - 1) < 0.02:
         return pixels
-    way = cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
     height, width = pixels.shape[:2]
     size = (max(round(width * zoom), 8), max(round(height * zoom), 8))
-    return np.asarray(cv2.resize(pixels, size, interpolation=way), dtype=np.uint8)
+    return reduced(pixels, size) if zoom < 1 else enlarged(pixels, size)

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 Mask = NDArray[np.uint8]
 """1 on the parts, 0 elsewhere."""
+View = tuple[slice, slice]
+"""Rows and columns of a part of a picture."""
 
 
 @cache
@@ -19,9 +21,7 @@ def disc(radius_px: int) -> Mask:
     return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)), dtype=np.uint8)
 
 
-def around(
-    x: int, y: int, width: int, height: int, reach: int, shape: tuple[int, ...]
-) -> tuple[slice, slice]:
+def around(x: int, y: int, width: int, height: int, reach: int, shape: tuple[int, ...]) -> View:
     """Rows and columns of a box with a margin, inside a picture of that shape."""
     return (
         slice(max(0, y - reach), min(shape[0], y + height + reach)),
@@ -29,13 +29,20 @@ def around(
     )
 
 
-def windows(labels: NDArray[np.int32]) -> dict[int, tuple[tuple[slice, slice], int]]:
+def wider(view: View, reach: int, shape: tuple[int, ...]) -> View:
+    """A view with a margin, inside a picture of that shape."""
+    rows, columns = view
+    wide, tall = columns.stop - columns.start, rows.stop - rows.start
+    return around(columns.start, rows.start, wide, tall, reach, shape)
+
+
+def windows(labels: NDArray[np.int32]) -> dict[int, tuple[View, int]]:
     """Rows and columns of each label of a label image, and its number of pixels."""
     rows, columns = np.nonzero(labels)
     own = labels[rows, columns]
     order = np.argsort(own, kind="stable")
     numbers, first = np.unique(own[order], return_index=True)
-    found: dict[int, tuple[tuple[slice, slice], int]] = {}
+    found: dict[int, tuple[View, int]] = {}
     if len(own) == 0:
         return found
     for number, here in zip(numbers, np.split(order, first[1:]), strict=True):

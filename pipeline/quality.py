@@ -12,15 +12,13 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.domain import RGB, FieldQuality, QualityFlag, Scale, ScaleSource
+from pipeline.overview import Overview, overview_of, sampled
 from pipeline.scale import stained_level
-from pipeline.stain import Density, Map, optical_density
+from pipeline.stain import Density, Map
 
-JUDGED_PX = 120_000
-"""The field is judged on a copy of about this many pixels."""
-SAMPLE = 20_000
-"""Colours are read off about this many of the stained pixels."""
 FINEST_UM = 0.15
 """A scale finer than this is not believed when focus is judged: blurred cells look large."""
 FORBIDDING = frozenset(
@@ -75,34 +73,35 @@ class Limits:
 LIMITS = Limits()
 
 
-def figures_of(pixels: RGB, scale: Scale, lamp: Density | None = None) -> dict[str, float]:
+def figures_of(pixels: RGB, overview: Overview, scale: Scale) -> dict[str, float]:
     """What the flags rest on, each a number that means the same in every field."""
-    shrink = min(1.0, (JUDGED_PX / (pixels.shape[0] * pixels.shape[1])) ** 0.5)
-    small = np.asarray(
-        cv2.resize(pixels, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA), dtype=np.uint8
-    )
-    density = optical_density(small, lamp)
-    is_stained = density[..., 1] > stained_level(density)
-    stained = density[is_stained]
-    grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    red, green, blue = cv2.split(small)
+    density = overview.density
+    green = density[..., 1]
+    grey = cv2.cvtColor(overview.pixels, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    red, middle, blue = cv2.split(overview.pixels)
+    level = stained_level(density)
+    some = sampled(density)
     return {
-        "lamp": float(np.percentile(cv2.max(cv2.max(red, green), blue), 90)),
-        "clipped": float((cv2.min(cv2.min(red, green), blue) >= 254).mean()),
-        "covered": float(is_stained.mean()),
-        "contrast": float(np.percentile(density[..., 1], 99)),
+        "lamp": float(np.percentile(sampled(overview.pixels).max(axis=2), 90)),
+        "clipped": _share(cv2.min(cv2.min(red, middle), blue) >= 254),
+        "covered": _share(green > level),
+        "contrast": float(np.percentile(sampled(green), 99)),
         "roughness": _roughness(grey),
         "flat": _flat_share(pixels),
-        "sharpness": _sharpness(grey, scale.um_per_px / shrink),
-        **_colour_figures(stained),
+        "sharpness": _sharpness(grey, scale.um_per_px / overview.shrink),
+        **_colour_figures(some[some[..., 1] > level]),
     }
+
+
+def _share(mask: NDArray[np.bool_]) -> float:
+    return float(np.count_nonzero(mask)) / mask.size
 
 
 def _colour_figures(stained: Density) -> dict[str, float]:
     """Of N × 3 densities; what is not stained at all counts as without hue."""
     if len(stained) < 20:
         return {"smear_hue": 0.0, "hue_spread": 9.0, "chroma": 0.0, "stain": 0.0}
-    red, green, blue = np.ascontiguousarray(stained[:: len(stained) // SAMPLE + 1].T)
+    red, green, blue = np.ascontiguousarray(stained.T)
     highest = np.maximum(np.maximum(red, green), blue)
     lowest = np.minimum(np.minimum(red, green), blue)
     chroma = (highest - lowest) / np.maximum(highest, 0.03)
@@ -121,9 +120,10 @@ def _spread(values: Map) -> float:
     return float(high - low) / 2
 
 
-def _roughness(grey: Density) -> float:
-    fine = grey - cv2.GaussianBlur(grey, (0, 0), 1.5)
-    return float(np.abs(fine).mean() / max(float(grey.std()), 1.0))
+def _roughness(grey: Map) -> float:
+    fine = cv2.absdiff(grey, cv2.GaussianBlur(grey, (0, 0), 1.5))
+    spread = float(cv2.meanStdDev(grey)[1].max())
+    return float(cv2.mean(fine)[0]) / max(spread, 1.0)
 
 
 def _flat_share(pixels: RGB) -> float:
@@ -136,30 +136,52 @@ def _flat_share(pixels: RGB) -> float:
     if min(whole.shape) < 2:
         return 1.0
     own = whole[1:, 1:]
-    return float(((own == whole[1:, :-1]) & (own == whole[:-1, 1:])).mean())
+    return _share((own == whole[1:, :-1]) & (own == whole[:-1, 1:]))
 
 
-def _sharpness(grey: Density, um_per_px: float) -> float:
+def _sharpness(grey: Map, um_per_px: float) -> float:
     """Steepest edges over the whole contrast, per 0.2 µm: a blurred field has none."""
     smooth = cv2.GaussianBlur(grey, (0, 0), 0.7)
-    steep = cv2.magnitude(
-        cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=0.125),
-        cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=0.125),
+    steep = np.asarray(
+        cv2.magnitude(
+            cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=0.125),
+            cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=0.125),
+        ),
+        dtype=np.float32,
     )
-    low, high = np.percentile(grey, (1, 99))
-    return float(
-        np.percentile(steep, 99.5) / max(high - low, 4.0) * 0.2 / max(um_per_px, FINEST_UM)
-    )
+    low, high = np.percentile(sampled(grey), (1, 99))
+    steepest = _high_percentile(steep, 99.5)
+    return float(steepest / max(high - low, 4.0) * 0.2 / max(um_per_px, FINEST_UM))
+
+
+def _high_percentile(values: Map, percent: float) -> float:
+    """Of values from 0 up; few of them lie there, so that a sample would not do."""
+    most = float(cv2.minMaxLoc(values)[1]) + 1e-6
+    counts = np.cumsum(cv2.calcHist([values], [0], None, [1024], [0, most]))
+    return (int(np.searchsorted(counts, percent / 100 * counts[-1])) + 0.5) / 1024 * most
 
 
 def judge_quality(
-    pixels: RGB, scale: Scale, limits: Limits = LIMITS, *, lamp: Density | None = None
+    pixels: RGB, scale: Scale, limits: Limits = LIMITS, *, overview: Overview | None = None
 ) -> FieldQuality:
     """The field's flags and figures; usable unless one of the flags forbids counting.
 
-    `lamp` is that of the same field, where it was measured already.
+    `overview` is that of the same field, where it was made already.
     """
-    figures = figures_of(pixels, scale, lamp)
+    seen = overview_of(pixels) if overview is None else overview
+    return _judged(figures_of(pixels, seen, scale), scale, limits)
+
+
+def at_scale(
+    quality: FieldQuality, before: Scale, now: Scale, overview: Overview, limits: Limits = LIMITS
+) -> FieldQuality:
+    """The quality of a field whose scale is known better now; focus is all that depends on it."""
+    was, is_now = (max(s.um_per_px / overview.shrink, FINEST_UM) for s in (before, now))
+    sharpness = quality.figures["sharpness"] * was / is_now
+    return _judged({**quality.figures, "sharpness": sharpness}, now, limits)
+
+
+def _judged(figures: Mapping[str, float], scale: Scale, limits: Limits) -> FieldQuality:
     flags = frozenset(_flags(figures, limits)) | frozenset(_scale_flags(scale))
     return FieldQuality(flags=flags, is_usable=not flags & FORBIDDING, figures=figures)
 

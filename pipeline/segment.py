@@ -13,20 +13,24 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from pipeline.domain import RGB, Box, Cell, FieldCells, Scale, SourceImage
-from pipeline.instances import find_instances
-from pipeline.maps import NETWORK_UM, Segmenter, ask, resized
+from pipeline.domain import RGB, Box, Cell, Contour, FieldCells, Scale, SourceImage
+from pipeline.instances import Instances, find_instances
+from pipeline.maps import NETWORK_UM, Maps, Segmenter, ask, resized
 from pipeline.nuclei import Nuclei, find_nuclei, nuclei_of_nothing
 from pipeline.outline import Outline, find_outlines
-from pipeline.parts import Mask
-from pipeline.quality import judge_quality
-from pipeline.scale import find_scale, stained_level
+from pipeline.overview import Overview, overview_of
+from pipeline.parts import Mask, windows
+from pipeline.quality import at_scale, judge_quality
+from pipeline.scale import scale_of, scale_seen, stained_level
 from pipeline.shape import Ground, describe
-from pipeline.stain import Density, measure_lamp, optical_density
+from pipeline.stain import Density, optical_density
 
 WORK_UM = 0.2
 """µm a pixel of the working picture; a nucleus is 40 pixels wide on it."""
 MOST_ENLARGED = 2.0
+LOOK_AGAIN_FROM = 0.2
+"""A scale that changes by less is near enough for the network, which bears twice and half."""
+MOST_LOOKS = 3
 TOUCHING_PX = 2.0
 """Outlines of cells that touch lie this close, in source pixels."""
 LEAST_NUCLEUS_UM2 = 14.0
@@ -62,23 +66,23 @@ def find_cells(image: SourceImage, segmenter: Segmenter | None = None) -> FieldC
 
 def find_stages(image: SourceImage, segmenter: Segmenter | None = None) -> Stages:
     """The same, with all that led there."""
-    lamp = measure_lamp(image.pixels)
-    scale = find_scale(image.pixels, image.spacing_um, lamp)
-    quality = judge_quality(image.pixels, scale, lamp=lamp)
+    overview = overview_of(image.pixels)
+    scale = scale_of(overview, image.spacing_um)
+    quality = judge_quality(image.pixels, scale, overview=overview)
     nothing = FieldCells(scale=scale, quality=quality, cells=())
     if not quality.is_usable:
         # What is no smear may hold thousands of dark specks: nothing is looked for in it.
-        return _nothing_tried(image, lamp, nothing)
+        return _nothing_tried(image, overview, nothing)
     if segmenter is not None:
-        stages = _by_network(segmenter, image, lamp, nothing)
-        if stages.found.cells or not _may_be_one_cell(_ground(image, scale, 1.0)):
+        stages = _by_network(segmenter, image, overview, nothing)
+        if stages.found.cells or not _may_be_one_cell(_ground(image, stages.found.scale, 1.0)):
             return stages
-    return _by_density(image, lamp, nothing)
+    return _by_density(image, overview, nothing)
 
 
-def _nothing_tried(image: SourceImage, lamp: Density, found: FieldCells) -> Stages:
+def _nothing_tried(image: SourceImage, overview: Overview, found: FieldCells) -> Stages:
     pixels = resized(image.pixels, _zoom(found.scale, WORK_UM))
-    density = optical_density(pixels, lamp)
+    density = optical_density(pixels, overview.lamp)
     stained = (density[..., 1] > stained_level(density)).astype(np.uint8)
     return Stages(
         pixels=pixels,
@@ -90,33 +94,77 @@ def _nothing_tried(image: SourceImage, lamp: Density, found: FieldCells) -> Stag
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Look:
+    """What the network saw of a field when it was asked at one scale."""
+
+    zoom: float
+    pixels: RGB
+    density: Density
+    maps: Maps
+    seen: Instances
+
+
 def _by_network(
-    segmenter: Segmenter, image: SourceImage, lamp: Density, field: FieldCells
+    segmenter: Segmenter, image: SourceImage, overview: Overview, field: FieldCells
 ) -> Stages:
-    """What the learned segmenter finds; `field` has scale and quality."""
-    zoom = _zoom(field.scale, NETWORK_UM)
-    pixels = resized(image.pixels, zoom)
-    density = optical_density(pixels, lamp)
-    maps = ask(segmenter, density)
-    seen = find_instances(maps, field.scale.um_per_px / zoom)
-    ground = _ground(image, field.scale, zoom)
-    cells = _described(seen.nuclei, seen.outlines, ground, seen.confidences)
+    """What the learned segmenter finds; `field` has the scale and quality known without it."""
+    look, scale = _looked(segmenter, image, overview, field.scale)
+    quality = at_scale(field.quality, field.scale, scale, overview)
+    field = replace(field, scale=scale, quality=quality)
+    if not quality.is_usable:
+        return _nothing_tried(image, overview, field)
+    ground = _ground(image, scale, look.zoom)
+    cells = _described(look.seen.nuclei, look.seen.outlines, ground, look.seen.confidences)
     return Stages(
-        pixels=pixels,
-        density=density,
-        stained=np.asarray((maps.red > 0) | (maps.white > 0), dtype=np.uint8),
-        nuclei=seen.nuclei,
-        outlines=seen.outlines,
+        pixels=look.pixels,
+        density=look.density,
+        stained=np.asarray((look.maps.red > 0) | (look.maps.white > 0), dtype=np.uint8),
+        nuclei=look.seen.nuclei,
+        outlines=look.seen.outlines,
         found=replace(field, cells=_numbered(_sure_enough(_large_enough(cells), ground))),
     )
 
 
-def _by_density(image: SourceImage, lamp: Density, field: FieldCells) -> Stages:
+def _looked(
+    segmenter: Segmenter, image: SourceImage, overview: Overview, scale: Scale
+) -> tuple[_Look, Scale]:
+    """The last look at a field, and the scale by the red cells in it.
+
+    A scale by colour may be wrong; what the network sees at it is enough to measure it anew, and
+    where that changes much, the network is asked again.
+    """
+    look = _look(segmenter, image, overview, scale)
+    better = scale_seen(overview, look.maps, scale, look.seen.nuclei_px / look.zoom)
+    for _ in range(MOST_LOOKS - 1):
+        change = better.um_per_px / scale.um_per_px
+        if abs(np.log(change)) < LOOK_AGAIN_FROM:
+            break
+        scale = better
+        look = _look(segmenter, image, overview, scale)
+        better = scale_seen(overview, look.maps, scale, look.seen.nuclei_px / look.zoom)
+        if (better.um_per_px / scale.um_per_px - 1) * (change - 1) < 0:
+            # It went too far and comes back: the truth lies between.
+            middle = (better.um_per_px * scale.um_per_px) ** 0.5
+            better = replace(better, um_per_px=middle)
+    return look, better
+
+
+def _look(segmenter: Segmenter, image: SourceImage, overview: Overview, scale: Scale) -> _Look:
+    zoom = _zoom(scale, NETWORK_UM)
+    pixels = resized(image.pixels, zoom)
+    density = optical_density(pixels, overview.lamp)
+    maps = ask(segmenter, density)
+    seen = find_instances(maps, scale.um_per_px / zoom)
+    return _Look(zoom=zoom, pixels=pixels, density=density, maps=maps, seen=seen)
+
+
+def _by_density(image: SourceImage, overview: Overview, field: FieldCells) -> Stages:
     """What the classical search finds; `field` has scale and quality."""
     zoom = _zoom(field.scale, WORK_UM)
     um_per_px = field.scale.um_per_px / zoom
     pixels = resized(image.pixels, zoom)
-    density = optical_density(pixels, lamp)
+    density = optical_density(pixels, overview.lamp)
     stained_from = stained_level(density)
     stained = (density[..., 1] > stained_from).astype(np.uint8)
     nuclei = find_nuclei(density, stained, um_per_px)
@@ -145,11 +193,13 @@ def _ground(image: SourceImage, scale: Scale, zoom: float) -> Ground:
 def _described(
     nuclei: Nuclei, outlines: list[Outline], ground: Ground, confidences: list[float]
 ) -> list[Cell]:
+    views = windows(nuclei.parts)
     cells = (
-        (describe(label, nuclei, outline, ground), confidence)
+        (describe(label, views[label][0], nuclei, outline, ground), confidence)
         for label, (outline, confidence) in enumerate(
             zip(outlines, confidences, strict=True), start=1
         )
+        if label in views
     )
     return [replace(cell, confidence=sure) for cell, sure in cells if cell is not None]
 
@@ -214,11 +264,17 @@ def _touch(one: Cell, two: Cell) -> bool:
     """Whether two different cells come closer than the pixels of an outline tell."""
     if one is two or not _boxes_meet(one.box, two.box, TOUCHING_PX):
         return False
-    near = (
+    return any(
         cv2.pointPolygonTest(two.contour, (float(x), float(y)), measureDist=True) >= -TOUCHING_PX
-        for x, y in one.contour
+        for x, y in _points_near(one.contour, two.box, TOUCHING_PX)
     )
-    return any(near)
+
+
+def _points_near(contour: Contour, box: Box, reach: float) -> Contour:
+    x, y = contour[:, 0], contour[:, 1]
+    is_near = (x >= box.x - reach) & (x <= box.x + box.width + reach)
+    is_near &= (y >= box.y - reach) & (y <= box.y + box.height + reach)
+    return contour[is_near]
 
 
 def _boxes_meet(one: Box, two: Box, reach: float) -> bool:

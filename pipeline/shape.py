@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pipeline.domain import Box, Cell, CellKind, CellShape, Contour
 from pipeline.nuclei import Nuclei
 from pipeline.outline import Outline
-from pipeline.parts import Mask, around, disc
+from pipeline.parts import Mask, View, disc, wider
 
 LEAST_LOBE_UM2 = 1.5
 LOBE_DEPTH = 0.62
@@ -35,9 +35,14 @@ class Ground:
         return (points + 0.5) * self.grow - 0.5
 
 
-def describe(label: int, nuclei: Nuclei, outline: Outline, ground: Ground) -> Cell | None:
-    """The cell of one nucleus, without number and confidence; None when nothing of it is left."""
-    lobes = nucleus_contours(label, nuclei, ground)
+def describe(
+    label: int, view: View, nuclei: Nuclei, outline: Outline, ground: Ground
+) -> Cell | None:
+    """The cell of one nucleus, without number and confidence; None when nothing of it is left.
+
+    `view` holds the nucleus on the working picture.
+    """
+    lobes = nucleus_contours(label, view, nuclei, ground)
     if not lobes or len(outline) < 3:
         return None
     exact = ground.placed(outline)
@@ -58,20 +63,9 @@ def describe(label: int, nuclei: Nuclei, outline: Outline, ground: Ground) -> Ce
     )
 
 
-def nucleus_contours(label: int, nuclei: Nuclei, ground: Ground) -> tuple[Contour, ...]:
+def nucleus_contours(label: int, view: View, nuclei: Nuclei, ground: Ground) -> tuple[Contour, ...]:
     """Outlines of the parts of a nucleus, drawn anew at the resolution of the source picture."""
-    rows, columns = np.nonzero(nuclei.parts == label)
-    if len(rows) == 0:
-        return ()
-    top, left = int(rows.min()), int(columns.min())
-    view = around(
-        left,
-        top,
-        int(columns.max()) - left + 1,
-        int(rows.max()) - top + 1,
-        2,
-        nuclei.parts.shape,
-    )
+    view = wider(view, 2, nuclei.parts.shape)
     parts = nuclei.parts[view]
     own = cv2.dilate((parts == label).astype(np.uint8), disc(1))
     own[(parts > 0) & (parts != label)] = 0

@@ -7,6 +7,8 @@ and a stronger stain multiplies them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -71,19 +73,33 @@ def _glass_of_each_part(small: Density) -> tuple[NDArray[np.float32], Density]:
     height, width = small.shape[:2]
     side = max(8, int(np.ceil(max(height, width) / GRID)))
     places, levels = [], []
-    for top in range(0, height, side):
-        for left in range(0, width, side):
-            part = small[top : top + side, left : left + side].reshape(-1, 3)
-            levels.append(_brightest(part))
-            places.append(((left + side / 2) / width * 2 - 1, (top + side / 2) / height * 2 - 1))
-    return np.array(places, np.float32), np.array(levels, np.float32)
+    for top, tall, rows in _stretches(height, side):
+        for left, wide, columns in _stretches(width, side):
+            block = small[top : top + tall * rows, left : left + wide * columns]
+            parts = block.reshape(rows, tall, columns, wide, 3).swapaxes(1, 2)
+            levels.append(_brightest(parts.reshape(rows * columns, tall * wide, 3)))
+            down, across = np.mgrid[:rows, :columns].reshape(2, -1) * side + side / 2
+            places.append(
+                np.stack([(across + left) / width * 2 - 1, (down + top) / height * 2 - 1], axis=1)
+            )
+    return np.concatenate(places).astype(np.float32), np.concatenate(levels)
 
 
-def _brightest(part: Density) -> Density:
-    """The usual colour of the brightest pixels of N × 3."""
-    count = max(round(len(part) * GLASS_SHARE), 1)
-    chosen = np.argpartition(part[:, 1], -count)[-count:]
-    return np.asarray(np.sort(part[chosen], axis=0)[count // 2], dtype=np.float32)
+def _stretches(length: int, side: int) -> Iterator[tuple[int, int, int]]:
+    """Start, side and number of the whole parts along a length, and of the rest."""
+    whole, rest = divmod(length, side)
+    if whole:
+        yield 0, side, whole
+    if rest:
+        yield whole * side, rest, 1
+
+
+def _brightest(parts: Density) -> Density:
+    """The usual colour of the brightest pixels of each part, N × pixels × 3."""
+    count = max(round(parts.shape[1] * GLASS_SHARE), 1)
+    chosen = np.argpartition(parts[..., 1], -count, axis=1)[:, -count:, None]
+    brightest = np.sort(np.take_along_axis(parts, chosen, axis=1), axis=1)
+    return np.asarray(brightest[:, count // 2], dtype=np.float32)
 
 
 def _surface_terms(places: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -95,9 +111,13 @@ def _surface_terms(places: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _surface(shape: tuple[int, ...], factors: NDArray[np.float32]) -> Density:
     height, width = shape[:2]
-    x, y = np.meshgrid(np.linspace(-1, 1, width), np.linspace(-1, 1, height))
-    terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
-    return np.asarray(terms[..., : len(factors)] @ factors, dtype=np.float32)
+    all_six = np.zeros((6, 3), np.float32)
+    all_six[: len(factors)] = factors
+    flat, across, down, across_2, both, down_2 = all_six
+    x = np.linspace(-1, 1, width, dtype=np.float32)[None, :, None]
+    y = np.linspace(-1, 1, height, dtype=np.float32)[:, None, None]
+    of_column = flat + across * x + across_2 * x * x
+    return np.asarray(of_column + (down + both * x) * y + down_2 * y * y, dtype=np.float32)
 
 
 _VIOLET = np.array([[1.0, 1.0, -1.0]], np.float32)

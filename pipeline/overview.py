@@ -1,0 +1,74 @@
+"""A small copy of a field, made once: light, scale and quality are read off it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.domain import RGB
+from pipeline.stain import Density, measure_lamp, optical_density
+
+Pixel = TypeVar("Pixel", bound=np.generic)
+
+OVERVIEW_PX = 160_000
+"""The copy has about this many pixels: red cells of 10 pixels are still round."""
+SAMPLE_PX = 20_000
+"""Usual values are read off about this many pixels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Overview:
+    """The copy, its light, and what it holds back of it."""
+
+    pixels: RGB
+    shrink: float
+    """How much smaller than the source picture, 1 at most."""
+    lamp: Density
+    """Of the field, at any size (see `pipeline.stain.measure_lamp`)."""
+    density: Density
+
+
+def overview_of(pixels: RGB, lamp: Density | None = None) -> Overview:
+    """The copy of a field; `lamp` is the field's, where it was measured already."""
+    height, width = pixels.shape[:2]
+    shrink = min(1.0, (OVERVIEW_PX / (height * width)) ** 0.5)
+    small = reduced(pixels, (max(round(width * shrink), 1), max(round(height * shrink), 1)))
+    light = measure_lamp(small) if lamp is None else lamp
+    density = optical_density(small, light)
+    return Overview(pixels=small, shrink=shrink, lamp=light, density=density)
+
+
+def reduced(pixels: RGB, size: tuple[int, int]) -> RGB:
+    """The picture at a smaller size (width, height), each pixel the mean of those it stands for.
+
+    Halved as long as that is exact, for halving is several times as fast as any other step.
+    """
+    small = pixels
+    while _can_be_halved(small, size):
+        small = _averaged(small, (small.shape[1] // 2, small.shape[0] // 2))
+    return small if (small.shape[1], small.shape[0]) == size else _averaged(small, size)
+
+
+def enlarged(pixels: RGB, size: tuple[int, int]) -> RGB:
+    """The picture at a larger size (width, height)."""
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+
+
+def _can_be_halved(pixels: RGB, size: tuple[int, int]) -> bool:
+    height, width = pixels.shape[:2]
+    is_even = height % 2 == 0 and width % 2 == 0
+    return bool(is_even and width >= 2 * size[0] and height >= 2 * size[1])
+
+
+def _averaged(pixels: RGB, size: tuple[int, int]) -> RGB:
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def sampled(values: NDArray[Pixel]) -> NDArray[Pixel]:
+    """Every so many rows and columns of a picture, about `SAMPLE_PX` pixels in all."""
+    step = max(1, round((values.shape[0] * values.shape[1] / SAMPLE_PX) ** 0.5))
+    return values[::step, ::step]
