@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from models.evaluation.fields import judge_fields, rows_to_judge, score_fields
-from models.evaluation.pack import read_pack
+from models.evaluation.pack import PackRow, read_pack
 from models.segmenter import OnnxSegmenter
-from models.training.segmenter import HELD_OUT
+from models.training.held_out import parted
 
 SOURCES = ("bccd", "raabin", "draaslan", "zheng1")
-"""With boxes or masks; of each the last sixth of the files, as `segmenter.learned_from` leaves."""
+"""With boxes or masks; of each what `held_out.parted` keeps from learning."""
 NEVER_LEARNED = "allidb1"
 
 
@@ -23,13 +24,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     options = parser.parse_args()
-    rows = sorted(rows_to_judge(read_pack(options.data, None)), key=lambda row: row.file)
-    kept = [row for row in rows if row.source == NEVER_LEARNED]
-    for source in SOURCES:
-        own = [row for row in rows if row.source == source]
-        kept += own[len(own) - len(own) // HELD_OUT :]
-    scores = score_fields(judge_fields(kept, segmenter=OnnxSegmenter.load()))
+    rows = rows_to_judge(read_pack(options.data, None))
+    scores = score_fields(judge_fields(never_learned(rows), segmenter=OnnxSegmenter.load()))
     print(json.dumps(scores, indent=1))
+
+
+def never_learned(rows: Sequence[PackRow]) -> list[PackRow]:
+    """The pictures of a pack that can judge the packaged network."""
+    held_out = parted([row for row in rows if row.source in SOURCES])[1]
+    return [row for row in rows if row.source == NEVER_LEARNED] + held_out
 
 
 if __name__ == "__main__":

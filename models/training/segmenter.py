@@ -22,6 +22,7 @@ import torch.nn.functional as tf
 from torch import Tensor, nn
 
 from models.segmenter import DESCRIPTION, INPUT, OUTPUT
+from models.training.held_out import parted
 from models.training.segmenter_labels import Labelled
 from models.training.segmenter_samples import Sampler
 from pipeline.maps import MAP_COUNT
@@ -33,7 +34,6 @@ RARE_LOGIT = -2.0
 BATCH = 8
 RATE, DECAY = 2.5e-3, 1e-3
 AVERAGE = 0.995
-HELD_OUT = 6
 FILE = "segmenter.onnx"
 
 
@@ -101,12 +101,8 @@ def main() -> None:
 
 
 def learned_from(pictures: Sequence[Labelled]) -> list[Labelled]:
-    """All but the last sixth of the files of each source and type."""
-    groups: dict[tuple[str, str], list[Labelled]] = {}
-    for picture in sorted(pictures, key=lambda one: one.file):
-        kind = picture.cell_type if picture.source in ("pbc", "lmu") else ""
-        groups.setdefault((picture.source, kind), []).append(picture)
-    return [p for group in groups.values() for p in group[: len(group) - len(group) // HELD_OUT]]
+    """All but those held out to judge by (see `held_out`)."""
+    return parted(pictures)[0]
 
 
 def train(sampler: Sampler, *, minutes: float) -> Network:
