@@ -50,6 +50,7 @@ def check_all(settings: Settings) -> list[Check]:
     """Settings (read already), model, data folder, database, and every destination in turn."""
     checks = [Check(name="settings", is_good=True, said="read and understood")]
     checks.append(_checked("model", lambda: _model_line(settings)))
+    checks.append(_checked("cell finder", lambda: f"sha256 {load_segmenter().sha256}"))
     checks.append(_checked("data folder", lambda: _inbox_line(settings)))
     checks.append(_checked("queue", lambda: _queue_line(settings)))
     checks.append(_checked("routes", lambda: f"{len(parse_rules(settings.routes))} understood"))
@@ -97,10 +98,7 @@ def _checked(name: str, look: Callable[[], str]) -> Check:
 
 def _model_line(settings: Settings) -> str:
     one = load_classifier(settings).identity
-    return (
-        f"{one.name} {one.version}, sha256 {one.sha256}, runs on {one.execution_provider}; "
-        f"cells are found by sha256 {load_segmenter().sha256}"
-    )
+    return f"{one.name} {one.version}, sha256 {one.sha256}, runs on {one.execution_provider}"
 
 
 def _inbox_line(settings: Settings) -> str:

@@ -23,6 +23,8 @@ from pipeline.errors import Rejected, RetryLater, SmearlinkError
 
 if TYPE_CHECKING:
     from config.settings import Settings
+    from listener.store import Store
+    from listener.work_client import WorkClient
 
 NEEDS_PERSON, WRONG_USE, TRY_LATER = 1, 2, 75
 """The last is EX_TEMPFAIL of sysexits.h."""
@@ -182,7 +184,7 @@ def status(settings: SettingsFile = None, as_json: AsJson = False) -> None:
     """What waits where, how long already, and what was parked why."""
     from listener.terminal import show_status
 
-    with _work_client(settings) as client:
+    with _at_work(settings) as (client, _):
         now = client.status()
     if as_json:
         _print_line(now.to_json())
@@ -201,7 +203,7 @@ def retry(
     """Take parked work up again."""
     if bool(key) == everything:
         raise Rejected("Give either a KEY as `smearlink status` shows it, or --all", code="usage")
-    with _work_client(settings) as client:
+    with _at_work(settings) as (client, _):
         count = client.retry_all() if everything else client.retry(key)
     if not count:
         what = "Nothing is parked" if everything else f"Nothing that is parked is named {key}"
@@ -218,8 +220,17 @@ def close(
     """Report a smear now instead of waiting until it has been quiet."""
     from pipeline.domain import SmearId
 
-    with _work_client(settings) as client:
-        client.close(SmearId(smear))
+    smear_id = SmearId(smear)
+    with _at_work(settings) as (client, store):
+        is_there = smear_id in store.results.smears() or any(client.unfinished_images(smear_id))
+        if is_there:
+            client.close(smear_id)
+    if not is_there:
+        typer.echo(
+            f"Nothing of a smear named {smear} is analysed or waits. Give its series UID or, "
+            "where smears are gathered by specimen, its smear_id as `smearlink audit show` has it"
+        )
+        raise typer.Exit(NEEDS_PERSON)
     typer.echo("asked for; `smearlink status` shows when it is done")
 
 
@@ -338,7 +349,8 @@ def _reader(path: Path | None) -> Callable[[], Settings]:
 
 
 @contextmanager
-def _work_client(path: Path | None) -> Iterator[Any]:
+def _at_work(path: Path | None) -> Iterator[tuple[WorkClient, Store]]:
+    """The queue and the data folder of a service, whether it runs or not."""
     from listener.store import open_store
     from listener.work_client import WorkClient
 
@@ -346,7 +358,7 @@ def _work_client(path: Path | None) -> Iterator[Any]:
     store = open_store(site, worker_id=site.worker_id)
     client = WorkClient(site.database_url, inbox=store.inbox, gather_by=site.smear.gather_by)
     try:
-        yield client
+        yield client, store
     finally:
         client.destroy()
 

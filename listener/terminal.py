@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
+from rich.text import Text
 
 from listener.status import ParkedWork, WorkflowStatus
 from pipeline.domain import RESEARCH_USE_ONLY
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from listener.demo_results import DemoOutcome, DemoRow
     from listener.wrap import Order
     from reporting.audit import Verification
+
+DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
+DIGITS = 12
 
 NARROW = 140
 """Columns that tables take at least where the output is no terminal."""
@@ -179,11 +184,21 @@ def show_verification(verification: Verification) -> None:
 
 
 def show_checks(checks: Sequence[Check]) -> None:
-    """One line a check: what was looked at, and what was seen."""
+    """One line a check, with digests by their beginning; a terminal gets lines of whole words."""
     console = _console()
     for one in checks:
+        said = Text(f"{one.name}: {DIGEST.sub(_beginning, one.said)}")
         mark = "ok  " if one.is_good else "FAIL"
-        console.print(f"{mark} {one.name}: {one.said}", soft_wrap=True)
+        if not console.is_terminal:
+            console.print(f"{mark} {said}", soft_wrap=True)
+            continue
+        lines = Table.grid(padding=(0, 1, 0, 0))
+        lines.add_row(mark, said)
+        console.print(lines)
+
+
+def _beginning(digest: re.Match[str]) -> str:
+    return f"{digest[0][:DIGITS]}\N{HORIZONTAL ELLIPSIS}"
 
 
 _ANSWERS = {True: "yes ({})", False: "no ({})", None: "known after the analysis"}

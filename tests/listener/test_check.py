@@ -10,6 +10,7 @@ import pytest
 from config.settings import Settings, make_settings
 from listener.check import check_all, explain_route
 from listener.standins import StandInFhir, StandInPacs
+from models.segmenter import OnnxSegmenter
 from pipeline.errors import Rejected
 from tests.acceptance.standins import closed_port
 from tests.builders import build_image, file_bytes
@@ -56,8 +57,9 @@ def test_everything_in_order_is_said_with_what_was_seen(tmp_path: Path, tiny_mod
         assert [one.said for one in checks if not one.is_good] == []
         assert pacs.stored == ()
         assert ehr.versions == {}
-    model = next(one for one in checks if one.name == "model")
-    assert "CPUExecutionProvider" in model.said
+    by_name = {one.name: one.said for one in checks}
+    assert "CPUExecutionProvider" in by_name["model"]
+    assert OnnxSegmenter.load().sha256 in by_name["cell finder"]
 
 
 @pytest.mark.parametrize(

@@ -7,16 +7,19 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from listener.cli import NEEDS_PERSON, TRY_LATER, WRONG_USE, app, main
-from listener.queue_port import make_queue
+from listener.jobs import JobKind, image_job
+from listener.queue_port import DurableQueue, make_queue
+from listener.results_folder import ResultsFolder
 from listener.standins import StandInPacs
 from listener.wrap import as_dicom
-from pipeline.domain import RESEARCH_USE_ONLY
+from pipeline.domain import RESEARCH_USE_ONLY, SmearId, SOPInstanceUID
 from tests.acceptance.standins import closed_port
 from tests.builders import build_image, file_bytes
 from tests.listener.test_analyse_files import draw_picture
@@ -285,3 +288,58 @@ def test_a_retry_of_nothing_says_where_to_look(
     assert code == NEEDS_PERSON
     assert told in out
     assert "smearlink status" in out
+
+
+@pytest.mark.parametrize("smear", ["1.2.3", "nonsense", "../x"])
+def test_a_smear_that_nobody_knows_is_not_closed(run: Run, tmp_path: Path, smear: str) -> None:
+    (tmp_path / "data").mkdir()
+    url = f"sqlite:///{tmp_path / 'data' / 'state.sqlite'}"
+    make_queue(url)
+
+    code, out, _ = run("close", smear)
+
+    with closing(DurableQueue(url)) as queue:
+        assert queue.left() == []
+    assert code == NEEDS_PERSON
+    assert f"a smear named {smear} " in out
+    assert "series UID" in out
+
+
+@pytest.mark.parametrize("is_analysed", [False, True])
+def test_a_smear_that_waits_or_was_analysed_is_closed(
+    run: Run, tmp_path: Path, is_analysed: bool
+) -> None:
+    (tmp_path / "data").mkdir()
+    url = f"sqlite:///{tmp_path / 'data' / 'state.sqlite'}"
+    make_queue(url)
+    waiting = image_job(SOPInstanceUID("1.2.3.1"), SmearId("1.2.3"))
+    with closing(DurableQueue(url)) as queue:
+        if is_analysed:
+            results = ResultsFolder(tmp_path / "data" / "results", worker_id="w1")
+            results.smear(SmearId("1.2.3")).save_fields(SOPInstanceUID("1.2.3.1"), [])
+        else:
+            queue.put(waiting)
+
+        code, out, _ = run("close", "1.2.3")
+
+        asked = [row.smear_id for row in queue.left() if row.kind is JobKind.CLOSE_SMEAR]
+    assert code == 0
+    assert "smearlink status" in out
+    assert asked == ["1.2.3"]
+
+
+def test_status_as_json_says_what_waits(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    url = f"sqlite:///{tmp_path / 'data' / 'state.sqlite'}"
+    make_queue(url)
+    with closing(DurableQueue(url)) as queue:
+        queue.put(image_job(SOPInstanceUID("1.2.3.1"), SmearId("1.2.3")))
+
+    code, out, err = run("status", "--json")
+
+    (line,) = out.splitlines()
+    told = json.loads(line)
+    assert (code, err) == (0, "")
+    assert told["label"] == RESEARCH_USE_ONLY
+    assert [(one["name"], one["waiting"]) for one in told["queues"]] == [("images", 1)]
+    assert told["parked"] == []

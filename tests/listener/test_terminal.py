@@ -90,6 +90,40 @@ def test_a_check_that_fails_stands_out(capsys: pytest.CaptureFixture[str]) -> No
     ]
 
 
+DIGESTS = [
+    Check(name="model", is_good=True, said=f"smearnet 0.2.0, sha256 {'ab' * 32}, runs on CPU"),
+    Check(name="cell finder", is_good=True, said=f"sha256 {'cd' * 32}"),
+]
+
+
+def test_digests_are_shown_by_their_beginning(capsys: pytest.CaptureFixture[str]) -> None:
+    show_checks(DIGESTS)
+
+    assert capsys.readouterr().out.splitlines() == [
+        "ok   model: smearnet 0.2.0, sha256 abababababab…, runs on CPU",
+        "ok   cell finder: sha256 cdcdcdcdcdcd…",
+    ]
+    assert "ab" * 32 in DIGESTS[0].to_json()["said"]
+
+
+@pytest.mark.parametrize("columns", [80, 100])
+def test_on_a_terminal_no_line_of_a_check_is_too_long_and_no_word_is_cut(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    away = "PACS@127.0.0.1:104 cannot be reached, or broke off before an association stood: " * 2
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+
+    show_checks([*DIGESTS, Check(name="destination pacs", is_good=False, said=away)])
+
+    told = capsys.readouterr().out.splitlines()
+    assert max(map(len, told)) <= columns
+    assert told[2].startswith("FAIL destination pacs: PACS@127.0.0.1:104 cannot be reached")
+    assert all(line.startswith("     ") for line in told[3:])
+    assert " ".join(" ".join(told[2:]).split()) == f"FAIL destination pacs: {away.strip()}"
+
+
 def test_figures_without_a_meaning_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     figure = {"value": 0.9134, "low": 0.88, "high": 0.94}
     show_evaluation({"cells": {"cnmc": {"n": 12, "auc": figure, "ece": None}}, "fields": {}})
