@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 from pydicom import FileDataset
@@ -24,7 +25,6 @@ from listener.log import set_up_logging
 from listener.phantom import Recipe, draw_field
 from listener.phantom.field import HEALTHY_CELLS
 from listener.send import PeerAddress, send_images
-from listener.service import Service, running
 from listener.standins import StandInFhir, StandInPacs
 from listener.status import ParkedWork
 from listener.terminal import Steps, show_demo
@@ -32,6 +32,9 @@ from listener.wrap import Order, check_image, named_dicom
 from pipeline.domain import CellType, SmearId, SOPInstanceUID
 from pipeline.errors import Rejected, RetryLater
 from reporting.audit import public_path, read_public_key, verify_trail
+
+if TYPE_CHECKING:
+    from listener.service import Service
 
 MARK = ".smearlink-demo"
 """Lies in a folder that the demo made, so that it may be made anew."""
@@ -60,6 +63,9 @@ def run_demo(
     sources = image_files([data]) if data else list(draw_phantom(out / "phantom", fields, steps))
     readable, unreadable = readable_files(sources, steps)
     order = Order(spacing_um=None if data else PHANTOM_UM_PER_PX, accession="DEMO-1")
+    # Only now: what is wrong with the data is said before seconds of loading.
+    from listener.service import running
+
     with ExitStack() as stack:
         log = stack.enter_context((out / "service.log").open("w", encoding="utf-8"))
         set_up_logging("info", "json", log)

@@ -8,11 +8,14 @@ import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from config.settings import Settings, check_reload
 from listener.log import get_log, set_up_logging
-from listener.service import Service, running
 from pipeline.errors import SmearlinkError
+
+if TYPE_CHECKING:
+    from listener.service import Service
 
 
 def run_service(read_settings: Callable[[], Settings], *, listens: bool) -> None:
@@ -23,6 +26,9 @@ def run_service(read_settings: Callable[[], Settings], *, listens: bool) -> None
     settings = read_settings()
     set_up_logging(settings.service.log_level, settings.service.log_format)
     signals = _Signals()
+    # Only now: what is wrong with the settings is said before seconds of loading.
+    from listener.service import running
+
     with running(settings, listens=listens) as service:
         _tell_start(service)
         while signals.wait():

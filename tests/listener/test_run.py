@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
+from reporting.audit import Event
 from tests.listener.house import until
+from tests.tiny_model import write_tiny_model
 
 SETTINGS = """
 [service]
@@ -47,34 +49,34 @@ def test_a_signal_stops_the_service_in_good_order(
     assert "Traceback" not in service.log.read_text()
 
 
-def test_a_hangup_reads_destinations_anew(tmp_path: Path, tiny_model: Path) -> None:
-    with _serving(tmp_path) as service:
-        service.settings.write_text(SETTINGS + DISK)
-        service.process.send_signal(signal.SIGHUP)
-
-        until(lambda: "settings_reloaded" in service.events())
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Service]:
+    """One service for all hang-ups: none of them may end it."""
+    root = tmp_path_factory.mktemp("site")
+    write_tiny_model(root / "model")
+    with _serving(root) as service:
+        yield service
         assert service.process.poll() is None
 
 
-def test_a_hangup_with_bad_settings_changes_nothing_and_says_why(
-    tmp_path: Path, tiny_model: Path
-) -> None:
-    with _serving(tmp_path) as service:
-        service.settings.write_text(SETTINGS.replace("worker_id", "wroker_id"))
-        service.process.send_signal(signal.SIGHUP)
+def test_a_hangup_with_bad_settings_changes_nothing_and_says_why(serving: _Service) -> None:
+    serving.hang_up(SETTINGS.replace("worker_id", "wroker_id"), Event.SETTINGS_REFUSED)
 
-        until(lambda: "settings_refused" in service.events())
-        assert "Did you mean worker_id?" in service.log.read_text()
-        assert service.process.poll() is None
+    assert "Did you mean worker_id?" in serving.log.read_text()
+    assert serving.process.poll() is None
 
 
-def test_a_hangup_cannot_change_what_needs_a_restart(tmp_path: Path, tiny_model: Path) -> None:
-    with _serving(tmp_path) as service:
-        service.settings.write_text(SETTINGS.replace("[dicom]", '[dicom]\nae_title = "OTHER"'))
-        service.process.send_signal(signal.SIGHUP)
+def test_a_hangup_cannot_change_what_needs_a_restart(serving: _Service) -> None:
+    other = SETTINGS.replace("[dicom]", '[dicom]\nae_title = "OTHER"')
+    serving.hang_up(other, Event.SETTINGS_REFUSED)
 
-        until(lambda: "settings_refused" in service.events())
-        assert "dicom: was changed, which needs a restart" in service.log.read_text()
+    assert "dicom: was changed, which needs a restart" in serving.log.read_text()
+
+
+def test_a_hangup_reads_destinations_anew(serving: _Service) -> None:
+    serving.hang_up(SETTINGS + DISK, Event.SETTINGS_RELOADED)
+
+    assert serving.process.poll() is None
 
 
 def test_a_start_that_fails_ends_with_one_clear_message(tmp_path: Path, tiny_model: Path) -> None:
@@ -97,6 +99,13 @@ class _Service:
     def __init__(self, root: Path, process: subprocess.Popen[bytes]) -> None:
         self.root, self.process = root, process
         self.settings, self.log = root / "site.toml", root / "log"
+
+    def hang_up(self, settings: str, event: Event) -> None:
+        """Have it read these settings, and come back when it has recorded `event` once more."""
+        before = self.events().count(event)
+        self.settings.write_text(settings)
+        self.process.send_signal(signal.SIGHUP)
+        until(lambda: self.events().count(event) == before + 1)
 
     def events(self) -> list[str]:
         return [one["event"] for one in self._lines()]
