@@ -15,13 +15,12 @@ EACH = 10
 SIZES = ((480, 640), (512, 512), (224, 224), (768, 1024), (300, 400))
 
 
-def not_smears() -> Iterator[tuple[str, RGB]]:
-    """Ten kinds, ten of each: a name and the picture."""
-    for kind in KINDS:
-        for number in range(EACH):
-            height, width = SIZES[number % len(SIZES)]
-            random = np.random.default_rng([number, len(kind.__name__)])
-            yield f"{kind.__name__[1:]}-{number}", kind(random, height, width)
+def not_smears(kind: Draw) -> Iterator[tuple[str, RGB]]:
+    """Ten of one of the `KINDS`: a name and the picture."""
+    for number in range(EACH):
+        height, width = SIZES[number % len(SIZES)]
+        random = np.random.default_rng([number, len(kind.__name__)])
+        yield f"{kind.__name__[1:]}-{number}", kind(random, height, width)
 
 
 def _noise(random: np.random.Generator, height: int, width: int) -> RGB:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
+from typing import Any
 
 from listener.phantom import PhantomField, Recipe, draw_field
 from listener.phantom.optics import Optics
@@ -15,11 +17,15 @@ def image_of(pixels: RGB, spacing_um: float | None = None) -> SourceImage:
     )
 
 
+@cache
 def field(
-    seed: int = 3, *, width: int = 800, height: int = 600, um: float = 0.12, **optics: float
+    seed: int = 3, *, width: int = 800, height: int = 600, um: float = 0.12, **optics: Any
 ) -> PhantomField:
+    """Drawn once for all tests of a process, so nobody may draw on it."""
     recipe = Recipe(width=width, height=height, um_per_px=um, optics=Optics(**optics))
-    return draw_field(seed, recipe)
+    drawn = draw_field(seed, recipe)
+    drawn.pixels.setflags(write=False)
+    return drawn
 
 
 def overlap(one: Box, two: Box) -> float:
