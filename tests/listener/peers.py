@@ -25,6 +25,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from config.sections import DicomSettings
 from listener.dicom import DicomListener
 from listener.inbox import Inbox, ReceivedImage
+from reporting.delivery.reactor import make_pausable
 from tests.builders import dataset_bytes
 from tests.fakes import RecordingAudit
 
@@ -79,6 +80,7 @@ def store(port: int, *images: Dataset, calling: str = "DEVICE") -> list[Dataset]
     contexts = {(image.SOPClassUID, image.file_meta.TransferSyntaxUID) for image in images}
     association = ask(port, *contexts, calling=calling)
     assert association.is_established
+    make_pausable(association)
     responses = [association.send_c_store(image) for image in images]
     association.release()
     return responses

@@ -277,12 +277,13 @@ class TestWhoMayCall:
         assert established == {"scope1": True, "scope2": False}
 
     def test_one_association_too_many_is_rejected_for_now(self, inbox: Inbox) -> None:
-        with listening(inbox, max_associations=1) as listener:
+        with listening(inbox, max_associations=1) as listener, RawPeer(listener.port) as second:
             first = ask(listener.port)
-            second = ask(listener.port)
+            second.say(association_request(SecondaryCaptureImageStorage))
+            kind, body = second.hear()
             first.release()
 
-            assert _rejection(second) == (2, 3, 2)
+            assert (kind, *body[1:]) == (REJECT, 2, 3, 2)
 
     def test_a_slot_is_free_again_when_a_peer_vanishes(self, inbox: Inbox) -> None:
         ended = threading.Event()
