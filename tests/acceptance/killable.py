@@ -162,7 +162,7 @@ def _stand_in_network() -> None:
         "load_classifier": lambda settings: QuickClassifier(),
         "load_segmenter": QuickSegmenter,
         "ImageAnalysis": QuickAnalysis,
-        "WorkflowSettings": partial(WorkflowSettings, poll_s=0.02, upkeep=hurried),
+        "WorkflowSettings": partial(WorkflowSettings, poll_s=0.05, upkeep=hurried),
     }
     for name, replacement in replacements.items():
         setattr(service, name, replacement)

@@ -329,4 +329,4 @@ def until(is_so: Callable[[], object]) -> None:
     while not is_so():
         if time.monotonic() > give_up:
             raise OutOfPatience("it never came to be so")
-        time.sleep(0.02)
+        time.sleep(0.1)

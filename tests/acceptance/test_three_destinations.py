@@ -74,7 +74,7 @@ class Site:
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.setattr(service, "load_classifier", lambda settings: QuickClassifier())
     monkeypatch.setattr(service, "ImageAnalysis", QuickAnalysis)
-    monkeypatch.setattr(service, "WorkflowSettings", partial(WorkflowSettings, poll_s=0.02))
+    monkeypatch.setattr(service, "WorkflowSettings", partial(WorkflowSettings, poll_s=0.05))
     with ExitStack() as stack:
         hanging = stack.enter_context(HangingPacs(tmp_path / "hanging"))
         refusing = stack.enter_context(
