@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from dbos import DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions
 
-from listener.jobs import Job, JobKind
-from listener.queue_port import make_queue
+from listener.jobs import Job, JobKind, image_job
+from listener.queue_port import DurableQueue, make_queue
 from listener.results_folder import SmearFolder
 from listener.workflow import MOST_STARTS, UpkeepTimes
+from pipeline.domain import SmearId
 from pipeline.errors import NeedsReview, RetryLater
 from reporting.audit import Event
 from tests.fakes import RecordingAudit
@@ -65,14 +66,16 @@ def test_an_image_that_ends_every_worker_is_parked_and_its_smear_reported(tmp_pa
     pacs, audit = Shelf(), RecordingAudit()
     house = make_house(tmp_path, audit=audit, destinations=[pacs])
     poison, good = (receive(house.inbox, "1.2.3.4", number) for number in (1, 2))
-    with working(tmp_path, house) as workflow:
-        gate = workflow._gate  # hold the work back until the starts are noted
-        with gate.entered(is_alone=True):
-            workflow.image_received(poison)
-            workflow.image_received(good)
-            until(lambda: not workflow.client.not_asked([poison.sop_instance_uid]))
-            workflow.client.note_start(f"image:{poison.sop_instance_uid}", MOST_STARTS)
+    url = f"sqlite:///{tmp_path / 'state.sqlite'}"
+    make_queue(url)
+    with closing(DurableQueue(url)) as queue:
+        work = image_job(poison.sop_instance_uid, SmearId("1.2.3.4"))
+        queue.put(work)
+        queue.note_start(work.id, MOST_STARTS)
 
+    with working(tmp_path, house) as workflow:
+        workflow.image_received(poison)
+        workflow.image_received(good)
         until(lambda: pacs.arrived and workflow.status().is_idle)
 
     assert list(house.inbox.parked()) == [(poison.sop_instance_uid, "crashed_repeatedly")]
