@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from dbos import _workflow_commands
 from pydicom import Dataset
 
 import listener.service as service
@@ -166,6 +167,8 @@ def _stand_in_network() -> None:
     }
     for name, replacement in replacements.items():
         setattr(service, name, replacement)
+    # DBOS looks once a second for delayed work that is due.
+    _workflow_commands._BACKGROUND_JOBS_INTERVAL_SEC = 0.1
 
 
 class _Death:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dbos import _workflow_commands
 
 from config.settings import make_settings
 from listener import service
@@ -19,7 +20,8 @@ from reporting.audit import public_path, read_public_key, verify_trail
 from tests.tiny_model import write_tiny_model
 
 POLL_S = 0.1
-"""How often the queue is looked at: the product's pace would make most of a test's time."""
+"""How often the queue is looked at, and DBOS looks for delayed work, which is else once a second:
+the product's pace would make most of a test's time."""
 
 PATIENCE_S = 600.0
 """How long a test waits for what must come; only a failing test waits so long."""
@@ -35,7 +37,7 @@ def served(
         "dicom": {"port": 0},
         "web": {"enabled": False},
         "smear": {"quiet_s": 0.0},
-        "model": {"folder": str(write_tiny_model(root / "model"))},
+        "model": {"folder": str(write_tiny_model(root / "model")), "threads": 1},
         "results": {"kinds": ["annotated_field", "fhir_bundle"]},
         "retention": {"min_free_disk_mb": 0},
         "destination": [*destinations],
@@ -45,6 +47,7 @@ def served(
     hurried = partial(WorkflowSettings, poll_s=POLL_S)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(service, "WorkflowSettings", hurried)
+        patch.setattr(_workflow_commands, "_BACKGROUND_JOBS_INTERVAL_SEC", POLL_S)
         with service.running(make_settings(settings)) as running:
             yield running
 

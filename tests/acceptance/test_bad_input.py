@@ -196,7 +196,7 @@ class TestAtTheDoor:
     @pytest.fixture(scope="class")
     def running(self, root: Path, pacs: StandInPacs) -> Iterator[Service]:
         devices = {"allowed_calling_aes": ["DEVICE", "RAW"]}
-        with served(root, [pacs_at(pacs)], dicom=devices, smear=UNHURRIED) as running:
+        with served(root, [pacs_at(pacs)], dicom=devices, smear={"quiet_s": 0.2}) as running:
             yield running
 
     def test_each_refusal_leaves_nothing_and_the_next_image_is_reported(

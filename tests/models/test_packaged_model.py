@@ -49,7 +49,10 @@ def test_it_says_what_the_32_bit_model_said(
         }
     rows = [row for row in read_pack(data_dir, None) if row.file in exact]
     crops = np.stack([crop for row in rows for _, crop, _, _ in cut_row(row)])
-    classifier = OnnxClassifier.load(precision=precision, providers=["CPUExecutionProvider"])
+    # One thread: a second one would mostly wait for the first, and burn the core of another test.
+    classifier = OnnxClassifier.load(
+        precision=precision, providers=["CPUExecutionProvider"], threads=1
+    )
 
     said = np.array([one.leukemic_probability for one in classifier.classify(crops)])
 
