@@ -23,6 +23,7 @@ from pipeline.parts import Mask, windows
 from pipeline.quality import at_scale, judge_quality
 from pipeline.scale import scale_of, scale_seen, stained_level
 from pipeline.shape import Ground, describe
+from pipeline.smudges import tell_apart
 from pipeline.stain import Density, optical_density
 
 WORK_UM = 0.2
@@ -115,14 +116,16 @@ def _by_network(
     if not quality.is_usable:
         return _nothing_tried(image, overview, field)
     ground = _ground(image, scale, look.zoom)
-    cells = _described(look.seen.nuclei, look.seen.outlines, ground, look.seen.confidences)
+    found = _described(look.seen.nuclei, look.seen.outlines, ground, look.seen.confidences)
+    red = ((look.maps.red > 0) & (look.seen.labels == 0)).astype(np.uint8)
+    cells = tell_apart(_sure_enough(_large_enough(found), ground), look.density, red, ground)
     return Stages(
         pixels=look.pixels,
         density=look.density,
         stained=np.asarray((look.maps.red > 0) | (look.maps.white > 0), dtype=np.uint8),
         nuclei=look.seen.nuclei,
         outlines=look.seen.outlines,
-        found=replace(field, cells=_numbered(_sure_enough(_large_enough(cells), ground))),
+        found=replace(field, cells=_numbered(cells)),
     )
 
 

@@ -19,6 +19,7 @@ from listener.phantom.dyes import (
     NEUTROPHIL_GRANULE,
     PALE_CYTOPLASM,
     PLATELET,
+    SMUDGED_CHROMATIN,
 )
 from listener.phantom.optics import Density
 from listener.phantom.shapes import Map, Patch, blob, bridge, cover, grain, granules, union
@@ -58,6 +59,16 @@ def draw_platelet(patch: Patch, random: np.random.Generator, radius_um: float) -
     grains = granules(patch, random, size_um=0.45, share=0.4)
     amount = cover(body, 0.12) * (0.45 + 0.75 * grains)
     return DrawnCell(density=amount[..., None] * PLATELET, body=body, nucleus=None)
+
+
+def draw_smudge_cell(patch: Patch, random: np.random.Generator, radius_um: float) -> DrawnCell:
+    """A nucleus that burst: pale, streaky, without cytoplasm, ragged and soft at its rim."""
+    body = blob(
+        patch, random, radius_um=radius_um, roughness=0.14, stretch=random.uniform(1.0, 1.4)
+    )
+    streaks = 1 + 0.25 * grain(patch, random, size_um=1.2)
+    amount = cover(body, 0.35) * np.clip(streaks, 0.3, 1.6)
+    return DrawnCell(density=amount[..., None] * SMUDGED_CHROMATIN, body=body, nucleus=body)
 
 
 def draw_white_cell(

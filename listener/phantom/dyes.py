@@ -16,6 +16,7 @@ def _dye(red: float, green: float, blue: float) -> NDArray[np.float32]:
 HAEMOGLOBIN = _dye(0.085, 0.165, 0.145)
 CHROMATIN = _dye(0.42, 0.64, 0.27)
 BLAST_CHROMATIN = _dye(0.345, 0.60, 0.20)
+SMUDGED_CHROMATIN = _dye(0.05, 0.22, 0.03)
 BASOPHILIA = _dye(0.205, 0.175, 0.045)
 PALE_CYTOPLASM = _dye(0.06, 0.10, 0.055)
 GREY_CYTOPLASM = _dye(0.15, 0.16, 0.07)

@@ -13,6 +13,7 @@ from listener.phantom.cells import (
     DrawnCell,
     draw_platelet,
     draw_red_cell,
+    draw_smudge_cell,
     draw_white_cell,
 )
 from listener.phantom.optics import Density, Optics, photograph
@@ -29,6 +30,8 @@ HEALTHY_CELLS = (
 )
 """About the mixture of healthy blood; basophils are too rare to be drawn unless asked for."""
 
+SMUDGE_CELL_UM = (11.0, 16.0)
+"""Diameter."""
 TRIES = 400
 """Places that are tried for one cell before the field counts as full."""
 
@@ -43,6 +46,7 @@ class Recipe:
     white_cells: Sequence[CellType] = HEALTHY_CELLS[2:8]
     touching_pairs: int = 0
     """How many white cells lie against the one before them in the list."""
+    smudge_cells: int = 0
     red_cells_per_mm2: float = 12000.0
     platelets_per_mm2: float = 700.0
     optics: Optics = field(default_factory=Optics)
@@ -70,6 +74,8 @@ class PhantomField:
 
     pixels: RGB
     cells: tuple[PhantomCell, ...]
+    smudge_cells: tuple[Box, ...]
+    """Nuclei that burst; no white cells to be counted."""
     red_cells: int
     platelets: int
     um_per_px: float
@@ -93,20 +99,24 @@ def draw_field(seed: int, recipe: Recipe | None = None) -> PhantomField:
     random = np.random.default_rng(seed)
     sheet = _Sheet(recipe, random)
     white = _place_white_cells(recipe, random)
-    red = _scatter(recipe, random, recipe.red_cells_per_mm2, _red_radius, white, overlap_um=1.1)
+    smudged = _place_smudge_cells(recipe, random, white)
+    taken = white + smudged
+    red = _scatter(recipe, random, recipe.red_cells_per_mm2, _red_radius, taken, overlap_um=1.1)
     platelets = _scatter(
-        recipe, random, recipe.platelets_per_mm2, _platelet_radius, white, overlap_um=0.0
+        recipe, random, recipe.platelets_per_mm2, _platelet_radius, taken, overlap_um=0.0
     )
     for place in red:
         sheet.lay(place, draw_red_cell, hides=0.0)
     for place in platelets:
         sheet.lay(place, draw_platelet, hides=0.0)
+    smudge_cells = tuple(sheet.lay_smudge(place) for place in smudged)
     cells = tuple(
         sheet.lay_white(kind, place) for kind, place in zip(recipe.white_cells, white, strict=False)
     )
     return PhantomField(
         pixels=photograph(sheet.density, recipe.optics, um_per_px=recipe.um_per_px, random=random),
         cells=cells,
+        smudge_cells=smudge_cells,
         red_cells=len(red),
         platelets=len(platelets),
         um_per_px=recipe.um_per_px,
@@ -133,6 +143,23 @@ def _place_white_cells(recipe: Recipe, random: np.random.Generator) -> list[_Pla
             raise ValueError(
                 f"{len(recipe.white_cells)} white cells do not fit: enlarge the picture."
             )
+    return places
+
+
+def _place_smudge_cells(
+    recipe: Recipe, random: np.random.Generator, white: Sequence[_Place]
+) -> list[_Place]:
+    """Whole ones, apart from each other and from white cells."""
+    places: list[_Place] = []
+    for _ in range(recipe.smudge_cells):
+        radius = random.uniform(*SMUDGE_CELL_UM) / 2
+        for _ in range(TRIES):
+            place = _anywhere(recipe, random, radius, margin_um=1.6 * radius)
+            if all(place.gap_um(other) > 0.4 * radius for other in [*white, *places]):
+                places.append(place)
+                break
+        else:
+            raise ValueError(f"{recipe.smudge_cells} smudge cells do not fit: enlarge the picture.")
     return places
 
 
@@ -271,6 +298,14 @@ class _Sheet:
                 below * (1 - hidden[..., None]) + drawn.density[window.here]
             )
         return drawn, window
+
+    def lay_smudge(self, place: _Place) -> Box:
+        """Draw a smudge cell and say where it lies."""
+        drawn, window = self.lay(place, draw_smudge_cell, hides=0.6)
+        x, y, width, height = cv2.boundingRect(
+            _outline(drawn.body[window.here]) + np.array(window.corner, np.int32)
+        )
+        return Box(x=x, y=y, width=width, height=height)
 
     def lay_white(self, kind: CellType, place: _Place) -> PhantomCell:
         """Draw a white cell and say where it lies."""
