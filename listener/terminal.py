@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
 DIGITS = 12
+"""How much of a digest people are shown; --json shows all of it."""
 
 NARROW = 140
 """Columns that tables take at least where the output is no terminal."""
