@@ -13,6 +13,9 @@ from models.evaluation.cells import cut_row
 from models.evaluation.metrics import area_under_roc
 from models.evaluation.pack import read_pack
 from models.manifest import read_manifest
+from models.segmenter import OnnxSegmenter
+from pipeline.crop import cut_crops
+from pipeline.segment import find_cells
 
 REFERENCE = Path(__file__).with_name("fp32_answers.csv")
 MANIFEST = read_manifest(MODEL_FOLDER / "manifest.toml")
@@ -65,3 +68,22 @@ def test_it_says_what_the_32_bit_model_said(
     assert ranked is not None
     assert ranked_exactly is not None
     assert abs(ranked - ranked_exactly) <= 0.005
+
+
+def test_the_heat_of_a_mirrored_cell_is_mirrored(data_dir: Path) -> None:
+    """A map laid beside the cell leans to one side whatever the cell shows."""
+    classifier = OnnxClassifier.load(providers=["CPUExecutionProvider"], threads=1)
+    segmenter = OnnxSegmenter.load()
+    rows = [row for row in read_pack(data_dir, None) if row.source == "allidb1"]
+    images = [row.read_image() for row in rows if row.label == "leukemic"][:4]
+    fields = [(image, find_cells(image, segmenter)) for image in images]
+    crops = np.concatenate([cut_crops(image, seen.cells, seen.scale) for image, seen in fields])
+
+    plain, mirrored = (
+        np.sum([one.activation_map for one in classifier.classify(np.ascontiguousarray(seen))], 0)
+        for seen in (crops, crops[:, :, ::-1])
+    )
+
+    lean = [float((h.sum(axis=0) * np.arange(-3, 4)).sum() / h.sum()) for h in (plain, mirrored)]
+    assert len(crops) > 50
+    assert abs(sum(lean)) < 0.3
