@@ -6,7 +6,7 @@ nothing here writes to them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,28 +65,36 @@ class QueueTables:
         self._engine.dispose()
 
     def counts(self) -> list[QueueCount]:
-        """Unfinished work by queue and state."""
-        return [
-            QueueCount(queue=queue, status=status, count=count, oldest_ms=oldest_ms)
-            for status in UNFINISHED
-            for queue, count, oldest_ms in self._rows(
-                sa.select(_STATUS.c.queue_name, sa.func.count(), sa.func.min(_STATUS.c.created_at))
-                .where(_is(status), _STATUS.c.queue_name.isnot(None))
-                .group_by(_STATUS.c.queue_name)
+        """Unfinished work by queue and state, all as of one moment."""
+        queue, created = _STATUS.c.queue_name, _STATUS.c.created_at
+        found = self._unfinished(
+            lambda status: (
+                sa.select(
+                    queue, sa.literal_column(f"'{status}'"), sa.func.count(), sa.func.min(created)
+                )
+                .where(_is(status), queue.isnot(None))
+                .group_by(queue)
             )
+        )
+        return [
+            QueueCount(queue=name, status=status, count=count, oldest_ms=oldest_ms)
+            for name, status, count, oldest_ms in found
         ]
 
     def unfinished(self, queue: str, partition: str) -> Iterator[str]:
-        """Ids of the unfinished work of one partition of a queue."""
-        for status in UNFINISHED:
-            for (workflow_id,) in self._rows(
-                sa.select(_STATUS.c.workflow_uuid).where(
-                    _is(status),
-                    _STATUS.c.queue_name == queue,
-                    _STATUS.c.queue_partition_key == partition,
-                )
-            ):
-                yield workflow_id
+        """Ids of the unfinished work of one partition of a queue, all as of one moment."""
+        found = self._unfinished(
+            lambda status: sa.select(_STATUS.c.workflow_uuid).where(
+                _is(status),
+                _STATUS.c.queue_name == queue,
+                _STATUS.c.queue_partition_key == partition,
+            )
+        )
+        return (workflow_id for (workflow_id,) in found)
+
+    def _unfinished(self, look: Callable[[str], sa.Select[Any]]) -> list[Any]:
+        """The rows of each state in one statement: with several, work that moves on is missed."""
+        return self._rows(sa.union_all(*(look(status) for status in UNFINISHED)))
 
     def executors(self) -> list[str]:
         """Workers that have work in hand."""
@@ -128,7 +136,7 @@ class QueueTables:
         """Raise RetryLater `database_unavailable` unless the database answers."""
         self._rows(sa.select(sa.literal(1)))
 
-    def _rows(self, query: sa.Select[Any]) -> list[Any]:
+    def _rows(self, query: sa.Select[Any] | sa.CompoundSelect[Any]) -> list[Any]:
         with database_trouble(), self._engine.connect() as connection:
             return list(connection.execute(query))
 

@@ -121,6 +121,25 @@ def test_finished_work_comes_oldest_first_and_only_what_ended_well(
     assert tables.finished(before_ms=100, most=1) == [image(4).id]
 
 
+@pytest.mark.parametrize("name", ["counts", "unfinished"])
+def test_work_that_moves_on_meanwhile_is_not_missed(
+    url: str, queue: DurableQueue, tables: QueueTables, name: str
+) -> None:
+    """Its moment comes while the states are looked at: once it seemed to be in none of them."""
+    job = image(1, delay_s=60.0)
+    queue.put(job)
+    asked: list[str] = []
+
+    def move_on(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        asked.append(statement)
+        if len(asked) == 2:
+            change(url, job, status="ENQUEUED")
+
+    sa.event.listen(tables._engine, "before_cursor_execute", move_on)
+
+    assert LOOKS[name](tables)
+
+
 LOOKS: dict[str, Callable[[QueueTables], object]] = {
     "unfinished": lambda tables: list(tables.unfinished(IMAGES, ONE)),
     "executors": lambda tables: tables.executors(),
