@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.lobes import Parts, lobes_together, split_touching
-from pipeline.parts import Mask, around, disc, without_small_holes
+from pipeline.parts import Mask, around, disc, with_holes_filled
 from pipeline.stain import Density, Map, nuclear_stain
 
 LEAST_STAIN = 0.16
@@ -194,6 +194,9 @@ def _closely(stain: Map, mask: Mask, red_level: float, um_per_px: float) -> tupl
         margin[view][mine] = np.maximum(margin[view][mine], above[mine])
         exact[view] |= ((above > 0) & mine).astype(np.uint8)
     opened = cv2.morphologyEx(exact, cv2.MORPH_OPEN, disc(1))
-    filled = without_small_holes(np.asarray(opened, dtype=np.uint8), 3.0 / um_per_px**2)
+    most_px = 3.0 / um_per_px**2
+    filled = with_holes_filled(
+        np.asarray(opened, dtype=np.uint8), lambda hole, _: cv2.contourArea(hole) < most_px
+    )
     margin[(filled > 0) & (exact == 0)] = 0.05
     return filled, margin

@@ -32,14 +32,14 @@ class Overview:
     density: Density
 
 
-def overview_of(pixels: RGB, lamp: Density | None = None) -> Overview:
-    """The copy of a field; `lamp` is the field's, where it was measured already."""
+def overview_of(pixels: RGB) -> Overview:
+    """The copy of a field."""
     height, width = pixels.shape[:2]
     shrink = min(1.0, (OVERVIEW_PX / (height * width)) ** 0.5)
     small = reduced(pixels, (max(round(width * shrink), 1), max(round(height * shrink), 1)))
-    light = measure_lamp(small) if lamp is None else lamp
-    density = optical_density(small, light)
-    return Overview(pixels=small, shrink=shrink, lamp=light, density=density)
+    lamp = measure_lamp(small)
+    density = optical_density(small, lamp)
+    return Overview(pixels=small, shrink=shrink, lamp=lamp, density=density)
 
 
 def reduced(pixels: RGB, size: tuple[int, int]) -> RGB:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,6 +12,8 @@ from numpy.typing import NDArray
 
 Mask = NDArray[np.uint8]
 """1 on the parts, 0 elsewhere."""
+Contour = NDArray[Any]
+"""Points as `cv2.findContours` gives them."""
 View = tuple[slice, slice]
 """Rows and columns of a part of a picture."""
 
@@ -55,11 +59,11 @@ def windows(labels: NDArray[np.int32]) -> dict[int, tuple[View, int]]:
     return found
 
 
-def without_small_holes(mask: Mask, most_px: float) -> Mask:
-    """The mask with the holes filled that are smaller than `most_px`."""
+def with_holes_filled(mask: Mask, is_filled: Callable[[Contour, Contour], bool]) -> Mask:
+    """The mask with some holes filled: each is asked about with the part in which it lies."""
     contours, family = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     filled = mask.copy()
     for contour, (_, _, _, parent) in zip(contours, family[0] if contours else (), strict=True):
-        if parent >= 0 and cv2.contourArea(contour) < most_px:
+        if parent >= 0 and is_filled(contour, contours[parent]):
             cv2.drawContours(filled, [contour], -1, 1, cv2.FILLED)
     return filled

@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.domain import RGB, Scale, ScaleSource
 from pipeline.maps import Maps
 from pipeline.overview import Overview, overview_of, sampled
-from pipeline.parts import Mask, disc
+from pipeline.parts import Contour, Mask, disc, with_holes_filled
 from pipeline.red_cells import ENOUGH_ALONE, Lengths, RedCells, measure_masks
 from pipeline.stain import Density, violet
 
@@ -50,9 +50,9 @@ RIM_AT = 0.45
 the pallor lowers the usual one."""
 
 
-def find_scale(pixels: RGB, spacing_um: float | None, lamp: Density | None = None) -> Scale:
+def find_scale(pixels: RGB, spacing_um: float | None) -> Scale:
     """The scale of a field: the dataset's, else from red cells, else assumed."""
-    return scale_of(overview_of(pixels, lamp), spacing_um)
+    return scale_of(overview_of(pixels), spacing_um)
 
 
 def scale_of(overview: Overview, spacing_um: float | None) -> Scale:
@@ -146,7 +146,7 @@ def _red_and_white(density: Density) -> tuple[Mask, Mask]:
         core = cv2.morphologyEx((colour > dark).astype(np.uint8), cv2.MORPH_OPEN, disc(1))
         white = np.asarray(cv2.dilate(core, disc(3)), dtype=np.uint8)
         stained[white > 0] = 0
-    return _small_holes_filled(stained), white
+    return with_holes_filled(stained, _is_pallor), white
 
 
 def _red_cells_seen(overview: Overview, maps: Maps, zoom: float) -> RedCells:
@@ -167,23 +167,15 @@ def _red_cells_seen(overview: Overview, maps: Maps, zoom: float) -> RedCells:
     level = glass + RIM_AT * (float(np.median(green[is_sure_red])) - glass)
     smooth = cv2.GaussianBlur(green, (0, 0), 0.8)
     stained = ((smooth > level) & (white == 0)).astype(np.uint8)
-    return measure_masks(
-        _small_holes_filled(stained), white, overview.shrink * size[0] / width, (1,)
-    )
+    red = with_holes_filled(stained, _is_pallor)
+    return measure_masks(red, white, overview.shrink * size[0] / width, (1,))
 
 
-def _small_holes_filled(mask: Mask) -> Mask:
+def _is_pallor(hole: Contour, part: Contour) -> bool:
     """Holes rounder and smaller than the gaps between cells are the pallor of one."""
-    contours, family = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    filled = mask.copy()
-    for contour, (_, _, _, parent) in zip(contours, family[0] if contours else (), strict=True):
-        if parent < 0:
-            continue
-        area, perimeter = cv2.contourArea(contour), cv2.arcLength(contour, closed=True)
-        is_round = 4 * np.pi * area > 0.6 * perimeter**2
-        if is_round and area < 0.5 * cv2.contourArea(contours[parent]):
-            cv2.drawContours(filled, [contour], -1, 1, cv2.FILLED)
-    return filled
+    area, perimeter = cv2.contourArea(hole), cv2.arcLength(hole, closed=True)
+    is_round = 4 * np.pi * area > 0.6 * perimeter**2
+    return bool(is_round and area < 0.5 * cv2.contourArea(part))
 
 
 def _nucleus_um_per_px(density: Density) -> float:

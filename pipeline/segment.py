@@ -137,15 +137,13 @@ def _looked(
     A scale by colour may be wrong; what the network sees at it is enough to measure it anew, and
     where that changes much, the network is asked again.
     """
-    look = _look(segmenter, image, overview, scale)
-    better = scale_seen(overview, look.maps, scale, look.seen.nuclei_px / look.zoom)
+    look, better = _look(segmenter, image, overview, scale)
     for _ in range(MOST_LOOKS - 1):
         change = better.um_per_px / scale.um_per_px
         if abs(np.log(change)) < LOOK_AGAIN_FROM:
             break
         scale = better
-        look = _look(segmenter, image, overview, scale)
-        better = scale_seen(overview, look.maps, scale, look.seen.nuclei_px / look.zoom)
+        look, better = _look(segmenter, image, overview, scale)
         if (better.um_per_px / scale.um_per_px - 1) * (change - 1) < 0:
             # It went too far and comes back: the truth lies between.
             middle = (better.um_per_px * scale.um_per_px) ** 0.5
@@ -153,13 +151,17 @@ def _looked(
     return look, better
 
 
-def _look(segmenter: Segmenter, image: SourceImage, overview: Overview, scale: Scale) -> _Look:
+def _look(
+    segmenter: Segmenter, image: SourceImage, overview: Overview, scale: Scale
+) -> tuple[_Look, Scale]:
+    """What the network sees at a scale, and the scale by the red cells among that."""
     zoom = _zoom(scale, NETWORK_UM)
     pixels = resized(image.pixels, zoom)
     density = optical_density(pixels, overview.lamp)
     maps = ask(segmenter, density)
     seen = find_instances(maps, scale.um_per_px / zoom)
-    return _Look(zoom=zoom, pixels=pixels, density=density, maps=maps, seen=seen)
+    look = _Look(zoom=zoom, pixels=pixels, density=density, maps=maps, seen=seen)
+    return look, scale_seen(overview, maps, scale, seen.nuclei_px / zoom)
 
 
 def _by_density(image: SourceImage, overview: Overview, field: FieldCells) -> Stages:
