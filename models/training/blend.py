@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from models.training.augment import Jitter
-from models.training.data import load_pack, pack_side, training_batches
+from models.training.data import RandomBatches, load_pack, pack_side
 from models.training.network import SmearNet, reset_batch_statistics
 from models.training.packaged import packaged_weights, unfold
 
@@ -39,15 +39,14 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     shrunk = pack_side(options.side, options.view)
-    drawn = training_batches(
+    drawn = RandomBatches(
         load_pack(options.pack, parts=["train"], side=shrunk),
         side=options.side,
         size=BATCH,
-        first_step=0,
         seed=options.seed,
         jitter=Jitter(),
     )
-    views = [next(drawn).crops for _ in range(VIEWS)]
+    views = [drawn[k].on("cpu").crops for k in range(VIEWS)]
     network = SmearNet()
     unfold(network, packaged_weights(options.graph), views[:START_VIEWS])
     later = [torch.load(path, weights_only=True) for path in options.weights]

@@ -17,7 +17,15 @@ import torch
 from numpy.typing import NDArray
 
 from models.evaluation.metrics import calibration_error
-from models.training.data import UNKNOWN, CropPack, CropRow, load_pack, pack_side, plain_batches
+from models.training.data import (
+    UNKNOWN,
+    CropPack,
+    CropRow,
+    load_pack,
+    pack_side,
+    plain_batches,
+    thinned,
+)
 from models.training.network import SmearNet
 from pipeline.domain import CELL_TYPES
 
@@ -86,16 +94,6 @@ def main() -> None:
     print(json.dumps(report))
 
 
-def thinned(pack: CropPack, step: int) -> CropPack:
-    """One crop in `step`, spread evenly over the pack."""
-    return CropPack(
-        crops=pack.crops[::step],
-        masks=pack.masks[::step],
-        stains=pack.stains[::step],
-        rows=pack.rows[::step],
-    )
-
-
 def read_calibration(path: Path) -> Calibration:
     """Back from the file that `main` wrote."""
     with np.load(path) as stored:
@@ -111,7 +109,7 @@ def answer(network: SmearNet, pack: CropPack, side: int) -> Answers:
     network.eval().to(memory_format=torch.channels_last)
     features = []
     for batch in plain_batches(pack, side=side):
-        maps = network.feature_maps(network.normalise(batch.crops))
+        maps = network.feature_maps(network.normalise(batch.on("cpu").crops))
         features.append(maps.float().mean(dim=(2, 3)))
     pooled = torch.cat(features)
     return Answers(

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import cv2
@@ -18,10 +17,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from models.training.augment import Jitter, Stain, augment, measure_stain, plain_view
 from pipeline.crop import CROP_PX
 from pipeline.domain import CELL_TYPES, RGB, CellType
+
+ENDLESS = 2**31
+"""Batches that a training may ask for."""
+AHEAD = 4
+"""Batches that each process draws before they are asked for."""
 
 UNKNOWN = -1
 """In place of a label that nobody gave; its loss is masked."""
@@ -56,12 +61,22 @@ class CropPack:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Batch:
-    """Crops N×3×S×S, 0 to 255, with labels; UNKNOWN labels have weight 0."""
+    """Crops N×S×S×3 uint8 RGB with labels; UNKNOWN labels have weight 0."""
 
     crops: Tensor
     leukemic: Tensor
     leukemic_weight: Tensor
     cell_type: Tensor
+
+    def on(self, device: str | torch.device) -> Batch:
+        """There, the crops as the network takes them: N×3×S×S float32, 0 to 255, channels-last."""
+        return replace(
+            self,
+            crops=self.crops.to(device).permute(0, 3, 1, 2).float(),
+            leukemic=self.leukemic.to(device),
+            leukemic_weight=self.leukemic_weight.to(device),
+            cell_type=self.cell_type.to(device),
+        )
 
 
 LEUKEMIC_SHARES = {"cnmc": 0.5, "lmu": 0.15, "aria": 0.35}
@@ -120,6 +135,26 @@ def load_pack(folder: Path, *, parts: Sequence[str], side: int) -> CropPack:
     )
 
 
+def without_subjects(pack: CropPack, subjects: Collection[str]) -> tuple[CropPack, CropPack]:
+    """What is left of a pack without the cells of these subjects, and these cells."""
+    out = np.array([row.subject in subjects for row in pack.rows])
+    return _only(pack, np.flatnonzero(~out)), _only(pack, np.flatnonzero(out))
+
+
+def thinned(pack: CropPack, step: int) -> CropPack:
+    """One crop in `step`, spread evenly over the pack."""
+    return _only(pack, np.arange(0, len(pack.rows), step))
+
+
+def _only(pack: CropPack, kept: NDArray[np.intp]) -> CropPack:
+    return CropPack(
+        crops=pack.crops[kept],
+        masks=pack.masks[kept],
+        stains=tuple(pack.stains[index] for index in kept),
+        rows=tuple(pack.rows[index] for index in kept),
+    )
+
+
 def _shrunk(array: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     if array.shape[0] == side:
         return array
@@ -153,35 +188,47 @@ def _share(is_leukemic: bool, source: str) -> float:
     return (LEUKEMIC_SHARES if is_leukemic else NORMAL_SHARES).get(source, 0.0)
 
 
-def training_batches(
-    pack: CropPack, *, side: int, size: int, first_step: int, seed: int, jitter: Jitter
-) -> Iterator[Batch]:
-    """Endless random batches; step k is the same for the same seed, so that a run can resume."""
-    chances = draw_chances(pack.rows)
+class RandomBatches(Dataset[Batch]):
+    """Batch k is the same for the same seed, whichever process draws it, so that a run can resume.
 
-    def draw(step: int) -> Batch:
-        random = np.random.default_rng((seed, step))
-        drawn = random.choice(len(pack.rows), size, p=chances)
-        others = random.integers(0, len(pack.rows), size)
-        crops = [
-            _view(pack, i, j, side, jitter, random) for i, j in zip(drawn, others, strict=True)
-        ]
-        return make_batch(np.stack(crops), [pack.rows[i] for i in drawn])
+    Mapping rather than stream: what is asked for says which, so any number of processes may draw.
+    """
 
-    with ThreadPoolExecutor(max_workers=1) as ahead:
-        step = first_step
-        waiting = [ahead.submit(draw, step + k) for k in range(3)]
-        while True:
-            yield waiting.pop(0).result()
-            waiting.append(ahead.submit(draw, step + 3))
-            step += 1
+    def __init__(self, pack: CropPack, *, side: int, size: int, seed: int, jitter: Jitter) -> None:
+        self._pack, self._jitter = pack, jitter
+        self._side, self._size, self._seed = side, size, seed
+        self._chances = draw_chances(pack.rows)
+
+    def __len__(self) -> int:
+        return ENDLESS
+
+    def __getitem__(self, step: int) -> Batch:
+        random = np.random.default_rng((self._seed, step))
+        rows = self._pack.rows
+        drawn = random.choice(len(rows), self._size, p=self._chances)
+        others = random.integers(0, len(rows), self._size)
+        crops = [self._view(i, j, random) for i, j in zip(drawn, others, strict=True)]
+        return make_batch(np.stack(crops), [rows[i] for i in drawn])
+
+    def _view(self, own: int, other: int, random: np.random.Generator) -> RGB:
+        pack = self._pack
+        stains = pack.stains[own], pack.stains[other]
+        return augment(pack.crops[own], pack.masks[own], self._side, *stains, self._jitter, random)
 
 
-def _view(
-    pack: CropPack, own: int, other: int, side: int, jitter: Jitter, random: np.random.Generator
-) -> RGB:
-    crop, mask = pack.crops[own], pack.masks[own]
-    return augment(crop, mask, side, pack.stains[own], pack.stains[other], jitter, random)
+def drawn_ahead(batches: RandomBatches, *, first: int, workers: int) -> Iterator[Batch]:
+    """The batches from `first` on, drawn by processes of their own while the network learns."""
+    # A process forked while OpenCV has threads would wait for them forever.
+    cv2.setNumThreads(1)
+    return iter(
+        DataLoader(
+            batches,
+            batch_size=None,
+            sampler=range(first, ENDLESS),
+            num_workers=workers,
+            prefetch_factor=AHEAD,
+        )
+    )
 
 
 def plain_batches(pack: CropPack, *, side: int, size: int = 64) -> Iterator[Batch]:
@@ -199,17 +246,11 @@ def make_batch(crops: NDArray[np.uint8], rows: Sequence[CropRow]) -> Batch:
     leukemic = torch.tensor([row.leukemic for row in rows])
     trust = torch.tensor([row.trust for row in rows])
     return Batch(
-        crops=as_tensor(crops),
+        crops=torch.from_numpy(crops),
         leukemic=leukemic.clamp(min=0).float(),
         leukemic_weight=torch.where(leukemic == UNKNOWN, 0.0, trust),
         cell_type=torch.tensor([row.cell_type for row in rows]),
     )
-
-
-def as_tensor(crops: NDArray[np.uint8]) -> Tensor:
-    """N×S×S×3 uint8 RGB to N×3×S×S float32, 0 to 255, channels-last."""
-    channels_first = torch.from_numpy(crops).permute(0, 3, 1, 2).float()
-    return channels_first.contiguous(memory_format=torch.channels_last)
 
 
 def type_index(name: str) -> int:

@@ -12,7 +12,7 @@ import csv
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -29,10 +29,12 @@ from models.training.data import (
     Batch,
     CropPack,
     CropRow,
+    RandomBatches,
+    drawn_ahead,
     load_pack,
     pack_side,
     plain_batches,
-    training_batches,
+    without_subjects,
 )
 from models.training.network import SmearNet, astra_start, reset_batch_statistics
 from models.training.packaged import packaged_weights, unfold
@@ -41,6 +43,8 @@ LEUKEMIC_SMOOTHING = 0.05
 TYPE_SMOOTHING = 0.05
 TYPE_LOSS_WEIGHT = 0.5
 WEIGHT_DECAY = 0.02
+FIRST_VIEWS = 8
+"""Batches whose statistics the norms of a new start take."""
 
 
 def main() -> None:
@@ -48,22 +52,21 @@ def main() -> None:
     torch.manual_seed(options.seed)
     torch.set_num_threads(options.threads)
     options.run.mkdir(parents=True, exist_ok=True)
-    jitter = Jitter()
+    jitter = Jitter().times(options.jitter)
     settings = vars(options) | {"jitter": asdict(jitter)}
     (options.run / "settings.json").write_text(json.dumps(settings, default=str, indent=1))
-    training = load_pack(
-        options.pack, parts=options.parts, side=pack_side(options.side, options.view)
-    )
-    judged = load_pack(options.pack, parts=["val"], side=pack_side(options.side, options.view))
-    network, averaged, optimiser, first_step = _start(options, training)
-    batches = training_batches(
-        training,
+    side = pack_side(options.side, options.view)
+    packed = load_pack(options.pack, parts=options.parts, side=side)
+    learned, left_out = without_subjects(packed, options.leave_out)
+    judged = {"": load_pack(options.pack, parts=["val"], side=side), "left_out_": left_out}
+    batches = RandomBatches(
+        learned,
         side=options.side,
         size=options.batch,
-        first_step=first_step,
         seed=options.seed,
         jitter=jitter,
     )
+    network, averaged, optimiser, first_step = _start(options, batches)
     _train(options, network, averaged, optimiser, batches, judged, first_step)
 
 
@@ -86,25 +89,31 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cooldown", type=int, default=0, help="last steps, rate falling to 0")
     parser.add_argument("--momentum", type=float, default=0.99, help="of the moving average")
     parser.add_argument("--judge-every", type=int, default=200)
+    parser.add_argument("--style-mixing", type=float, default=0.0, help="share, see StyleMixing")
+    parser.add_argument("--jitter", type=float, default=1.0, help="how wide augmentation goes")
+    parser.add_argument("--leave-out", nargs="*", default=[], help="subjects to judge on instead")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw batches")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=20)
-    parser.add_argument("--bfloat16", action="store_true", help="only where the CPU has it")
+    parser.add_argument("--bfloat16", action="store_true", help="where the processor has it")
     parser.add_argument("--compile", action="store_true", help="fuse kernels first; needs g++")
     return parser
 
 
 def _start(
-    options: argparse.Namespace, training: CropPack
+    options: argparse.Namespace, batches: RandomBatches
 ) -> tuple[nn.Module, nn.Module, torch.optim.Optimizer, int]:
-    network = SmearNet(standardise=not options.imagenet).to(memory_format=torch.channels_last)
+    network = SmearNet(standardise=not options.imagenet, style_mixing=options.style_mixing)
+    network.to(options.device, memory_format=torch.channels_last)
     last = options.run / "last.pt"
     saved = torch.load(last, map_location="cpu", weights_only=True) if last.exists() else None
     if saved is None and options.weights:
-        network.load_state_dict(torch.load(options.weights, weights_only=True))
+        network.load_state_dict(torch.load(options.weights, map_location="cpu", weights_only=True))
     if saved is None and options.astra:
-        _begin_with_astra(network, options, training)
+        _begin_with_astra(network, _first_views(options, batches), options.astra)
     if saved is None and options.graph:
-        unfold(network, packaged_weights(options.graph), _first_views(options, training))
+        unfold(network, packaged_weights(options.graph), _first_views(options, batches))
     for name in options.frozen:
         network.get_submodule(name).requires_grad_(False)
     averaged = copy.deepcopy(network).requires_grad_(False)
@@ -117,25 +126,16 @@ def _start(
     return network, averaged, optimiser, saved["step"]
 
 
-def _begin_with_astra(network: nn.Module, options: argparse.Namespace, training: CropPack) -> None:
-    start = astra_start(options.astra)
-    missing, unexpected = network.load_state_dict(start, strict=False)
+def _begin_with_astra(network: nn.Module, views: list[Tensor], archive: Path) -> None:
+    missing, unexpected = network.load_state_dict(astra_start(archive), strict=False)
     heads = {f"{head}.{part}" for head in ("leukemic", "cell_type") for part in ("weight", "bias")}
     if set(missing) != heads or unexpected:
         raise SystemExit(f"the archive does not fit: missing {missing}, unexpected {unexpected}")
-    reset_batch_statistics(network, _first_views(options, training))
+    reset_batch_statistics(network, views)
 
 
-def _first_views(options: argparse.Namespace, training: CropPack) -> list[Tensor]:
-    views = training_batches(
-        training,
-        side=options.side,
-        size=options.batch,
-        first_step=0,
-        seed=options.seed,
-        jitter=Jitter(),
-    )
-    return [next(views).crops for _ in range(8)]
+def _first_views(options: argparse.Namespace, batches: RandomBatches) -> list[Tensor]:
+    return [batches[step].on(options.device).crops for step in range(FIRST_VIEWS)]
 
 
 def _optimiser(network: nn.Module, rate: float) -> torch.optim.Optimizer:
@@ -165,29 +165,31 @@ def _train(
     network: nn.Module,
     averaged: nn.Module,
     optimiser: torch.optim.Optimizer,
-    batches: Iterator[Batch],
-    judged: CropPack,
+    batches: RandomBatches,
+    judged: Mapping[str, CropPack],
     first_step: int,
 ) -> None:
     began = time.monotonic()
-    losses: list[float] = []
+    losses: list[Tensor] = []
     learner = torch.compile(network) if options.compile else network
+    drawn = drawn_ahead(batches, first=first_step, workers=options.workers)
     for step in range(first_step, options.steps):
         _set_rate(optimiser, step, options)
         learner.train()
         for name in options.frozen:
             network.get_submodule(name).eval()
-        losses.append(_learn(learner, optimiser, next(batches), options.bfloat16))
+        batch = next(drawn).on(options.device)
+        losses.append(_learn(learner, optimiser, batch, options.bfloat16))
         _follow(averaged, network, min(options.momentum, (1 + step) / (10 + step)))
         if (step + 1) % options.judge_every == 0 or step + 1 == options.steps:
             _save(options.run, network, averaged, optimiser, step + 1)
-            figures = judge(averaged, judged, options.side)
-            seconds = round(time.monotonic() - began)
             line = {
                 "step": step + 1,
-                "seconds": seconds,
-                "loss": round(np.mean(losses), 4),
-            } | figures
+                "seconds": round(time.monotonic() - began),
+                "loss": round(torch.stack(losses).mean().item(), 4),
+            }
+            for prefix, pack in judged.items():
+                line |= judge(averaged, pack, options.side, prefix)
             _append(options.run / "curve.csv", line)
             losses.clear()
 
@@ -203,16 +205,15 @@ def _set_rate(optimiser: torch.optim.Optimizer, step: int, options: argparse.Nam
 
 def _learn(
     network: nn.Module, optimiser: torch.optim.Optimizer, batch: Batch, uses_bfloat16: bool
-) -> float:
-    device = batch.crops.device.type
-    with torch.autocast(device, dtype=torch.bfloat16, enabled=uses_bfloat16):
+) -> Tensor:
+    with torch.autocast(batch.crops.device.type, dtype=torch.bfloat16, enabled=uses_bfloat16):
         leukemic, cell_type = network(batch.crops)
     loss = joint_loss(leukemic.float(), cell_type.float(), batch)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     nn.utils.clip_grad_norm_(network.parameters(), 5.0)
     optimiser.step()
-    return float(loss.detach())
+    return loss.detach()
 
 
 def joint_loss(leukemic: Tensor, cell_type: Tensor, batch: Batch) -> Tensor:
@@ -233,12 +234,12 @@ def joint_loss(leukemic: Tensor, cell_type: Tensor, batch: Batch) -> Tensor:
 
 @torch.no_grad()
 def _follow(averaged: nn.Module, network: nn.Module, momentum: float) -> None:
-    kept, new = averaged.state_dict(), network.state_dict()
-    for name, value in kept.items():
-        if value.is_floating_point():
-            value.lerp_(new[name], 1 - momentum)
-        else:
-            value.copy_(new[name])
+    pairs = list(zip(averaged.state_dict().values(), network.state_dict().values(), strict=True))
+    moving = [pair for pair in pairs if pair[0].is_floating_point()]
+    torch._foreach_lerp_([a for a, _ in moving], [b for _, b in moving], 1 - momentum)
+    for kept, new in pairs:
+        if not kept.is_floating_point():
+            kept.copy_(new)
 
 
 def _save(
@@ -255,15 +256,17 @@ def _save(
         (run / f".{name}").replace(run / name)
 
 
-def judge(network: nn.Module, pack: CropPack, side: int) -> dict[str, float]:
+def judge(network: nn.Module, pack: CropPack, side: int, prefix: str) -> dict[str, float]:
     """Leukemic AUC and type accuracy of each source, on crops that were not fitted."""
+    if not pack.rows:
+        return {}
     leukemic, types = predict(network, pack, side)
     figures: dict[str, float] = {}
     for part, source in sorted({(row.part, row.source) for row in pack.rows}):
         chosen = [i for i, row in enumerate(pack.rows) if (row.part, row.source) == (part, source)]
         rows = [pack.rows[i] for i in chosen]
         figures |= {
-            f"{source}_{name}": round(value, 4)
+            f"{prefix}{source}_{name}": round(value, 4)
             for name, value in _figures(rows, leukemic[chosen], types[chosen]).items()
         }
     return figures
@@ -275,11 +278,12 @@ def predict(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Leukemic logits N and type logits N×10 of the plain views."""
     network.eval()
+    device = next(network.parameters()).device
     leukemic, types = [], []
     for batch in plain_batches(pack, side=side):
-        answers = network(batch.crops)
-        leukemic.append(answers[0].float())
-        types.append(answers[1].float())
+        answers = network(batch.on(device).crops)
+        leukemic.append(answers[0].float().cpu())
+        types.append(answers[1].float().cpu())
     return torch.cat(leukemic).numpy(), torch.cat(types).numpy()
 
 

@@ -62,8 +62,8 @@ class Life:
     worker_id: str = ""
     listens: bool = True
     min_free_disk_mb: int = 0
-    most_starts: int = 10
-    """As in the product; a test need not die so often to see an image given up."""
+    most_starts: int = workflow.MOST_STARTS
+    """A test need not die so often to see an image given up."""
     software_version: str = service.SOFTWARE_VERSION
 
 

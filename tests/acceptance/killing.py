@@ -20,6 +20,7 @@ from typing import Any
 from pydicom import Dataset, dcmread
 from pynetdicom import AE, evt
 
+import listener.workflow as workflow
 from listener.results_folder import ResultsFolder
 from listener.standins import StandInFhir, StandInPacs
 from pipeline.domain import SmearId
@@ -141,6 +142,8 @@ class Trial:
     fhir: StandInFhir
     database_url: str = ""
     pacs_ae_title: str = "STANDIN"
+    most_starts: int = workflow.MOST_STARTS
+    """Of one image; more where a trial kills so often that an innocent one would be given up."""
     kills: int = 0
     acknowledged: list[Dataset] = field(default_factory=list)
     _number: int = 0
@@ -166,6 +169,7 @@ class Trial:
             pacs_ae_title=self.pacs_ae_title,
             fhir_url=self.fhir.url,
             database_url=self.database_url,
+            most_starts=self.most_starts,
         )
         return replace(life, **changed)
 

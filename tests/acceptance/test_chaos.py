@@ -25,6 +25,7 @@ def test_nothing_is_lost_or_doubled_whenever_the_service_is_killed(
     kills = int(request.config.getoption("--kills"))
     moments = random.Random(SEED)  # noqa: S311 - a seed, so that a bad run can be run again
     with trial(tmp_path) as killing:
+        killing.most_starts = 1000
         _die_at_every_step(killing)
         at_steps = killing.kills
         print(f"\n{at_steps} kills, one at every step; {kills} at random moments follow")
