@@ -30,7 +30,7 @@ from listener.workflow import UpkeepTimes, WorkflowSettings
 from pipeline.domain import DecisionPolicy, FieldFindings, ModelIdentity
 from tests.findings import MODEL, make_field_findings
 
-POISON_SERIES_NUMBER = 666
+POISON_SERIES_NUMBER = 999_999
 """Analysing an image of this series ends the process, as a fault in a decoder would."""
 
 STEPS = (
