@@ -6,7 +6,7 @@ the masked centre of it, uint8 RGB, of the side that the network sees.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -36,14 +36,6 @@ class Jitter:
     sharpen: float = 0.15
     jpeg: float = 0.35
     cutout: float = 0.15
-
-    def times(self, width: float) -> Jitter:
-        """All as many times wider; shares stop at 0.9, outlines at whole pixels."""
-        wider = {
-            name: min(value * width, 0.9) if isinstance(value, float) else round(value * width)
-            for name, value in asdict(self).items()
-        }
-        return Jitter(**wider)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

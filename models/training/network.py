@@ -81,37 +81,10 @@ class Bottleneck(nn.Module):
         return nnf.relu(self.bn3(self.conv3(y)) + kept)
 
 
-class StyleMixing(nn.Module):
-    """While learning, gives the maps of a cell a part of the style of another's.
-
-    Style is each channel's mean and spread over the map, where stain and camera show (MixStyle,
-    Zhou et al. 2021, arXiv:2104.02008). Nothing happens outside of training.
-    """
-
-    def __init__(self, share: float) -> None:
-        super().__init__()
-        self.share = share
-        """Of the cells that are changed."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training or not self.share:
-            return x
-        mean = x.mean(dim=(2, 3), keepdim=True).detach()
-        spread = (x.var(dim=(2, 3), keepdim=True).detach() + 1e-5).sqrt()
-        own = torch.distributions.Beta(0.1, 0.1).sample((len(x), 1, 1, 1)).to(x)
-        own = own.where(torch.rand_like(own) < self.share, torch.ones_like(own))
-        others = torch.randperm(len(x), device=x.device)
-        mixed_spread = own * spread + (1 - own) * spread[others]
-        mixed_mean = own * mean + (1 - own) * mean[others]
-        return (x - mean) / spread * mixed_spread + mixed_mean
-
-
 class SmearNet(nn.Module):
     """Masked RGB crops N×3×S×S, 0 to 255, to feature maps, and from these both answers."""
 
-    def __init__(
-        self, dropout: float = 0.2, standardise: bool = True, style_mixing: float = 0.0
-    ) -> None:
+    def __init__(self, dropout: float = 0.2, standardise: bool = True) -> None:
         super().__init__()
         self.normalise = standardised if standardise else imagenet_normalised
         self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
@@ -120,7 +93,6 @@ class SmearNet(nn.Module):
         for number, depth in enumerate(STAGE_DEPTHS, start=1):
             stage, inputs = _stage(inputs, 64 * 2 ** (number - 1), depth, 1 if number == 1 else 2)
             self.add_module(f"layer{number}", stage)
-        self.mixing = StyleMixing(style_mixing)
         self.dropout = nn.Dropout(dropout)
         self.leukemic = nn.Linear(FEATURES, 1)
         self.cell_type = nn.Linear(FEATURES, len(CELL_TYPES))
@@ -129,9 +101,7 @@ class SmearNet(nn.Module):
         """Normalised crops N×3×S×S to maps N×2048×(S/32)×(S/32), non-negative."""
         x = nnf.relu(self.bn1(self.conv1(x)))
         x = nnf.max_pool2d(x, 3, 2, 1)
-        x = self.mixing(self.layer1(x))
-        x = self.mixing(self.layer2(x))
-        return self.layer4(self.layer3(x))
+        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Leukemic logit N and cell-type logits N×10."""

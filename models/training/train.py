@@ -13,7 +13,7 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,7 @@ from models.training.data import (
     plain_batches,
     without_subjects,
 )
+from models.training.evening import evened
 from models.training.network import SmearNet, astra_start, reset_batch_statistics
 from models.training.packaged import packaged_weights, unfold
 
@@ -52,7 +53,7 @@ def main() -> None:
     torch.manual_seed(options.seed)
     torch.set_num_threads(options.threads)
     options.run.mkdir(parents=True, exist_ok=True)
-    jitter = Jitter().times(options.jitter)
+    jitter = replace(Jitter(), **dict(options.jitter))
     settings = vars(options) | {"jitter": asdict(jitter)}
     (options.run / "settings.json").write_text(json.dumps(settings, default=str, indent=1))
     side = pack_side(options.side, options.view)
@@ -65,6 +66,7 @@ def main() -> None:
         size=options.batch,
         seed=options.seed,
         jitter=jitter,
+        weights=evened(learned) if options.even else None,
     )
     network, averaged, optimiser, first_step = _start(options, batches)
     _train(options, network, averaged, optimiser, batches, judged, first_step)
@@ -89,8 +91,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cooldown", type=int, default=0, help="last steps, rate falling to 0")
     parser.add_argument("--momentum", type=float, default=0.99, help="of the moving average")
     parser.add_argument("--judge-every", type=int, default=200)
-    parser.add_argument("--style-mixing", type=float, default=0.0, help="share, see StyleMixing")
-    parser.add_argument("--jitter", type=float, default=1.0, help="how wide augmentation goes")
+    parser.add_argument("--even", action="store_true", help="draw as evening.py says")
+    parser.add_argument("--jitter", nargs="*", type=_named, default=[], metavar="NAME=VALUE")
     parser.add_argument("--leave-out", nargs="*", default=[], help="subjects to judge on instead")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--workers", type=int, default=1, help="processes that draw batches")
@@ -101,10 +103,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _named(text: str) -> tuple[str, float | int]:
+    name, _, value = text.partition("=")
+    return name, type(getattr(Jitter(), name))(value)
+
+
 def _start(
     options: argparse.Namespace, batches: RandomBatches
 ) -> tuple[nn.Module, nn.Module, torch.optim.Optimizer, int]:
-    network = SmearNet(standardise=not options.imagenet, style_mixing=options.style_mixing)
+    network = SmearNet(standardise=not options.imagenet)
     network.to(options.device, memory_format=torch.channels_last)
     last = options.run / "last.pt"
     saved = torch.load(last, map_location="cpu", weights_only=True) if last.exists() else None
