@@ -161,20 +161,16 @@ def _shrunk(array: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     return cv2.resize(np.ascontiguousarray(array), (side, side), interpolation=cv2.INTER_AREA)
 
 
-def draw_chances(
-    rows: Sequence[CropRow], own: NDArray[np.float64] | None = None
-) -> NDArray[np.float64]:
+def draw_chances(rows: Sequence[CropRow]) -> NDArray[np.float64]:
     """Chance of each row: balanced by label, then source, then subject (square root of its size).
 
-    `own` weights tell rows of one label and source apart.
     Rows without a leukemic label stand with the normal ones; their leukemic loss is masked.
     """
     subjects = Counter((row.leukemic == 1, row.source, row.subject) for row in rows)
     weights = [
         TYPE_DRAWS.get(row.cell_type, 1.0)
-        * weight
         / subjects[row.leukemic == 1, row.source, row.subject] ** 0.5
-        for row, weight in zip(rows, np.ones(len(rows)) if own is None else own, strict=True)
+        for row in rows
     ]
     totals: Counter[tuple[bool, str]] = Counter()
     for row, weight in zip(rows, weights, strict=True):
@@ -198,20 +194,10 @@ class RandomBatches(Dataset[Batch]):
     Mapping rather than stream: what is asked for says which, so any number of processes may draw.
     """
 
-    def __init__(
-        self,
-        pack: CropPack,
-        *,
-        side: int,
-        size: int,
-        seed: int,
-        jitter: Jitter,
-        weights: NDArray[np.float64] | None = None,
-    ) -> None:
-        """`weights` of the rows stand beside what `draw_chances` balances."""
+    def __init__(self, pack: CropPack, *, side: int, size: int, seed: int, jitter: Jitter) -> None:
         self._pack, self._jitter = pack, jitter
         self._side, self._size, self._seed = side, size, seed
-        self._chances = draw_chances(pack.rows, weights)
+        self._chances = draw_chances(pack.rows)
 
     def __len__(self) -> int:
         return ENDLESS

@@ -91,8 +91,8 @@ class _Sums:
 
     def __init__(self, norm: nn.BatchNorm2d) -> None:
         self.count = 0
-        self.sum = torch.zeros(norm.num_features, dtype=torch.float64)
-        self.squares = torch.zeros(norm.num_features, dtype=torch.float64)
+        self.sum = torch.zeros_like(norm.running_mean, dtype=torch.float64)
+        self.squares = torch.zeros_like(self.sum)
         self._hook = norm.register_forward_pre_hook(self._add)
 
     def _add(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:

@@ -36,7 +36,6 @@ from models.training.data import (
     plain_batches,
     without_subjects,
 )
-from models.training.evening import evened
 from models.training.network import SmearNet, astra_start, reset_batch_statistics
 from models.training.packaged import packaged_weights, unfold
 
@@ -57,16 +56,16 @@ def main() -> None:
     settings = vars(options) | {"jitter": asdict(jitter)}
     (options.run / "settings.json").write_text(json.dumps(settings, default=str, indent=1))
     side = pack_side(options.side, options.view)
-    packed = load_pack(options.pack, parts=options.parts, side=side)
-    learned, left_out = without_subjects(packed, options.leave_out)
-    judged = {"": load_pack(options.pack, parts=["val"], side=side), "left_out_": left_out}
+    learned = load_pack(options.pack, parts=options.parts, side=side)
+    judged = {"": load_pack(options.pack, parts=["val"], side=side)}
+    if options.leave_out:
+        learned, judged["left_out_"] = without_subjects(learned, options.leave_out)
     batches = RandomBatches(
         learned,
         side=options.side,
         size=options.batch,
         seed=options.seed,
         jitter=jitter,
-        weights=evened(learned) if options.even else None,
     )
     network, averaged, optimiser, first_step = _start(options, batches)
     _train(options, network, averaged, optimiser, batches, judged, first_step)
@@ -91,7 +90,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cooldown", type=int, default=0, help="last steps, rate falling to 0")
     parser.add_argument("--momentum", type=float, default=0.99, help="of the moving average")
     parser.add_argument("--judge-every", type=int, default=200)
-    parser.add_argument("--even", action="store_true", help="draw as evening.py says")
     parser.add_argument("--jitter", nargs="*", type=_named, default=[], metavar="NAME=VALUE")
     parser.add_argument("--leave-out", nargs="*", default=[], help="subjects to judge on instead")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -265,8 +263,6 @@ def _save(
 
 def judge(network: nn.Module, pack: CropPack, side: int, prefix: str) -> dict[str, float]:
     """Leukemic AUC and type accuracy of each source, on crops that were not fitted."""
-    if not pack.rows:
-        return {}
     leukemic, types = predict(network, pack, side)
     figures: dict[str, float] = {}
     for part, source in sorted({(row.part, row.source) for row in pack.rows}):
