@@ -25,7 +25,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from models.training.augment import apply_mask
 from models.training.data import draw_chances, read_rows
 
-CALIBRATION_CROPS = 384
+CALIBRATION_CROPS = 1024
 BATCH = 8
 SEED = 8
 FLOAT_CONVOLUTIONS = 11
