@@ -8,6 +8,7 @@ picture.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import cv2
@@ -21,6 +22,7 @@ from pipeline.outline import Outline, find_outlines
 from pipeline.overview import Overview, overview_of
 from pipeline.parts import Mask, windows
 from pipeline.quality import at_scale, judge_quality
+from pipeline.rims import rims_of, sharp_rims_of
 from pipeline.scale import scale_of, scale_seen, stained_level
 from pipeline.shape import Ground, describe
 from pipeline.smudges import tell_apart
@@ -116,7 +118,12 @@ def _by_network(
     if not quality.is_usable:
         return _nothing_tried(image, overview, field)
     ground = _ground(image, scale, look.zoom)
-    found = _described(look.seen.nuclei, look.seen.outlines, ground, look.seen.confidences)
+    seen = look.seen
+    rims = {
+        label: sharp_rims_of(label, view, seen.nuclei, seen.labels, image, overview.lamp, ground)
+        for label, (view, _) in windows(seen.nuclei.parts).items()
+    }
+    found = _described(rims, seen.outlines, ground, seen.confidences)
     red = ((look.maps.red > 0) & (look.seen.labels == 0)).astype(np.uint8)
     cells = tell_apart(_sure_enough(_large_enough(found), ground), look.density, red, ground)
     return Stages(
@@ -175,7 +182,11 @@ def _by_density(image: SourceImage, overview: Overview, field: FieldCells) -> St
     nuclei = find_nuclei(density, stained, um_per_px)
     outlines = find_outlines(density, nuclei, stained_from, um_per_px)
     ground = _ground(image, field.scale, zoom)
-    cells = _white_cells(_described(nuclei, outlines, ground, [1.0] * len(outlines)), ground)
+    rims = {
+        label: rims_of(label, view, nuclei, ground)
+        for label, (view, _) in windows(nuclei.parts).items()
+    }
+    cells = _white_cells(_described(rims, outlines, ground, [1.0] * len(outlines)), ground)
     return Stages(
         pixels=pixels,
         density=density,
@@ -196,15 +207,18 @@ def _ground(image: SourceImage, scale: Scale, zoom: float) -> Ground:
 
 
 def _described(
-    nuclei: Nuclei, outlines: list[Outline], ground: Ground, confidences: list[float]
+    rims: Mapping[int, tuple[Contour, ...]],
+    outlines: list[Outline],
+    ground: Ground,
+    confidences: list[float],
 ) -> list[Cell]:
-    views = windows(nuclei.parts)
+    """The cells that have a nucleus; `rims` are those of each label's nucleus."""
     cells = (
-        (describe(label, views[label][0], nuclei, outline, ground), confidence)
+        (describe(rims[label], outline, ground), confidence)
         for label, (outline, confidence) in enumerate(
             zip(outlines, confidences, strict=True), start=1
         )
-        if label in views
+        if label in rims
     )
     return [replace(cell, confidence=sure) for cell, sure in cells if cell is not None]
 

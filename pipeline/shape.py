@@ -9,11 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.domain import Box, Cell, CellKind, CellShape, Contour
-from pipeline.nuclei import Nuclei
 from pipeline.outline import Outline
-from pipeline.parts import Mask, View, disc, wider
+from pipeline.parts import Mask
 
-LEAST_LOBE_UM2 = 1.5
 LOBE_DEPTH = 0.62
 """A lobe is where a nucleus is thicker than this share of its thickest place."""
 
@@ -35,14 +33,11 @@ class Ground:
         return (points + 0.5) * self.grow - 0.5
 
 
-def describe(
-    label: int, view: View, nuclei: Nuclei, outline: Outline, ground: Ground
-) -> Cell | None:
-    """The cell of one nucleus, without number and confidence; None when nothing of it is left.
+def describe(lobes: tuple[Contour, ...], outline: Outline, ground: Ground) -> Cell | None:
+    """A cell without number and confidence; None when nothing of it is left.
 
-    `view` holds the nucleus on the working picture.
+    `lobes` are the outlines of its nucleus in source pixels.
     """
-    lobes = nucleus_contours(label, view, nuclei, ground)
     if not lobes or len(outline) < 3:
         return None
     exact = ground.placed(outline)
@@ -60,36 +55,6 @@ def describe(
         is_cut_by_edge=is_cut,
         is_touching=False,
         confidence=1.0,
-    )
-
-
-def nucleus_contours(label: int, view: View, nuclei: Nuclei, ground: Ground) -> tuple[Contour, ...]:
-    """Outlines of the parts of a nucleus, drawn anew at the resolution of the source picture."""
-    view = wider(view, 2, nuclei.parts.shape)
-    parts = nuclei.parts[view]
-    own = cv2.dilate((parts == label).astype(np.uint8), disc(1))
-    own[(parts > 0) & (parts != label)] = 0
-    margin = np.where(own > 0, nuclei.margin[view], -0.3).astype(np.float32)
-    corner = np.floor(np.array([view[1].start, view[0].start]) * ground.grow)
-    size = np.ceil(np.array([view[1].stop, view[0].stop]) * ground.grow) - corner
-    shift = (corner + 0.5) / ground.grow - 0.5 - np.array([view[1].start, view[0].start])
-    back = np.array([[1 / ground.grow, 0, shift[0]], [0, 1 / ground.grow, shift[1]]])
-    drawn = cv2.warpAffine(
-        np.clip(margin, -0.3, 0.3),
-        back,
-        (int(size[0]), int(size[1])),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
-    contours, _ = cv2.findContours(
-        (drawn > 0).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
-    )
-    least_px = LEAST_LOBE_UM2 / ground.um_per_px**2
-    limits = np.array([ground.width - 1, ground.height - 1])
-    return tuple(
-        np.clip(contour[:, 0, :] + corner.astype(np.int32), 0, limits).astype(np.int32)
-        for contour in contours
-        if cv2.contourArea(contour) >= 0.5 * least_px and len(contour) >= 3
     )
 
 
