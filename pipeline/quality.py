@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.domain import RGB, FieldQuality, QualityFlag, Scale, ScaleSource
 from pipeline.overview import Overview, overview_of, sampled
+from pipeline.ranks import median, percentiles
 from pipeline.scale import stained_level
 from pipeline.stain import Density, Map
 
@@ -76,16 +77,17 @@ LIMITS = Limits()
 def figures_of(pixels: RGB, overview: Overview, scale: Scale) -> dict[str, float]:
     """What the flags rest on, each a number that means the same in every field."""
     density = overview.density
-    green = density[..., 1]
+    green = cv2.extractChannel(density, 1)
     grey = cv2.cvtColor(overview.pixels, cv2.COLOR_RGB2GRAY).astype(np.float32)
     red, middle, blue = cv2.split(overview.pixels)
     level = stained_level(density)
-    some = sampled(density)
+    some = np.ascontiguousarray(sampled(density))
+    some_pixels = cv2.split(np.ascontiguousarray(sampled(overview.pixels)))
     return {
-        "lamp": float(np.percentile(sampled(overview.pixels).max(axis=2), 90)),
+        "lamp": percentiles(cv2.max(cv2.max(*some_pixels[:2]), some_pixels[2]), 90)[0],
         "clipped": _share(cv2.min(cv2.min(red, middle), blue) >= 254),
         "covered": _share(green > level),
-        "contrast": float(np.percentile(sampled(green), 99)),
+        "contrast": percentiles(some[..., 1], 99)[0],
         "roughness": _roughness(grey),
         "flat": _flat_share(pixels),
         "sharpness": _sharpness(grey, scale.um_per_px / overview.shrink),
@@ -109,15 +111,15 @@ def _colour_figures(stained: Density) -> dict[str, float]:
         "smear_hue": float(((green >= 0.55 * red) & (green >= 0.75 * blue)).mean()),
         "hue_spread": _spread(red / np.maximum(green, 0.03))
         + _spread(blue / np.maximum(green, 0.03)),
-        "chroma": float(np.median(chroma)),
-        "stain": float(np.median(green)),
+        "chroma": median(chroma),
+        "stain": median(green),
     }
 
 
 def _spread(values: Map) -> float:
     """Half the distance between the 20th and the 80th of 100 values."""
-    low, high = np.percentile(values, (20, 80))
-    return float(high - low) / 2
+    low, high = percentiles(values, 20, 80)
+    return (high - low) / 2
 
 
 def _roughness(grey: Map) -> float:
@@ -149,7 +151,7 @@ def _sharpness(grey: Map, um_per_px: float) -> float:
         ),
         dtype=np.float32,
     )
-    low, high = np.percentile(sampled(grey), (1, 99))
+    low, high = percentiles(sampled(grey), 1, 99)
     steepest = _high_percentile(steep, 99.5)
     return float(steepest / max(high - low, 4.0) * 0.2 / max(um_per_px, FINEST_UM))
 

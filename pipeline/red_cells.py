@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.parts import Mask, disc
+from pipeline.parts import Mask, disc, places_of
 
 Lengths = NDArray[np.float64]
 
@@ -33,6 +33,8 @@ STRAIGHT = -0.04
 """Turn at a point, in radians, from which an outline bends inwards there."""
 MOST_ARC_ERROR = 0.035
 """Of an arc's diameter, how far its points may lie from the circle."""
+PEAK_PX = 4
+"""Middles of two circles are further apart than this."""
 ARC_SIGMA_PX = 2.5
 ARC_STEP = 3
 GATHERED = 0.16
@@ -102,12 +104,25 @@ def _disc_diameter(contour: NDArray[Any], shape: tuple[int, ...]) -> float:
 def _of_circles(red: Mask) -> Lengths:
     """Diameters of the largest circles inside the red parts, in pixels."""
     depth = cv2.distanceTransform(red, cv2.DIST_L2, 5)
-    smooth = cv2.GaussianBlur(depth, (0, 0), 1.2)
-    rows, columns = np.nonzero((smooth >= cv2.dilate(smooth, disc(4))) & (depth > 3.5))
+    smooth = np.asarray(cv2.GaussianBlur(depth, (0, 0), 1.2), np.float32)
+    rows, columns = _peaks(smooth, depth > 3.5)
     height, width = red.shape
     radii = depth[rows, columns].astype(np.float64)
     to_edge = np.min([columns, rows, width - 1 - columns, height - 1 - rows], axis=0)
     return np.asarray(2 * radii[radii < to_edge + 1.5] * CIRCLE_TO_DISC, dtype=np.float64)
+
+
+def _peaks(
+    heights: NDArray[np.float32], where: NDArray[np.bool_]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows and columns of the places that nothing within `PEAK_PX` pixels is higher than."""
+    # Few places are highest among their eight neighbours: only there is it looked further.
+    rows, columns = places_of((heights >= cv2.dilate(heights, np.ones((3, 3), np.uint8))) & where)
+    padded = cv2.copyMakeBorder(heights, *(PEAK_PX,) * 4, cv2.BORDER_CONSTANT, value=-1)
+    down, across = np.nonzero(disc(PEAK_PX))
+    near = padded[rows[:, None] + down, columns[:, None] + across]
+    is_peak = heights[rows, columns] >= near.max(axis=1, initial=-1)
+    return rows[is_peak], columns[is_peak]
 
 
 def _of_arcs(red: Mask, white: Mask, coarseness: int) -> Lengths:

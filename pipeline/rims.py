@@ -19,6 +19,7 @@ from pipeline.domain import Contour, SourceImage
 from pipeline.nuclei import Nuclei
 from pipeline.overview import reduced
 from pipeline.parts import Mask, View, disc, wider
+from pipeline.ranks import usual_colour
 from pipeline.shape import Ground
 from pipeline.stain import Density, Map, optical_density
 
@@ -37,6 +38,8 @@ STAIN_MARGIN = 0.29
 """What the stain says at most: a little less than the network where it is surest."""
 ENDS_AT = 0.4
 """Of the way from the stain of the cytoplasm to that of the nucleus, a drawn nucleus ends here."""
+ENOUGH = 500
+"""Pixels to tell a stain by; of more, every so many."""
 STEADY = 1e-3
 """Added to the spread of densities, for stains that hardly vary."""
 GONE = -0.05
@@ -149,12 +152,22 @@ def _by_stain(
     cytoplasm = density[(margin < -SURE_MARGIN) & inside]
     if min(len(nucleus), len(cytoplasm)) < max(least_px, 8):
         return np.zeros_like(margin)
-    usual = np.median(nucleus, axis=0), np.median(cytoplasm, axis=0)
-    spread = np.cov(nucleus.T) + np.cov(cytoplasm.T) + STEADY * np.eye(3)
+    nucleus, cytoplasm = (
+        colours[:: 1 + len(colours) // ENOUGH] for colours in (nucleus, cytoplasm)
+    )
+    usual = usual_colour(nucleus), usual_colour(cytoplasm)
+    spread = _spread(nucleus) + _spread(cytoplasm) + STEADY * np.eye(3)
     way = np.linalg.solve(spread, usual[0] - usual[1]).astype(np.float32)
     there, here = (float(colour @ way) for colour in usual)
-    above = (density @ way - (here + ENDS_AT * (there - here))) / max(0.5 * (there - here), 1e-6)
-    return np.asarray(np.clip(MOST_MARGIN * above, -STAIN_MARGIN, STAIN_MARGIN), np.float32)
+    above = cv2.transform(density, way[None]) - (here + ENDS_AT * (there - here))
+    steep = MOST_MARGIN / max(0.5 * (there - here), 1e-6)
+    return np.asarray(np.clip(steep * above, -STAIN_MARGIN, STAIN_MARGIN), np.float32)
+
+
+def _spread(colours: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Covariance of N × 3."""
+    away = colours - colours.mean(axis=0)
+    return np.asarray(away.T @ away / (len(away) - 1), np.float32)
 
 
 def _without_tails(margin: Map, said: NDArray[np.bool_]) -> Map:

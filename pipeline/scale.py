@@ -13,6 +13,7 @@ from pipeline.domain import RGB, Scale, ScaleSource
 from pipeline.maps import Maps
 from pipeline.overview import Overview, overview_of, sampled
 from pipeline.parts import Contour, Mask, disc, with_holes_filled
+from pipeline.ranks import median, percentiles
 from pipeline.red_cells import ENOUGH_ALONE, Lengths, RedCells, measure_masks
 from pipeline.stain import Density, violet
 
@@ -72,7 +73,7 @@ def scale_seen(overview: Overview, maps: Maps, scale: Scale, nuclei_px: Lengths)
     if cells.measured < LEAST_RED_CELLS:
         # They may be smaller than the scale says.
         cells = _red_cells_seen(overview, maps, 2 * scale.um_per_px / overview.shrink / SEEN_UM)
-    nucleus = NUCLEUS_UM / float(np.median(nuclei_px)) if len(nuclei_px) else 0.0
+    nucleus = NUCLEUS_UM / median(nuclei_px) if len(nuclei_px) else 0.0
     um_per_px = _agreed(cells, nucleus, SEEN_NUCLEUS_WEIGHT)
     return _told(um_per_px, ScaleSource.RED_CELLS, cells) if um_per_px else scale
 
@@ -142,7 +143,7 @@ def _red_and_white(density: Density) -> tuple[Mask, Mask]:
     colour = violet(density)
     inside = sampled(colour)[sampled(stained) > 0]
     if inside.size:
-        dark = max(0.35, 2.2 * float(np.median(inside)))
+        dark = max(0.35, 2.2 * median(inside))
         core = cv2.morphologyEx((colour > dark).astype(np.uint8), cv2.MORPH_OPEN, disc(1))
         white = np.asarray(cv2.dilate(core, disc(3)), dtype=np.uint8)
         stained[white > 0] = 0
@@ -163,8 +164,8 @@ def _red_cells_seen(overview: Overview, maps: Maps, zoom: float) -> RedCells:
     is_glass = (red_logit < -SURE_LOGIT) & (white_logit < -SURE_LOGIT)
     if min(int(is_sure_red.sum()), int(is_glass.sum())) < LEAST_SURE_PX:
         return RedCells(diameter_px=0.0, measured=0)
-    glass = float(np.median(green[is_glass]))
-    level = glass + RIM_AT * (float(np.median(green[is_sure_red])) - glass)
+    glass = median(green[is_glass])
+    level = glass + RIM_AT * (median(green[is_sure_red]) - glass)
     smooth = cv2.GaussianBlur(green, (0, 0), 0.8)
     stained = ((smooth > level) & (white == 0)).astype(np.uint8)
     red = with_holes_filled(stained, _is_pallor)
@@ -184,7 +185,7 @@ def _nucleus_um_per_px(density: Density) -> float:
     Where there are too many parts for that, the largest is taken for a nucleus.
     """
     colour = np.asarray(cv2.GaussianBlur(violet(density), (0, 0), 1.0), np.float32)
-    level = max(0.35, 0.5 * float(np.percentile(sampled(colour), 99.5)))
+    level = max(0.35, 0.5 * percentiles(sampled(colour), 99.5)[0])
     dark = (colour > level).astype(np.uint8)
     area = float(np.count_nonzero(dark))
     if area < LEAST_NUCLEUS_SHARE * dark.size:

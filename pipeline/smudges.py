@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.domain import Cell, CellKind
+from pipeline.overview import sampled
 from pipeline.parts import Mask, disc
+from pipeline.ranks import usual_colour
 from pipeline.shape import Ground
 from pipeline.stain import Density
 
@@ -45,7 +47,7 @@ def tell_apart(cells: Sequence[Cell], density: Density, red: Mask, ground: Groun
         return []
     nuclei = np.array([_nuclear_density(cell, density, ground) for cell in cells])
     in_red = nuclei[:, 0]
-    is_none = _are_like_red_cells(nuclei, density[red > 0])
+    is_none = _are_like_red_cells(nuclei, sampled(density)[sampled(red) > 0])
     is_smudge = np.zeros(len(cells), np.bool_)
     if len(cells) >= LEAST_NUCLEI:
         usual = float(np.percentile(in_red, USUAL_PERCENTILE))
@@ -61,7 +63,7 @@ def _are_like_red_cells(nuclei: Density, red_cells: Density) -> NDArray[np.bool_
     """Of nuclear densities, N × 3: as pale as red cells, and of their colour."""
     if len(red_cells) < LEAST_RED_PX:
         return np.zeros(len(nuclei), np.bool_)
-    _, usual_green, usual_blue = np.median(red_cells, axis=0)
+    _, usual_green, usual_blue = usual_colour(red_cells)
     in_red, in_green, in_blue = nuclei.T
     is_pale = (in_red < NO_NUCLEUS_UNDER) & (in_green < LIKE_RED_CELLS * usual_green)
     # Haemoglobin holds back blue as well as green; what nuclei are stained with lets it through.
@@ -81,4 +83,4 @@ def _nuclear_density(cell: Cell, density: Density, ground: Ground) -> Density:
     inner = cv2.erode(drawn, disc(1), borderType=cv2.BORDER_CONSTANT, borderValue=0)
     own = inner if np.count_nonzero(inner) >= 8 else drawn
     view = density[corner[1] : far[1], corner[0] : far[0]]
-    return np.asarray(np.median(view[own > 0], axis=0), dtype=np.float32)
+    return usual_colour(view[own > 0])

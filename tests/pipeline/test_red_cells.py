@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.parts import Mask
-from pipeline.red_cells import measure_masks
+from pipeline.parts import Mask, disc
+from pipeline.red_cells import PEAK_PX, _peaks, measure_masks
 
 SIDE = 240
 
@@ -70,3 +70,15 @@ def test_specks_do_not_outweigh_cells() -> None:
     found = measure_masks(discs(*cells, *specks), NOTHING, 1.0, (1,))
 
     assert found.diameter_px == pytest.approx(31, rel=0.04)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_middles_of_circles_are_the_highest_places_around(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    heights = np.round(random.random((40, 50)) * 6).astype(np.float32)
+    where = random.random(heights.shape) < 0.8
+
+    rows, columns = _peaks(heights, where)
+
+    highest = (heights >= cv2.dilate(heights, disc(PEAK_PX))) & where
+    assert np.array_equal(np.stack([rows, columns]), np.stack(np.nonzero(highest)))
