@@ -120,11 +120,12 @@ def places(side_px: int, across: int) -> NDArray[np.float32]:
     Every stride of the trunk keeps the pixel at its left and upper edge, so that place k of the
     map looks at pixel 32·k, not at the middle of the k-th piece of 32 (the padding of 1 before a
     3×3 kernel of stride 2). Taking it for the middle would move the heat right and down by half
-    a piece.
+    a piece. Beyond the last place there is none: what lies nearer to the right and lower edge
+    than that place gets its share of it, as if the next were 0.
     """
     count = math.ceil(side_px / STRIDE)
     middles = (np.arange(across) + 0.5) * side_px / across - 0.5
-    wanted = np.clip(middles / STRIDE, 0, count - 1)[:, None]
+    wanted = np.maximum(middles / STRIDE, 0)[:, None]
     return np.clip(1 - np.abs(wanted - np.arange(count)), 0, None).astype(np.float32)
 
 

@@ -73,11 +73,20 @@ def test_the_map_is_read_where_the_trunk_looked(side, across):
     """A map that says at each place which pixel it looks at is read as the middles of the cells."""
     looked_at = 32.0 * np.arange(-(-side // 32))
     middles = (np.arange(across) + 0.5) * side / across - 0.5
+    between = middles <= looked_at[-1]
 
     read = places(side, across) @ looked_at
 
-    assert np.allclose(places(side, across).sum(axis=1), 1)
-    assert np.allclose(read, np.minimum(middles, looked_at[-1]))
+    assert np.allclose(places(side, across).sum(axis=1)[between], 1)
+    assert np.allclose(read[between], middles[between])
+
+
+def test_beyond_the_last_place_the_map_ends():
+    """Reading the last place twice would lay its heat on the rim of the cell, and beyond."""
+    shares = places(128, 5).sum(axis=1)
+
+    assert shares[-1] == pytest.approx(1 - (114.7 - 96) / 32)
+    assert (shares[:-1] == 1).all()
 
 
 def test_place_k_of_the_last_map_looks_at_pixel_32_k():
