@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
-import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from pipeline.errors import Defect, Rejected
+from pipeline.errors import Rejected
+from reporting.key_file import clear_drafts, draft_of, make_key_file, write_draft
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -70,8 +70,7 @@ def public_path(key_file: Path) -> Path:
 
 def load_or_make_key(key_file: Path) -> AuditKey:
     """Read the site's key, making it first if there is none; Rejected when it is not usable."""
-    if not key_file.exists():
-        _make_key(key_file)
+    make_key_file(key_file, _new_key)
     if key_file.stat().st_mode & (stat.S_IRWXO | stat.S_IWGRP | stat.S_IXGRP):
         raise Rejected(
             f"The audit key {key_file} can be read or changed by others; run chmod 600 on it.",
@@ -108,20 +107,12 @@ def read_public_key(path: Path) -> Ed25519PublicKey:
     return public
 
 
-def _make_key(key_file: Path) -> None:
-    """Write a new key under its final name only when it is whole; of two processes one wins."""
-    private = Ed25519PrivateKey.generate()
-    pem = private.private_bytes(
+def _new_key() -> bytes:
+    return Ed25519PrivateKey.generate().private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    key_file.parent.mkdir(parents=True, exist_ok=True)
-    fresh = _unfinished(key_file)
-    _write(fresh, pem, mode=0o600)
-    with contextlib.suppress(FileExistsError):
-        os.link(fresh, key_file)
-    fresh.unlink()
 
 
 def _keep_public_half(path: Path, public: Ed25519PublicKey) -> None:
@@ -129,26 +120,13 @@ def _keep_public_half(path: Path, public: Ed25519PublicKey) -> None:
 
     A key on a read-only mount stays usable without; `audit verify` then asks for the public one.
     """
+    if not path.exists():
+        pem = public.public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        draft = draft_of(path)
+        with contextlib.suppress(OSError):
+            write_draft(draft, pem, mode=0o644)
+            draft.replace(path)
     if path.exists():
-        return
-    pem = public.public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    fresh = _unfinished(path)
-    with contextlib.suppress(OSError):
-        _write(fresh, pem, mode=0o644)
-        fresh.replace(path)
-
-
-def _unfinished(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}")
-
-
-def _write(path: Path, content: bytes, *, mode: int) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    try:
-        if os.write(handle, content) != len(content):
-            raise Defect(f"{path} could not be written in one go.", code="audit_key_unreadable")
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        clear_drafts(path)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import os
 import secrets
 import stat
 from collections.abc import Callable, Iterable, Mapping
@@ -40,6 +39,7 @@ from pipeline.domain import (
 )
 from pipeline.errors import Defect, NeedsReview, Rejected
 from pipeline.smear import gather_smear
+from reporting.key_file import make_key_file
 from reporting.results import ReportContext
 from reporting.source import code_item
 
@@ -311,7 +311,7 @@ def read_site_key(path: Path) -> bytes:
 
     Who has it can test whether a known patient is in an export.
     """
-    _make_when_missing(path)
+    make_key_file(path, _new_key)
     if stat.S_IMODE(path.stat().st_mode) & (stat.S_IRWXG | stat.S_IRWXO):
         raise Rejected(
             f"The pseudonym key {path} can be read by others; run chmod 600 on it.",
@@ -332,23 +332,8 @@ def read_site_key(path: Path) -> bytes:
     return key
 
 
-def _make_when_missing(path: Path) -> None:
-    """Two processes may come here at once: the link of only one of them succeeds."""
-    if path.exists():
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(secrets.token_hex(KEY_BYTES) + "\n")
-        file.flush()
-        os.fsync(descriptor)
-    try:
-        path.hardlink_to(draft)
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink()
+def _new_key() -> bytes:
+    return f"{secrets.token_hex(KEY_BYTES)}\n".encode("ascii")
 
 
 def _refuse_burned_in_text(source: Dataset) -> None:

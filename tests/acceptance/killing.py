@@ -237,8 +237,13 @@ class Trial:
 
     def leftovers(self) -> list[Path]:
         """Files that a dead process left half-made."""
-        folders = (self.root / "data" / "inbox" / "tmp", self.root / "data" / "results" / "tmp")
-        return [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+        data = self.root / "data"
+        drafts = [
+            *(data / "inbox" / "tmp").rglob("*"),
+            *(data / "results" / "tmp").rglob("*"),
+            *data.glob(".*"),
+        ]
+        return [path for path in drafts if path.is_file()]
 
     def audit_problems(self) -> tuple[Any, ...]:
         """What the verification of the audit trail finds wrong."""
