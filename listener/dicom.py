@@ -11,7 +11,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from ipaddress import ip_network
 
@@ -21,7 +21,6 @@ from listener.connections import Connections
 from listener.inbox import Inbox, ReceivedImage
 from listener.negotiation import AccessPolicy, Caller, PeerTie
 from listener.receiver import Receiver, actor_of
-from pipeline.domain import SeriesUID
 from reporting.audit import AuditSink, Event, Outcome
 from reporting.delivery import CommitmentReport
 from reporting.delivery.tls import ServerContexts, TlsFiles
@@ -42,7 +41,7 @@ class DicomListener:
         audit: AuditSink,
         *,
         on_commitment: Callable[[CommitmentReport], None] | None = None,
-        on_association_released: Callable[[frozenset[SeriesUID]], None] | None = None,
+        on_association_released: Callable[[Collection[ReceivedImage]], None] | None = None,
     ) -> None:
         self._settings = settings
         self._inbox = inbox
@@ -121,8 +120,8 @@ class DicomListener:
         try:
             end = converse(progress, self._house, receiver)
             self._record_end(progress, end)
-            if end is End.RELEASED and receiver.series_uids and self._on_association_released:
-                self._on_association_released(frozenset(receiver.series_uids))
+            if end is End.RELEASED and receiver.firsts and self._on_association_released:
+                self._on_association_released(receiver.firsts.values())
         except Exception as err:  # noqa: BLE001 - a boundary; recorded
             self._audit.record(
                 Event.DEFECT_MET,

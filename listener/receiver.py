@@ -36,7 +36,7 @@ _STATUSES: dict[str, Status] = {
 
 
 class Receiver:
-    """The services of one association; remembers which series came in it."""
+    """The services of one association; remembers which smears came in it."""
 
     def __init__(
         self,
@@ -53,7 +53,8 @@ class Receiver:
         self._on_commitment = on_commitment
         self._committing_aes = committing_aes
         self._unannounced: ReceivedImage | None = None
-        self.series_uids: set[SeriesUID] = set()
+        self.firsts: dict[tuple[SeriesUID, str], ReceivedImage] = {}
+        """The first image of each series and specimen that came in."""
 
     def store(
         self,
@@ -76,7 +77,7 @@ class Receiver:
             self._record_refusal(caller, command, answer, err)
             return answer
         self._unannounced = received
-        self.series_uids.add(received.series_uid)
+        self.firsts.setdefault((received.series_uid, received.specimen_key), received)
         self._record_received(caller, received)
         return Answer(status=Status.SUCCESS)
 

@@ -302,7 +302,7 @@ def _start_dicom(
         workflow.image_received,
         audit,
         on_commitment=workflow.record_commitment,
-        on_association_released=workflow.series_released,
+        on_association_released=workflow.association_released,
     )
     with _taken_port_named("dicom.port"):
         listener.start()

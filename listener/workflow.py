@@ -34,7 +34,7 @@ from listener.steps import Steps
 from listener.upkeep import Upkeep, UpkeepTimes
 from listener.work_client import WorkClient
 from listener.worker_lock import Hold, WorkerLocks
-from pipeline.domain import SeriesUID, SmearId, SOPInstanceUID
+from pipeline.domain import SmearId, SOPInstanceUID
 from pipeline.errors import Defect, RetryLater, SmearlinkError
 from reporting.audit import AuditSink, Event, Outcome
 from reporting.delivery import CommitmentReport
@@ -108,7 +108,6 @@ class Workflow:
         self._audit = audit
         self._retention = retention
         self._soon: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._open_series: dict[SeriesUID, set[SmearId]] = {}
         self._opened = threading.Event()
         self._stopping = threading.Event()
         self._gate = Gate(settings.analyse_workers)
@@ -179,15 +178,12 @@ class Workflow:
 
     def image_received(self, image: ReceivedImage) -> None:
         """Have an image analysed; never blocks. Whatever is lost here is found in the inbox."""
-        if self._settings.close_on_release:
-            smears = self._open_series.setdefault(image.series_uid, set())
-            smears.add(smear_id_of(image, self._settings.gather_by))
         self._soon.put(lambda: self.client.ask_for_image(image))
 
-    def series_released(self, series_uids: Iterable[SeriesUID]) -> None:
-        """The device has sent all of these: report them as soon as they are analysed."""
-        for series_uid in series_uids:
-            for smear_id in self._open_series.pop(series_uid, ()):
+    def association_released(self, images: Iterable[ReceivedImage]) -> None:
+        """The device has sent all: report the smears of these as soon as they are analysed."""
+        if self._settings.close_on_release:
+            for smear_id in {smear_id_of(image, self._settings.gather_by) for image in images}:
                 self._soon.put(partial(self.client.close, smear_id))
 
     def record_commitment(self, report: CommitmentReport) -> None:

@@ -6,6 +6,7 @@ import errno
 import socket
 import ssl
 import threading
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -515,18 +516,18 @@ class TestGoodImages:
 
     def test_the_series_are_named_when_the_association_is_released(self, inbox: Inbox) -> None:
         told = threading.Event()
-        released: list[frozenset[str]] = []
+        released: list[str] = []
 
-        def note(series_uids: frozenset[str]) -> None:
-            released.append(series_uids)
+        def note(firsts: Collection[ReceivedImage]) -> None:
+            released.extend(image.series_uid for image in firsts)
             told.set()
 
-        images = [build_image(number=1), build_image(number=2, series=2)]
+        images = [build_image(number=one, series=1 + one // 3) for one in range(1, 5)]
         with listening(inbox, on_association_released=note) as listener:
             store(listener.port, *images)
             assert told.wait(PATIENCE_S)
 
-        assert released == [{image.SeriesInstanceUID for image in images}]
+        assert released == [images[0].SeriesInstanceUID, images[2].SeriesInstanceUID]
 
     def test_a_queue_that_fails_takes_nothing_from_the_promise(
         self, inbox: Inbox, audit: RecordingAudit

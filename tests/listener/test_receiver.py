@@ -170,7 +170,7 @@ def test_a_peer_that_is_lost_within_an_image_leaves_nothing_and_is_not_answered(
 
     assert list(inbox.waiting()) == []
     assert list((tmp_path / "inbox" / "tmp").iterdir()) == []
-    assert receiver.series_uids == set()
+    assert receiver.firsts == {}
 
 
 def test_a_queue_that_fails_is_recorded_and_harms_nobody(
@@ -254,7 +254,7 @@ def test_an_image_is_announced_once_its_sender_need_not_wait(
 
     assert before == []
     assert told == [IMAGE.SOPInstanceUID]
-    assert receiver.series_uids == {IMAGE.SeriesInstanceUID}
+    assert [one.series_uid for one in receiver.firsts.values()] == [IMAGE.SeriesInstanceUID]
 
 
 def test_a_report_is_passed_on(inbox: Inbox, audit: RecordingAudit) -> None:

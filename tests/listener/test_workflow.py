@@ -168,9 +168,25 @@ def test_a_device_that_says_done_has_its_smear_reported(running: Running, series
     image = receive(running.house.inbox, series, 1)
     running.workflow.image_received(image)
 
-    running.workflow.series_released([image.series_uid])
+    running.workflow.association_released([image])
 
     until(lambda: running.version(series) == 1)
+
+
+def test_nothing_is_remembered_of_a_device_that_never_says_done(running: Running) -> None:
+    """STOW-RS knows no association, and some devices abort theirs: for months, if need be."""
+    before = _remembered(running.workflow)
+
+    for _ in range(3):
+        running.bring(f"1.2.3.{next(_series)}")
+    until(lambda: running.workflow.status().is_idle)
+
+    assert _remembered(running.workflow) == before
+
+
+def _remembered(workflow: Workflow) -> int:
+    """How much lies in the workflow's own collections."""
+    return sum(len(one) for one in vars(workflow).values() if isinstance(one, (dict, list, set)))
 
 
 def test_a_new_destination_is_served_without_a_restart(running: Running, series: str) -> None:
