@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit, SecondaryCaptureImageStorage
 
+from listener import association
 from listener.dicom import DicomListener
 from listener.inbox import Inbox
 from reporting.audit import Event
@@ -48,7 +49,7 @@ class Door:
                 peer.say(said)
                 while peer.hear()[0]:
                     pass
-            except (ConnectionError, TimeoutError):
+            except ConnectionError:
                 """It had heard enough."""
 
     def is_sound(self) -> bool:
@@ -67,9 +68,13 @@ def door() -> Iterator[Door]:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         patience = {"acse_timeout_s": 0.3, "dimse_timeout_s": 0.3, "idle_timeout_s": 0.3}
-        with listening(Inbox(root), audit, **patience) as listener:
-            door = Door(listener, root, audit)
-            yield door
+        with (
+            pytest.MonkeyPatch.context() as hurried,
+            listening(Inbox(root), audit, **patience) as listener,
+        ):
+            # These peers never close first: the product's second a peer would be all of the time.
+            hurried.setattr(association, "LINGER_S", 0.05)
+            yield Door(listener, root, audit)
         # leaving `listening` has waited for every connection's thread
         assert list((root / "tmp").iterdir()) == []
         assert {path.parent.name for path in root.rglob("*.dcm")} <= {"new"}
