@@ -93,7 +93,9 @@ class DurableQueue:
 
     def rows(self, job_ids: Iterable[str]) -> list[QueueRow]:
         """Those of the named pieces of work that exist, without their arguments."""
-        return self._rows(workflow_ids=list(job_ids), load_input=False, load_output=False)
+        named = list(job_ids)
+        # DBOS takes an empty list for no condition.
+        return self._rows(workflow_ids=named, load_input=False, load_output=False) if named else []
 
     def rows_beginning(self, prefix: str) -> list[QueueRow]:
         """All pieces of work whose id begins so, without their arguments."""

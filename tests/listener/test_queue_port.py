@@ -92,6 +92,13 @@ def test_a_row_can_be_looked_up_by_id_and_by_how_the_id_begins(queue: DurableQue
     assert [row.id for row in queue.rows_beginning(f"{IMAGE.id}:")] == [second.id]
 
 
+def test_nothing_is_looked_up_when_nothing_is_named(queue: DurableQueue) -> None:
+    """DBOS takes an empty list for no condition: it then reads all that was ever done."""
+    queue.put(IMAGE)
+
+    assert queue.rows([]) == []
+
+
 def test_what_was_deleted_may_be_asked_for_again(queue: DurableQueue) -> None:
     queue.put(IMAGE)
     queue.note_start(IMAGE.id, 9)
