@@ -132,16 +132,19 @@ def write_files(load: Load, folder: Path) -> list[Path]:
 
 def send(files: list[Path], port: int) -> None:
     """All files over one association."""
+    syntax = UID(dcmread(files[0], stop_before_pixels=True).file_meta.TransferSyntaxUID)
     if shutil.which("storescu"):
         subprocess.run(
-            ["storescu", "-R", "-aec", "SMEARLINK", "127.0.0.1", str(port), *map(str, files)],
+            [
+                *("storescu", "-R", "-xy" if syntax == JPEGBaseline8Bit else "-x="),
+                *("-aec", "SMEARLINK", "127.0.0.1", str(port), *map(str, files)),
+            ],
             env={**os.environ, "TCP_NODELAY": "1"},
             check=True,
             capture_output=True,
         )
         return
     entity = AE()
-    syntax = UID(dcmread(files[0], stop_before_pixels=True).file_meta.TransferSyntaxUID)
     entity.add_requested_context(SecondaryCaptureImageStorage, syntax)
     association = entity.associate("127.0.0.1", port, ae_title="SMEARLINK")
     for path in files:
