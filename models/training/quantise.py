@@ -29,7 +29,7 @@ CALIBRATION_CROPS = 1024
 BATCH = 8
 SEED = 8
 FLOAT_CONVOLUTIONS = 11
-"""Stem and first stage stay at 32 bits: with them at 8 the C-NMC AUC fell by 0.010, not 0.001."""
+"""Stem and first stage stay at 32 bits: at 8, probabilities move by 0.008 (mean), not by 0.003."""
 
 
 def main() -> None:

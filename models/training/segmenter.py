@@ -22,6 +22,7 @@ import torch.nn.functional as tf
 from torch import Tensor, nn
 
 from models.segmenter import DESCRIPTION, INPUT, OUTPUT
+from models.training.averaging import follow
 from models.training.held_out import parted
 from models.training.segmenter_labels import Labelled
 from models.training.segmenter_samples import Sampler
@@ -122,20 +123,11 @@ def train(sampler: Sampler, *, minutes: float) -> Network:
         value.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimiser.step()
-        _follow(average, network, min(AVERAGE, (1 + step) / (10 + step)))
+        follow(average, network, min(AVERAGE, (1 + step) / (10 + step)))
         step += 1
         if step % 100 == 0:
             print(f"step {step}, {time.monotonic() - began:.0f} s, loss {value.item():.3f}")
     return average
-
-
-@torch.no_grad()
-def _follow(average: Network, network: Network, keep: float) -> None:
-    for old, new in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
-        if old.dtype.is_floating_point:
-            old.mul_(keep).add_(new, alpha=1 - keep)
-        else:
-            old.copy_(new)
 
 
 def loss(said: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:

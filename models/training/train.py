@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from models.evaluation.metrics import area_under_roc
 from models.training.augment import Jitter
+from models.training.averaging import follow
 from models.training.data import (
     UNKNOWN,
     Batch,
@@ -103,7 +104,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _named(text: str) -> tuple[str, float | int]:
     name, _, value = text.partition("=")
-    return name, type(getattr(Jitter(), name))(value)
+    usual = asdict(Jitter())
+    if name not in usual:
+        raise argparse.ArgumentTypeError(f"{name} is none of {', '.join(usual)}")
+    return name, type(usual[name])(value)
 
 
 def _start(
@@ -185,7 +189,7 @@ def _train(
             network.get_submodule(name).eval()
         batch = next(drawn).on(options.device)
         losses.append(_learn(learner, optimiser, batch, options.bfloat16))
-        _follow(averaged, network, min(options.momentum, (1 + step) / (10 + step)))
+        follow(averaged, network, min(options.momentum, (1 + step) / (10 + step)))
         if (step + 1) % options.judge_every == 0 or step + 1 == options.steps:
             _save(options.run, network, averaged, optimiser, step + 1)
             line = {
@@ -235,16 +239,6 @@ def joint_loss(leukemic: Tensor, cell_type: Tensor, batch: Batch) -> Tensor:
     )
     known = (batch.cell_type != UNKNOWN).sum().clamp(min=1)
     return weighted + TYPE_LOSS_WEIGHT * types / known
-
-
-@torch.no_grad()
-def _follow(averaged: nn.Module, network: nn.Module, momentum: float) -> None:
-    pairs = list(zip(averaged.state_dict().values(), network.state_dict().values(), strict=True))
-    moving = [pair for pair in pairs if pair[0].is_floating_point()]
-    torch._foreach_lerp_([a for a, _ in moving], [b for _, b in moving], 1 - momentum)
-    for kept, new in pairs:
-        if not kept.is_floating_point():
-            kept.copy_(new)
 
 
 def _save(

@@ -11,6 +11,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the training environment is not installed")
 pytest.importorskip("onnx", reason="the training environment is not installed")
 
+from models.training.averaging import follow  # noqa: E402
 from models.training.export import fold_norms, places, shrinking  # noqa: E402
 from models.training.network import SmearNet  # noqa: E402
 from models.training.packaged import unfold  # noqa: E402
@@ -99,3 +100,15 @@ def test_place_k_of_the_last_map_looks_at_pixel_32_k():
     weight = crops.grad[0].abs().sum(dim=0).double()
     row = (weight.sum(dim=1) * torch.arange(160)).sum() / weight.sum()
     assert abs(float(row) - 64) < 4
+
+
+def test_the_average_moves_towards_the_network_and_copies_counters():
+    network, averaged = torch.nn.BatchNorm2d(3), torch.nn.BatchNorm2d(3)
+    network.running_mean.fill_(1.0)
+    network.num_batches_tracked.fill_(7)
+
+    follow(averaged, network, 0.75)
+
+    torch.testing.assert_close(averaged.running_mean, torch.full((3,), 0.25))
+    torch.testing.assert_close(averaged.weight.detach(), torch.ones(3))
+    assert averaged.num_batches_tracked == 7
