@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from listener.durable import publish_file
 from listener.log import get_log
 from listener.outlet import next_delay_s
 from pipeline.errors import SmearlinkError
@@ -24,6 +23,7 @@ from reporting.audit import Outcome
 from reporting.audit_dicom import dicom_message
 from reporting.audit_follow import Place, read_on
 from reporting.delivery.syslog import SyslogMessage, SyslogReceiver
+from reporting.durable import publish_file
 
 FIRST_DELAY_S = 2.0
 LONGEST_DELAY_S = 300.0

@@ -7,10 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from uuid import uuid4
 
-from listener.durable import make_folder, sync_folder, write_synced
 from listener.peek import is_uid
 from pipeline.errors import Rejected
 from reporting.delivery import CommitmentReport, Refusal
+from reporting.durable import make_folder, sync_folder, write_synced
 
 
 class CommitmentReports:

@@ -10,8 +10,8 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from listener.durable import make_folder
 from pipeline.errors import NeedsReview, RetryLater
+from reporting.durable import make_folder
 
 
 def prepare_database(database_url: str) -> None:

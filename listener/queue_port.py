@@ -16,6 +16,7 @@ from typing import Any
 
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, EnqueueOptions
 from dbos import WorkflowStatus as _DbosRow
+from dbos._utils import INTERNAL_QUEUE_NAME
 
 from listener.jobs import Job, JobKind
 from listener.queue_database import database_trouble
@@ -187,6 +188,7 @@ class QueueRunner:
     def __init__(self, *, database_url: str, worker_id: str) -> None:
         route_log()
         self._database_url = database_url
+        self._worker_id = worker_id
         config: DBOSConfig = {
             "name": APPLICATION,
             "system_database_url": database_url,
@@ -229,6 +231,17 @@ class QueueRunner:
         with database_trouble():
             DBOS._recover_pending_workflows([worker_id])
 
+    def running(self) -> set[str]:
+        """Ids of the work that a thread of this process runs."""
+        return set(self._dbos._active_workflows_set.activeList())
+
+    def requeue(self, job_id: str) -> None:
+        """Queue again a piece that this worker has claimed; nothing if it ended meanwhile."""
+        with database_trouble():
+            self._dbos._sys_db.reenqueue_for_recovery(
+                job_id, [self._worker_id], INTERNAL_QUEUE_NAME
+            )
+
     def stop(self, grace_s: float) -> None:
         """Let what is in hand end within `grace_s`; the rest stays queued."""
         self._finish(grace_s)
@@ -253,7 +266,7 @@ class QueueRunner:
         names = [thread.name for thread in threading.enumerate()]
         if any(name.startswith(_CLAIMER) for name in names):
             return True
-        return bool(self._dbos._active_workflows_set.activeList())
+        return bool(self.running())
 
 
 class HandedBack(BaseException):

@@ -101,6 +101,15 @@ class QueueTables:
         rows = self._rows(sa.select(_STATUS.c.executor_id).where(_is("PENDING")).distinct())
         return sorted(executor for (executor,) in rows if executor)
 
+    def in_hand(self, worker_id: str) -> set[str]:
+        """Ids of the work that a worker has claimed and not ended."""
+        rows = self._rows(
+            sa.select(_STATUS.c.workflow_uuid).where(
+                _is("PENDING"), _STATUS.c.executor_id == worker_id
+            )
+        )
+        return {workflow_id for (workflow_id,) in rows}
+
     def delayed(self, queue: str) -> list[str]:
         """Ids of a queue's work that waits for its moment."""
         rows = self._rows(

@@ -17,8 +17,8 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
-from listener.durable import make_folder, sync_folder
 from pipeline.errors import RetryLater
+from reporting.durable import make_folder, sync_folder
 
 
 class DeliveryState(StrEnum):

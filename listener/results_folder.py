@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from listener.durable import make_folder, publish_file, sync_folder, write_synced
 from listener.receipts import ReceiptJournal, iso
 from pipeline.domain import RESEARCH_USE_ONLY, FieldFindings, SmearId, SOPInstanceUID
 from pipeline.errors import Defect
 from pipeline.record import field_from_record, field_to_record
+from reporting.durable import make_folder, publish_file, sync_folder, write_synced
 from reporting.results import DICOM_KINDS, Result, ResultKind
 
 _SAFE_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z._\-]{0,127}")
@@ -89,14 +89,26 @@ class ResultsFolder:
                     yield SmearId(entry.name)
 
     def sweep_drafts(self, worker_id: str) -> int:
-        """Remove what a dead worker left half-made (or this one, before it starts)."""
-        drafts = list(self._tmp(worker_id).glob("*"))
-        for draft in drafts:
-            if draft.is_dir():
-                shutil.rmtree(draft, ignore_errors=True)
+        """Remove what a dead worker left half-made (or this one, before it starts).
+
+        A draft is first taken away, in one step: its worker may have lost its lock alone and be
+        about to publish it, and a report must not lose its files while it gets its name.
+        """
+        own = self._tmp(self._worker_id)
+        make_folder(own)
+        count = 0
+        for draft in list(self._tmp(worker_id).glob("*")):
+            taken = own / f"swept-{uuid4().hex}"
+            try:
+                draft.rename(taken)
+            except FileNotFoundError:
+                continue
+            count += 1
+            if taken.is_dir():
+                shutil.rmtree(taken, ignore_errors=True)
             else:
-                draft.unlink(missing_ok=True)
-        return len(drafts)
+                taken.unlink(missing_ok=True)
+        return count
 
     def _tmp(self, worker_id: str) -> Path:
         return self._root / _TMP / _safe(worker_id)
@@ -177,7 +189,8 @@ class SmearFolder:
 
         A DICOM object that an earlier report holds under the same UID is taken from there, byte
         for byte: an instance never changes (PS3.3 C.12.1.1.1). When another worker was faster,
-        its report is the report and this one is dropped.
+        its report is the report and this one is dropped. Raises OSError when the disk gives out,
+        or when this worker was taken for dead meanwhile and its draft was swept.
         """
         make_folder(self._tmp)
         draft = self._tmp / uuid4().hex

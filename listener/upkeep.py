@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
 from listener.inbox import Inbox
 from listener.results_folder import ResultsFolder
@@ -23,6 +24,10 @@ from reporting.audit import AuditSink, Event
 KEEP_FINISHED = timedelta(days=7)
 """Finished work is remembered at least this long, and as long as its image is kept."""
 
+LOOKS_UNTIL_LOST = 3
+"""Claimed work that no thread runs is lost when it was seen so this often in a row: for a moment
+all work is, between its claim and its first line."""
+
 _CHUNK = 500
 _log = logging.getLogger(__name__)
 
@@ -32,11 +37,24 @@ class UpkeepTimes:
     """How often each duty comes round, in seconds."""
 
     takeover_s: float = 2.0
-    """Dead workers are looked for."""
+    """Dead workers are looked for, and claimed work that nobody runs."""
     reconcile_s: float = 60.0
     """The inbox is compared with the queue, and delays with the clock."""
     sweep_s: float = 3600.0
     """Images and finished work whose time is over are removed, and all of the inbox is compared."""
+
+
+class Runner(Protocol):
+    """What runs this worker's work; a `listener.queue_port.QueueRunner`."""
+
+    def requeue_of(self, worker_id: str) -> None:
+        """Queue again what a dead worker had in hand."""
+
+    def running(self) -> set[str]:
+        """Ids of the work that a thread of this process runs."""
+
+    def requeue(self, job_id: str) -> None:
+        """Queue again a piece that this worker has claimed."""
 
 
 class Upkeep:
@@ -50,7 +68,7 @@ class Upkeep:
         results: ResultsFolder,
         hold: Hold,
         locks: WorkerLocks,
-        requeue_of: Callable[[str], None],
+        runner: Runner,
         retention: Retention | None,
         audit: AuditSink,
     ) -> None:
@@ -59,16 +77,18 @@ class Upkeep:
         self._results = results
         self._hold = hold
         self._locks = locks
-        self._requeue_of = requeue_of
+        self._runner = runner
         self._retention = retention
         self._audit = audit
         self._asked: set[SOPInstanceUID] = set()
+        self._idle_looks: dict[str, int] = {}
 
     def run(self, times: UpkeepTimes, stopping: threading.Event) -> None:
         """Go round until `stopping` is set."""
         duties = (
             _Duty(every_s=times.takeover_s, do=self.keep_lock),
             _Duty(every_s=times.takeover_s, do=self.take_over),
+            _Duty(every_s=times.takeover_s, do=self.take_back),
             _Duty(every_s=times.reconcile_s, do=self.reconcile),
             _Duty(every_s=times.reconcile_s, do=self.correct_delays),
             _Duty(every_s=times.sweep_s, do=self.sweep),
@@ -98,6 +118,22 @@ class Upkeep:
         """Queue again what dead workers had in hand; how many workers that were."""
         others = set(self._client.tables.executors()) - {self._hold.worker_id}
         return sum(self._take_over(worker_id) for worker_id in sorted(others))
+
+    def take_back(self) -> int:
+        """Queue again what this worker has claimed and does not run; how many pieces.
+
+        A claim can take effect although its answer is lost with the connection. Nobody else looks
+        for such work, as its worker lives, and it holds a place in its destination's limit.
+        """
+        # In this order: what ends or begins between the two looks is not taken for idle.
+        claimed = self._client.tables.in_hand(self._hold.worker_id)
+        idle = claimed - self._runner.running()
+        self._idle_looks = {job_id: self._idle_looks.get(job_id, 0) + 1 for job_id in idle}
+        lost = sorted(job for job, looks in self._idle_looks.items() if looks >= LOOKS_UNTIL_LOST)
+        for job_id in lost:
+            _log.warning("claimed work was not begun and is queued again")
+            self._runner.requeue(job_id)
+        return len(lost)
 
     def reconcile(self) -> int:
         """Ask for every image of the inbox that the queue has not heard of; how many those are."""
@@ -132,7 +168,7 @@ class Upkeep:
             return 0
         with closing(hold):
             self._results.sweep_drafts(worker_id)
-            self._requeue_of(worker_id)
+            self._runner.requeue_of(worker_id)
         self._audit.record(Event.WORKER_TAKEN_OVER, worker_id=worker_id)
         return 1
 

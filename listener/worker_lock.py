@@ -15,8 +15,8 @@ from typing import Protocol
 
 import psycopg
 
-from listener.durable import make_folder
 from pipeline.errors import NeedsReview, RetryLater
+from reporting.durable import make_folder
 
 MOST_WORKERS_A_HOST = 64
 

@@ -317,7 +317,7 @@ class Workflow:
             results=self._results,
             hold=self._hold,
             locks=self._locks,
-            requeue_of=runner.requeue_of,
+            runner=runner,
             retention=self._retention,
             audit=self._audit,
         )

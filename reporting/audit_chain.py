@@ -38,6 +38,7 @@ from reporting.audit_line import (
     events_name,
 )
 from reporting.audit_vocabulary import Event
+from reporting.durable import sync_folder
 
 TAIL_BYTES = 4 * MAX_LINE_BYTES
 """How much of a file's end is read to find its last line."""
@@ -284,7 +285,7 @@ class ChainWriter:
         if self._handle >= 0:
             os.close(self._handle)
         self._path, self._handle, self._size = path, _open(path), 0
-        _sync_folder(self._folder)
+        sync_folder(self._folder)
 
 
 def _last_link(path: Path) -> Link | None:
@@ -306,11 +307,3 @@ def _write(handle: int, content: bytes) -> None:
 
 def _read(handle: int, start: int, end: int) -> bytes:
     return os.pread(handle, end - start, start)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

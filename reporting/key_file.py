@@ -9,6 +9,8 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 
+from reporting.durable import sync_folder
+
 _DRAFT_NAME = re.compile(r"[0-9a-f]{32}|[0-9]{1,7}(\.[0-9a-f]{8})?")
 """What follows the key's own name. Drafts once had the number of their process, seven digits at
 most; a copy that a person made is none of them."""
@@ -17,11 +19,15 @@ most; a copy that a person made is none of them."""
 def make_key_file(path: Path, make: Callable[[], bytes]) -> None:
     """Have a key under its final name, readable by its owner only; of several processes one wins.
 
+    The key that is there on return would survive a power cut: what is signed with it soon does.
+
     What a killed process left of making one is cleared once the key is there. A process that is
     making one at that moment has lost already, and finds the winner's key without its draft.
     """
     if not path.exists():
         _make(path, make())
+        # Also when another process won: it may not have come as far as this.
+        sync_folder(path.parent)
     clear_drafts(path)
 
 

@@ -20,6 +20,7 @@ from pipeline.errors import Defect
 from reporting.delivery import DeliveryPostponed, Receipt
 from reporting.delivery.outgoing import outgoing
 from reporting.delivery.settle import one_by_one
+from reporting.durable import sync_folder
 from reporting.results import Result, ResultKind
 
 PICTURES = frozenset({ResultKind.ANNOTATED_FIELD, ResultKind.GALLERY})
@@ -83,7 +84,7 @@ def write_durably(folder: Path, name: str, content: bytes) -> None:
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
-    _sync_folder(folder)
+    sync_folder(folder)
 
 
 def folder_problem(name: str, err: OSError) -> DeliveryPostponed:
@@ -135,11 +136,3 @@ def _write_and_sync(path: Path, content: bytes) -> None:
         while view:
             view = view[file.write(view[:WRITE_BYTES]) :]
         os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -27,6 +27,9 @@ MOST_WAITING = 2
 
 MOST_TAKEOVER_S = 10.0
 
+STOPS, IMAGES_BETWEEN_STOPS = 4, 3
+"""Of the database server: with each, every worker loses its lock and lives."""
+
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresServer]:
@@ -160,23 +163,24 @@ def test_a_server_that_stops_in_the_midst_of_work_is_waited_for(
     with trial(tmp_path, database_url=database_url) as killing:
         door = start(killing, "door-1", listens=True)
         worker = start(killing, "worker-1")
-        with InHand(database_url) as in_hand:
-            for _ in range(IMAGES):
-                until(lambda: killing.send(door.port))
-            until(lambda: in_hand.of("door-1") or in_hand.of("worker-1"))
-
-        server.stop()
-        is_taken_meanwhile = killing.send(door.port)
-        server.start()
+        for _ in range(STOPS):
+            with InHand(database_url) as in_hand:
+                for _ in range(IMAGES_BETWEEN_STOPS):
+                    until(lambda: killing.send(door.port))
+                until(lambda in_hand=in_hand: in_hand.of("door-1") or in_hand.of("worker-1"))
+            server.stop()
+            is_taken_meanwhile = killing.send(door.port)
+            server.start()
+            assert is_taken_meanwhile, "the inbox needs no database"
         until(lambda: killing.lost() == 0 and door.ask("status")[0])
 
-        assert is_taken_meanwhile, "the inbox needs no database"
         for running in (door, worker):
             assert not running.is_dead, "it should have waited"
             running.stop()
         verdict = killing.verdict()
         print(verdict)
-        assert (verdict.images, verdict.lost, verdict.duplicated) == (IMAGES + 1, 0, 0)
+        sent = STOPS * (IMAGES_BETWEEN_STOPS + 1)
+        assert (verdict.images, verdict.lost, verdict.duplicated) == (sent, 0, 0)
         assert killing.leftovers() == []
         assert killing.audit_problems() == ()
 

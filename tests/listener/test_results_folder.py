@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -129,6 +130,42 @@ def test_drafts_of_a_dead_worker_are_swept_and_no_others(tmp_path: Path) -> None
 
     assert swept == 1
     assert [path.parent.name for path in tmp_path.rglob("half")] == ["alive"]
+
+
+def test_a_draft_is_out_of_its_worker_s_reach_before_it_is_emptied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that lost its lock and not its life would publish what is left of it."""
+    draft = tmp_path / "tmp" / "alive" / "draft"
+    draft.mkdir(parents=True)
+    within_reach: list[bool] = []
+    monkeypatch.setattr(
+        "listener.results_folder.shutil.rmtree",
+        lambda *_, **__: within_reach.append(draft.exists()),
+    )
+
+    swept = ResultsFolder(tmp_path, worker_id="w2").sweep_drafts("alive")
+
+    assert (swept, within_reach) == (1, [False])
+
+
+def test_a_worker_taken_for_dead_publishes_nothing_half_and_may_go_again(tmp_path: Path) -> None:
+    sweeper = ResultsFolder(tmp_path, worker_id="w2")
+    smear = _smear(tmp_path)
+
+    def swept_in_between() -> Iterator[Result]:
+        yield _result()
+        sweeper.sweep_drafts("w1")
+        yield _result(name="2.25.10.dcm", uid="2.25.10")
+
+    with pytest.raises(FileNotFoundError):
+        _publish(smear, swept_in_between())
+    assert smear.latest() is None
+
+    again = _publish(smear, [_result()])
+
+    assert smear.latest() == again
+    assert not [path for path in (tmp_path / "tmp").rglob("*") if path.is_file()]
 
 
 def test_an_index_says_research_use_only(tmp_path: Path) -> None:

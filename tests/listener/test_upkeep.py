@@ -15,7 +15,7 @@ from listener.inbox import Inbox
 from listener.jobs import Job, close_job, image_job
 from listener.queue_port import make_queue
 from listener.results_folder import ResultsFolder
-from listener.upkeep import Upkeep, UpkeepTimes
+from listener.upkeep import LOOKS_UNTIL_LOST, Upkeep, UpkeepTimes
 from listener.work_client import WorkClient
 from listener.worker_lock import FileHold, FileLocks
 from pipeline.domain import SmearId, SOPInstanceUID
@@ -37,6 +37,7 @@ class Bench:
     locks: FileLocks
     hold: FileHold
     requeued: list[str] = field(default_factory=list)
+    in_threads: set[str] = field(default_factory=set)
     audit: RecordingAudit = field(default_factory=RecordingAudit)
 
     def upkeep(self) -> Upkeep:
@@ -46,10 +47,19 @@ class Bench:
             results=ResultsFolder(self.root / "results", worker_id="w1"),
             hold=self.hold,
             locks=self.locks,
-            requeue_of=self.requeued.append,
+            runner=self,
             retention=None,
             audit=self.audit,
         )
+
+    def requeue_of(self, worker_id: str) -> None:
+        self.requeued.append(worker_id)
+
+    def requeue(self, job_id: str) -> None:
+        self.requeued.append(job_id)
+
+    def running(self) -> set[str]:
+        return self.in_threads
 
     def change(self, job: Job, **columns: object) -> None:
         changes = ", ".join(f"{name} = ?" for name in columns)
@@ -59,10 +69,11 @@ class Bench:
                 (*columns.values(), job.id),
             )
 
-    def in_hand_of(self, worker_id: str, number: int) -> None:
+    def in_hand_of(self, worker_id: str, number: int) -> Job:
         job = image_job(SOPInstanceUID(f"{SMEAR}.{number}"), SMEAR)
         self.client.ask(job)
         self.change(job, status="PENDING", executor_id=worker_id)
+        return job
 
 
 @pytest.fixture
@@ -108,6 +119,35 @@ def test_the_dead_one_s_name_is_free_again_afterwards(bench: Bench) -> None:
     bench.upkeep().take_over()
 
     assert bench.locks.try_take("dead") is not None
+
+
+def test_claimed_work_that_no_thread_runs_is_queued_again(bench: Bench) -> None:
+    """Only after a while, as all work is so for a moment; and only this worker's own."""
+    lost, running, of_another = (
+        bench.in_hand_of(worker_id, number)
+        for number, worker_id in enumerate(("w1", "w1", "w2"), start=1)
+    )
+    bench.in_threads = {running.id}
+    upkeep = bench.upkeep()
+
+    rounds = [upkeep.take_back() for _ in range(LOOKS_UNTIL_LOST)]
+
+    assert rounds == [0] * (LOOKS_UNTIL_LOST - 1) + [1]
+    assert bench.requeued == [lost.id]
+    assert of_another.id in bench.client.tables.in_hand("w2")
+
+
+def test_work_that_is_late_to_begin_is_left_alone(bench: Bench) -> None:
+    late = bench.in_hand_of("w1", 1)
+    upkeep = bench.upkeep()
+    for _ in range(2):
+        for _ in range(LOOKS_UNTIL_LOST - 1):
+            upkeep.take_back()
+        bench.in_threads = {late.id}
+        upkeep.take_back()
+        bench.in_threads = set()
+
+    assert bench.requeued == []
 
 
 def test_a_lost_lock_is_taken_again(bench: Bench) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 from dbos import DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions
+from dbos._sys_db import SystemDatabase
+from sqlalchemy.exc import OperationalError
 
 from listener.jobs import Job, JobKind, image_job
 from listener.queue_port import DurableQueue, make_queue
@@ -106,6 +108,39 @@ def test_work_in_hand_goes_on_when_a_lost_database_is_back(
         assert next(away, None) is None
         assert workflow.status().parked == ()
     assert set(house.analysis.seen.values()) == {1}
+    assert {len(contents) for contents in pacs.arrived.values()} == {1}
+
+
+def test_a_claim_whose_answer_is_lost_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database has noted the claim when the connection breaks: no thread begins the work.
+
+    With one delivery at a time such a piece would keep all others from the destination for ever.
+    """
+    lost: set[str] = set()
+
+    def answer_lost(original: Callable[..., Any]) -> Callable[..., Any]:
+        def claim(*arguments: Any, **named: Any) -> Any:
+            answer = original(*arguments, **named)
+            claimed = set(answer[0] if isinstance(answer, tuple) else answer)
+            if not claimed <= lost:
+                lost.update(claimed)
+                raise OperationalError("COMMIT", {}, ConnectionResetError("gone"))
+            return answer
+
+        return claim
+
+    for name in ("start_queued_workflows", "start_queued_partitioned_workflows"):
+        monkeypatch.setattr(SystemDatabase, name, answer_lost(getattr(SystemDatabase, name)))
+    pacs = Shelf()
+    house = make_house(tmp_path, audit=RecordingAudit(), destinations=[pacs])
+
+    with working(tmp_path, house, upkeep=UpkeepTimes(takeover_s=0.05)) as workflow:
+        workflow.image_received(receive(house.inbox, "1.2.3.4", 1))
+        until(lambda: len(pacs.arrived) == 3 and workflow.status().is_idle)
+
+    assert {key.split(":")[0] for key in lost} == {"image", "close", "deliver"}
     assert {len(contents) for contents in pacs.arrived.values()} == {1}
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +29,30 @@ def _make_and_die_at(step: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         dying.setattr(os, step, _die)
         dying.setattr(Path, "unlink", _die)
         make_key_file(path, lambda: b"secret of the dead")
+
+
+def test_a_key_is_safe_from_a_power_cut_before_anybody_uses_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name too: what was signed with a lost key could never be verified."""
+    trace: list[str] = []
+    fsync, link = os.fsync, os.link
+
+    def traced_fsync(descriptor: int) -> None:
+        is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        trace.append("fsync folder" if is_folder else "fsync file")
+        fsync(descriptor)
+
+    def traced_link(*arguments: Any, **named: Any) -> None:
+        trace.append("link")
+        link(*arguments, **named)
+
+    monkeypatch.setattr(os, "fsync", traced_fsync)
+    monkeypatch.setattr(os, "link", traced_link)
+
+    make_key_file(tmp_path / "site.key", lambda: b"secret")
+
+    assert trace == ["fsync file", "link", "fsync folder"]
 
 
 @pytest.mark.parametrize("step", ["fsync", "link", "unlink"])

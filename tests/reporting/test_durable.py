@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from listener.durable import make_folder, publish_file, write_synced
+from reporting.durable import make_folder, publish_file, write_synced
 
 
 @pytest.fixture
