@@ -10,7 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.domain import RGB
-from pipeline.stain import Density, measure_lamp, optical_density
+from pipeline.stain import (
+    Density,
+    Map,
+    green_of,
+    measure_lamp,
+    optical_density,
+    stained_level,
+)
 
 Pixel = TypeVar("Pixel", bound=np.generic)
 
@@ -30,6 +37,10 @@ class Overview:
     lamp: Density
     """Of the field, at any size (see `pipeline.stain.measure_lamp`)."""
     density: Density
+    green: Map
+    """The density in green light."""
+    stained_from: float
+    """Green density from which a pixel is not glass."""
 
 
 def overview_of(pixels: RGB) -> Overview:
@@ -39,7 +50,15 @@ def overview_of(pixels: RGB) -> Overview:
     small = reduced(pixels, (max(round(width * shrink), 1), max(round(height * shrink), 1)))
     lamp = measure_lamp(small)
     density = optical_density(small, lamp)
-    return Overview(pixels=small, shrink=shrink, lamp=lamp, density=density)
+    green = green_of(density)
+    return Overview(
+        pixels=small,
+        shrink=shrink,
+        lamp=lamp,
+        density=density,
+        green=green,
+        stained_from=stained_level(green),
+    )
 
 
 def reduced(pixels: RGB, size: tuple[int, int]) -> RGB:

@@ -69,7 +69,8 @@ def with_holes_filled(mask: Mask, is_filled: Callable[[Contour, Contour], bool])
     """The mask with some holes filled: each is asked about with the part in which it lies."""
     contours, family = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     filled = mask.copy()
-    for contour, (_, _, _, parent) in zip(contours, family[0] if contours else (), strict=True):
-        if parent >= 0 and is_filled(contour, contours[parent]):
-            cv2.drawContours(filled, [contour], -1, 1, cv2.FILLED)
+    parents = family[0][:, 3] if contours else np.zeros(0, np.int32)
+    for place in np.flatnonzero(parents >= 0).tolist():
+        if is_filled(contours[place], contours[parents[place]]):
+            cv2.drawContours(filled, [contours[place]], -1, 1, cv2.FILLED)
     return filled

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from pipeline.domain import RGB, FieldQuality, QualityFlag, Scale, ScaleSource
 from pipeline.overview import Overview, overview_of, sampled
 from pipeline.ranks import median, percentiles
-from pipeline.scale import stained_level
 from pipeline.stain import Density, Map
 
 FINEST_UM = 0.15
@@ -76,22 +75,21 @@ LIMITS = Limits()
 
 def figures_of(pixels: RGB, overview: Overview, scale: Scale) -> dict[str, float]:
     """What the flags rest on, each a number that means the same in every field."""
-    density = overview.density
-    green = cv2.extractChannel(density, 1)
     grey = cv2.cvtColor(overview.pixels, cv2.COLOR_RGB2GRAY).astype(np.float32)
     red, middle, blue = cv2.split(overview.pixels)
-    level = stained_level(density)
-    some = np.ascontiguousarray(sampled(density))
+    some = np.ascontiguousarray(sampled(overview.density)).reshape(-1, 3)
+    of_stain = np.flatnonzero(sampled(overview.green) > overview.stained_from)
     some_pixels = cv2.split(np.ascontiguousarray(sampled(overview.pixels)))
+    brightest = cv2.max(cv2.max(*some_pixels[:2]), some_pixels[2])
     return {
-        "lamp": percentiles(cv2.max(cv2.max(*some_pixels[:2]), some_pixels[2]), 90)[0],
+        "lamp": percentiles(brightest.astype(np.float32), 90)[0],
         "clipped": _share(cv2.min(cv2.min(red, middle), blue) >= 254),
-        "covered": _share(green > level),
-        "contrast": percentiles(some[..., 1], 99)[0],
+        "covered": _share(overview.green > overview.stained_from),
+        "contrast": percentiles(sampled(overview.green), 99)[0],
         "roughness": _roughness(grey),
         "flat": _flat_share(pixels),
         "sharpness": _sharpness(grey, scale.um_per_px / overview.shrink),
-        **_colour_figures(some[some[..., 1] > level]),
+        **_colour_figures(np.take(some, of_stain, axis=0)),
     }
 
 
@@ -152,15 +150,8 @@ def _sharpness(grey: Map, um_per_px: float) -> float:
         dtype=np.float32,
     )
     low, high = percentiles(sampled(grey), 1, 99)
-    steepest = _high_percentile(steep, 99.5)
+    (steepest,) = percentiles(steep, 99.5)
     return float(steepest / max(high - low, 4.0) * 0.2 / max(um_per_px, FINEST_UM))
-
-
-def _high_percentile(values: Map, percent: float) -> float:
-    """Of values from 0 up; few of them lie there, so that a sample would not do."""
-    most = float(cv2.minMaxLoc(values)[1]) + 1e-6
-    counts = np.cumsum(cv2.calcHist([values], [0], None, [1024], [0, most]))
-    return (int(np.searchsorted(counts, percent / 100 * counts[-1])) + 0.5) / 1024 * most
 
 
 def judge_quality(

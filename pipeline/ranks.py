@@ -12,12 +12,26 @@ def percentiles(values: NDArray[Any], *percents: float) -> tuple[float, ...]:
     """The values below which so many of 100 lie, read between two neighbours; some are needed."""
     places = [(values.size - 1) * percent / 100 for percent in percents]
     lower = [int(place) for place in places]
+    ordered = _ordered_at(values, lower)
     upper = [min(place + 1, values.size - 1) for place in lower]
-    ordered = np.partition(values, sorted({*lower, *upper}), axis=None)
     return tuple(
         float(ordered[low]) + (float(ordered[high]) - float(ordered[low])) * (place - low)
         for place, low, high in zip(places, lower, upper, strict=True)
     )
+
+
+def _ordered_at(values: NDArray[Any], places: list[int]) -> NDArray[Any]:
+    """The values, flat, with those at the places and at the next ones where sorting puts them.
+
+    NumPy sorts them all in less time than it finds two places, but one it finds faster still.
+    """
+    if len(places) > 1:
+        return np.sort(values, axis=None)
+    ordered = np.partition(values, places[0], axis=None)
+    rest = ordered[places[0] + 1 :]
+    if rest.size:
+        rest[0] = rest.min()
+    return ordered
 
 
 def median(values: NDArray[Any]) -> float:

@@ -118,29 +118,18 @@ def _told(um_per_px: float, source: ScaleSource, cells: RedCells) -> Scale:
     )
 
 
-def stained_level(density: Density) -> float:
-    """Green density from which a pixel is not glass: between glass and red cells (Otsu)."""
-    grey = np.clip(cv2.extractChannel(density, 1) * 400, 0, 255).astype(np.uint8)
-    # Nuclei would pull the level up: everything darker than most red cells counts as one of them.
-    counts = np.cumsum(cv2.calcHist([grey], [0], None, [256], [0, 256]))
-    most = int(np.searchsorted(counts, 0.9 * counts[-1]))
-    grey = np.minimum(grey, np.uint8(max(most, 24)))
-    level, _ = cv2.threshold(grey, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
-    return max(float(level) / 400, 0.03)
-
-
 def _red_cells(overview: Overview) -> RedCells:
     """By colour."""
-    red, white = _red_and_white(overview.density)
+    red, white = _red_and_white(overview)
     return measure_masks(red, white, overview.shrink, ARC_COARSENESS)
 
 
-def _red_and_white(density: Density) -> tuple[Mask, Mask]:
+def _red_and_white(overview: Overview) -> tuple[Mask, Mask]:
     """1 on stained parts that are not violet, their pallor filled; and 1 near violet ones."""
-    green = cv2.GaussianBlur(cv2.extractChannel(density, 1), (0, 0), 0.8)
-    stained = (green > stained_level(density)).astype(np.uint8)
+    green = cv2.GaussianBlur(overview.green, (0, 0), 0.8)
+    stained = (green > overview.stained_from).astype(np.uint8)
     white = np.zeros_like(stained)
-    colour = violet(density)
+    colour = violet(overview.density)
     inside = sampled(colour)[sampled(stained) > 0]
     if inside.size:
         dark = max(0.35, 2.2 * median(inside))
@@ -152,17 +141,17 @@ def _red_and_white(density: Density) -> tuple[Mask, Mask]:
 
 def _red_cells_seen(overview: Overview, maps: Maps, zoom: float) -> RedCells:
     """By what the network says: it tells red from white, density where a cell ends."""
-    height, width = overview.density.shape[:2]
+    height, width = overview.green.shape
     zoom = min(zoom, 1.0)
     size = max(round(width * zoom), 8), max(round(height * zoom), 8)
-    green = cv2.resize(cv2.extractChannel(overview.density, 1), size, interpolation=cv2.INTER_AREA)
+    green = cv2.resize(overview.green, size, interpolation=cv2.INTER_AREA)
     white_logit, red_logit = (
         cv2.resize(np.clip(logit, -3, 3), size) for logit in (maps.white, maps.red)
     )
     white = np.asarray(cv2.dilate((white_logit > 0).astype(np.uint8), disc(2)), dtype=np.uint8)
     is_sure_red = red_logit > SURE_LOGIT
     is_glass = (red_logit < -SURE_LOGIT) & (white_logit < -SURE_LOGIT)
-    if min(int(is_sure_red.sum()), int(is_glass.sum())) < LEAST_SURE_PX:
+    if min(np.count_nonzero(is_sure_red), np.count_nonzero(is_glass)) < LEAST_SURE_PX:
         return RedCells(diameter_px=0.0, measured=0)
     glass = median(green[is_glass])
     level = glass + RIM_AT * (median(green[is_sure_red]) - glass)

@@ -23,10 +23,10 @@ from pipeline.overview import Overview, overview_of
 from pipeline.parts import Mask, windows
 from pipeline.quality import at_scale, judge_quality
 from pipeline.rims import rims_of, sharp_rims_of
-from pipeline.scale import scale_of, scale_seen, stained_level
+from pipeline.scale import scale_of, scale_seen
 from pipeline.shape import Ground, describe
 from pipeline.smudges import tell_apart
-from pipeline.stain import Density, optical_density
+from pipeline.stain import Density, green_of, optical_density, stained_level
 
 WORK_UM = 0.2
 """µm a pixel of the working picture; a nucleus is 40 pixels wide on it."""
@@ -86,7 +86,8 @@ def find_stages(image: SourceImage, segmenter: Segmenter | None = None) -> Stage
 def _nothing_tried(image: SourceImage, overview: Overview, found: FieldCells) -> Stages:
     pixels = resized(image.pixels, _zoom(found.scale, WORK_UM))
     density = optical_density(pixels, overview.lamp)
-    stained = (density[..., 1] > stained_level(density)).astype(np.uint8)
+    green = green_of(density)
+    stained = (green > stained_level(green)).astype(np.uint8)
     return Stages(
         pixels=pixels,
         density=density,
@@ -177,8 +178,9 @@ def _by_density(image: SourceImage, overview: Overview, field: FieldCells) -> St
     um_per_px = field.scale.um_per_px / zoom
     pixels = resized(image.pixels, zoom)
     density = optical_density(pixels, overview.lamp)
-    stained_from = stained_level(density)
-    stained = (density[..., 1] > stained_from).astype(np.uint8)
+    green = green_of(density)
+    stained_from = stained_level(green)
+    stained = (green > stained_from).astype(np.uint8)
     nuclei = find_nuclei(density, stained, um_per_px)
     outlines = find_outlines(density, nuclei, stained_from, um_per_px)
     ground = _ground(image, field.scale, zoom)

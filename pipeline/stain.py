@@ -62,10 +62,14 @@ def measure_lamp(pixels: RGB) -> Density:
         factors = np.linalg.lstsq(terms * root, levels * root, rcond=None)[0].astype(np.float32)
         missing = np.max(terms @ factors - levels, axis=1)
         weights = np.exp(-np.maximum(missing, 0) / 8.0).astype(np.float32) + 1e-3
-    surface = _surface(small.shape, factors)
     limit = np.percentile(levels, 90, axis=0)
-    surface = np.clip(surface, 0.75 * limit, np.minimum(1.08 * limit, 255.0))
-    return np.asarray(np.maximum(surface, 1.0), dtype=np.float32)
+    least = np.maximum(0.75 * limit, 1.0)
+    most = np.maximum(np.minimum(1.08 * limit, 255.0), 1.0)
+    planes = [
+        np.clip(p, *ends)
+        for p, *ends in zip(_surfaces(small.shape, factors), least, most, strict=True)
+    ]
+    return np.asarray(cv2.merge(planes), dtype=np.float32)
 
 
 def _glass_of_each_part(small: Density) -> tuple[NDArray[np.float32], Density]:
@@ -109,15 +113,32 @@ def _surface_terms(places: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
 
 
-def _surface(shape: tuple[int, ...], factors: NDArray[np.float32]) -> Density:
+def _surfaces(shape: tuple[int, ...], factors: NDArray[np.float32]) -> Iterator[Map]:
+    """One for each colour, height × width."""
     height, width = shape[:2]
     all_six = np.zeros((6, 3), np.float32)
     all_six[: len(factors)] = factors
-    flat, across, down, across_2, both, down_2 = all_six
-    x = np.linspace(-1, 1, width, dtype=np.float32)[None, :, None]
-    y = np.linspace(-1, 1, height, dtype=np.float32)[:, None, None]
-    of_column = flat + across * x + across_2 * x * x
-    return np.asarray(of_column + (down + both * x) * y + down_2 * y * y, dtype=np.float32)
+    x = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
+    y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
+    for flat, across, down, across_2, both, down_2 in all_six.T:
+        of_column = flat + across * x + across_2 * x * x
+        yield of_column + (down + both * x) * y + down_2 * y * y
+
+
+def green_of(density: Density) -> Map:
+    """Its density in green light, which every stain of a smear holds back."""
+    return np.asarray(cv2.extractChannel(density, 1), dtype=np.float32)
+
+
+def stained_level(green: Map) -> float:
+    """Green density from which a pixel is not glass: between glass and red cells (Otsu)."""
+    grey = np.clip(green * 400, 0, 255).astype(np.uint8)
+    # Nuclei would pull the level up: everything darker than most red cells counts as one of them.
+    counts = np.cumsum(cv2.calcHist([grey], [0], None, [256], [0, 256]))
+    most = int(np.searchsorted(counts, 0.9 * counts[-1]))
+    grey = np.minimum(grey, np.uint8(max(most, 24)))
+    level, _ = cv2.threshold(grey, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+    return max(float(level) / 400, 0.03)
 
 
 _VIOLET = np.array([[1.0, 1.0, -1.0]], np.float32)

@@ -29,9 +29,16 @@ from models.evaluation.pack import PackRow, read_pack
 from models.segmenter import OnnxSegmenter
 from pipeline.domain import RGB, Cell
 from pipeline.parts import Mask, disc
-from pipeline.scale import RED_CELL_UM, find_scale, stained_level
+from pipeline.scale import RED_CELL_UM, find_scale
 from pipeline.segment import central_cell, find_cells
-from pipeline.stain import Density, measure_lamp, optical_density, violet
+from pipeline.stain import (
+    Density,
+    green_of,
+    measure_lamp,
+    optical_density,
+    stained_level,
+    violet,
+)
 
 LABEL_UM = 0.2
 RED_CELL, PLATELET = 2, 3
@@ -303,7 +310,7 @@ def _lay_central(sheet: _Sheet, cells: Sequence[Cell], central: Cell | None) -> 
 
 def _dark_elsewhere(density: Density, cells: NDArray[np.uint8]) -> Mask:
     """Around what is as violet as a nucleus outside the outlined cell: perhaps another."""
-    stained = density[..., 1] > stained_level(density)
+    stained = density[..., 1] > stained_level(green_of(density))
     colour = violet(density)
     usual = float(np.median(colour[stained])) if stained.any() else 0.0
     dark = ((colour > max(0.4, 2.5 * usual)) & (cells == 0)).astype(np.uint8)
@@ -314,7 +321,7 @@ def _dark_elsewhere(density: Density, cells: NDArray[np.uint8]) -> Mask:
 def _red(sheet: _Sheet, density: Density, boxes: dict[int, NDArray[np.float64]]) -> Mask:
     """What is stained and no white cell; not known where neither boxes nor size tell."""
     inside = sheet.cells > 0
-    stained = (density[..., 1] > stained_level(density)) & ~inside
+    stained = (density[..., 1] > stained_level(green_of(density))) & ~inside
     red = np.asarray(cv2.morphologyEx(stained.astype(np.uint8), cv2.MORPH_OPEN, disc(3)), np.uint8)
     for box in boxes.get(RED_CELL, np.zeros((0, 4))):
         red |= sheet.ellipse(box)
