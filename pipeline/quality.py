@@ -20,7 +20,8 @@ from pipeline.ranks import median, percentiles
 from pipeline.stain import Density, Map
 
 FINEST_UM = 0.15
-"""A scale finer than this is not believed when focus is judged: blurred cells look large."""
+"""A scale of the usual overview finer than this is not believed when focus is judged: blurred
+cells look large."""
 FORBIDDING = frozenset(
     {
         QualityFlag.NOT_A_SMEAR,
@@ -88,7 +89,7 @@ def figures_of(pixels: RGB, overview: Overview, scale: Scale) -> dict[str, float
         "contrast": percentiles(sampled(overview.green), 99)[0],
         "roughness": _roughness(grey),
         "flat": _flat_share(pixels),
-        "sharpness": _sharpness(grey, scale.um_per_px / overview.shrink),
+        "sharpness": _sharpness(grey, _believed_um(scale, overview)),
         **_colour_figures(np.take(some, of_stain, axis=0)),
     }
 
@@ -151,7 +152,12 @@ def _sharpness(grey: Map, um_per_px: float) -> float:
     )
     low, high = percentiles(sampled(grey), 1, 99)
     (steepest,) = percentiles(steep, 99.5)
-    return float(steepest / max(high - low, 4.0) * 0.2 / max(um_per_px, FINEST_UM))
+    return float(steepest / max(high - low, 4.0) * 0.2 / um_per_px)
+
+
+def _believed_um(scale: Scale, overview: Overview) -> float:
+    """A pixel of the overview, for judging focus."""
+    return max(scale.um_per_px / overview.shrink, FINEST_UM * overview.coarser)
 
 
 def judge_quality(
@@ -169,7 +175,7 @@ def at_scale(
     quality: FieldQuality, before: Scale, now: Scale, overview: Overview, limits: Limits = LIMITS
 ) -> FieldQuality:
     """The quality of a field whose scale is known better now; focus is all that depends on it."""
-    was, is_now = (max(s.um_per_px / overview.shrink, FINEST_UM) for s in (before, now))
+    was, is_now = (_believed_um(scale, overview) for scale in (before, now))
     sharpness = quality.figures["sharpness"] * was / is_now
     return _judged({**quality.figures, "sharpness": sharpness}, now, limits)
 

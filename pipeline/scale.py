@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.domain import RGB, Scale, ScaleSource
 from pipeline.maps import Maps
-from pipeline.overview import Overview, overview_of, sampled
+from pipeline.overview import Overview, halved_overview_of, overview_of, sampled
 from pipeline.parts import Contour, Mask, disc, with_holes_filled
 from pipeline.ranks import median, percentiles
 from pipeline.red_cells import ENOUGH_ALONE, Lengths, RedCells, measure_masks
@@ -40,6 +40,8 @@ ASSUMED_UM_PER_PX = 0.1
 LEAST_RED_CELLS = 3
 ARC_COARSENESS = (2,)
 """Of the overview, while nothing is known of the scale: most red cells are large on it."""
+MOST_HALVED_UM = 0.3
+"""A pixel of a halved copy: red cells are 24 pixels wide on it at least."""
 PLAUSIBLE_UM_PER_PX = (0.02, 1.2)
 SEEN_UM = 0.2
 """µm a pixel at which red cells are measured once their place is known: 36 pixels wide."""
@@ -53,7 +55,18 @@ the pallor lowers the usual one."""
 
 def find_scale(pixels: RGB, spacing_um: float | None) -> Scale:
     """The scale of a field: the dataset's, else from red cells, else assumed."""
-    return scale_of(overview_of(pixels), spacing_um)
+    return overview_and_scale(pixels, spacing_um)[1]
+
+
+def overview_and_scale(pixels: RGB, spacing_um: float | None) -> tuple[Overview, Scale]:
+    """The smallest copy that shows red cells well, and the scale by it."""
+    halved = halved_overview_of(pixels)
+    if halved is not None:
+        scale = scale_of(halved, spacing_um)
+        if scale.um_per_px < MOST_HALVED_UM * halved.shrink:
+            return halved, scale
+    overview = overview_of(pixels)
+    return overview, scale_of(overview, spacing_um)
 
 
 def scale_of(overview: Overview, spacing_um: float | None) -> Scale:

@@ -19,11 +19,11 @@ from pipeline.instances import Instances, find_instances
 from pipeline.maps import NETWORK_UM, Maps, Segmenter, ask, resized
 from pipeline.nuclei import Nuclei, find_nuclei, nuclei_of_nothing
 from pipeline.outline import Outline, find_outlines
-from pipeline.overview import Overview, overview_of
+from pipeline.overview import Overview
 from pipeline.parts import Mask, windows
 from pipeline.quality import at_scale, judge_quality
 from pipeline.rims import rims_of, sharp_rims_of
-from pipeline.scale import scale_of, scale_seen
+from pipeline.scale import overview_and_scale, scale_seen
 from pipeline.shape import Ground, describe
 from pipeline.smudges import tell_apart
 from pipeline.stain import Density, green_of, optical_density, stained_level
@@ -69,8 +69,7 @@ def find_cells(image: SourceImage, segmenter: Segmenter | None = None) -> FieldC
 
 def find_stages(image: SourceImage, segmenter: Segmenter | None = None) -> Stages:
     """The same, with all that led there."""
-    overview = overview_of(image.pixels)
-    scale = scale_of(overview, image.spacing_um)
+    overview, scale = overview_and_scale(image.pixels, image.spacing_um)
     quality = judge_quality(image.pixels, scale, overview=overview)
     nothing = FieldCells(scale=scale, quality=quality, cells=())
     if not quality.is_usable:
