@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from models.training.segmenter_labels import LABEL_UM, UNKNOWN, Labelled
 from pipeline.maps import DENSITIES, MAP_COUNT, NETWORK_UM, OFFSET_PX
+from pipeline.parts import places_of
 from pipeline.stain import Density
 
 SIDE = 96
@@ -30,6 +31,26 @@ WEAK, WEAK_NUCLEUS = 0.5, 0.4
 LEAST_SEEN = 0.12
 """Share of a cell below which its rest at the edge of a crop counts as nothing known."""
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stains:
+    """How far the colours of a crop may wander; each is a spread, and 0 switches it off."""
+
+    mixing: float = 0.08
+    """Of one channel into another."""
+    turned: float = 0.0
+    """Radians about grey."""
+    apart: float = 0.0
+    """Doublings by which red cells and cytoplasm, each for itself, part from nuclei."""
+    share: float = 0.6
+    """Of the crops that are turned, and of those whose parts are stained apart."""
+
+
+STAINS = {"usual": Stains(), "wider": Stains(mixing=0.12, turned=0.45, apart=0.6)}
+"""The packaged network learned in the usual ones."""
+SATURATION = (0.5, 1.3)
+"""Range of that of a crop whose colours are turned."""
+
 Sample = tuple[Density, NDArray[np.float32], NDArray[np.float32]]
 """Density 3 × S × S, maps wanted and their weights, both 6 × S × S."""
 
@@ -43,10 +64,32 @@ class _Crop:
     """Area of each cell before the crop's edge cut it."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Cells:
+    """The white cells of a picture."""
+
+    labels: NDArray[np.intp]
+    areas: NDArray[np.intp]
+    middles: NDArray[np.float64]
+    """N × 2, x and y."""
+
+    @classmethod
+    def of(cls, picture: Labelled) -> _Cells:
+        rows, columns = places_of(picture.cells)
+        own = picture.cells[rows, columns]
+        areas = np.bincount(own)
+        labels = np.flatnonzero(areas)
+        sums = [np.bincount(own, places)[labels] for places in (columns, rows)]
+        return cls(labels, areas[labels], np.stack(sums, axis=1) / areas[labels, None])
+
+
 class Sampler:
     """Draws crops from labelled pictures."""
 
-    def __init__(self, pictures: Sequence[Labelled], seed: int) -> None:
+    def __init__(
+        self, pictures: Sequence[Labelled], seed: int, stains: Stains = STAINS["usual"]
+    ) -> None:
+        self._stains = stains
         self._random = np.random.default_rng(seed)
         self._pictures: dict[str, list[Labelled]] = {}
         for picture in pictures:
@@ -54,9 +97,7 @@ class Sampler:
         self._names = list(self._pictures)
         weights = np.array([SOURCES[name] for name in self._names])
         self._weights = weights / weights.sum()
-        self._areas = {
-            picture.file: np.bincount(picture.cells.ravel(), minlength=1) for picture in pictures
-        }
+        self._cells = {picture.file: _Cells.of(picture) for picture in pictures}
 
     def draw(self) -> Sample:
         """One crop with what the network should say of it."""
@@ -69,7 +110,8 @@ class Sampler:
             for _ in range(random.integers(1, 4)):
                 self._lay(crop, self._one(source), zoom)
         wanted, weights = _wanted(crop, is_drawn=source in DRAWN)
-        return self._restained(crop.density).transpose(2, 0, 1), wanted, weights
+        density = self._restained(self._stained_apart(crop))
+        return density.transpose(2, 0, 1), wanted, weights
 
     def _one(self, source: str) -> Labelled:
         pictures = self._pictures[source]
@@ -78,12 +120,10 @@ class Sampler:
     def _place(self, picture: Labelled, zoom: float) -> NDArray[np.float64]:
         """Middle of a crop, x and y: mostly near a white cell."""
         random, size = self._random, np.array(picture.cells.shape[::-1], np.float64)
-        areas = self._areas[picture.file]
-        labels = np.flatnonzero(areas[1:]) + 1
-        if len(labels) and random.random() < 0.75:
-            rows, columns = np.nonzero(picture.cells == random.choice(labels))
-            middle = np.array([columns.mean(), rows.mean()])
-            middle += random.uniform(-0.42, 0.42, 2) * SIDE * zoom
+        cells = self._cells[picture.file]
+        if len(cells.labels) and random.random() < 0.75:
+            middle = cells.middles[random.integers(len(cells.labels))]
+            middle = middle + random.uniform(-0.42, 0.42, 2) * SIDE * zoom
         else:
             middle = random.uniform(0, 1, 2) * size
         reach = np.minimum(0.4 * SIDE * zoom, size / 2)
@@ -95,24 +135,20 @@ class Sampler:
             angle += self._random.uniform(-0.3, 0.3)
         turn = _turn(angle, zoom) @ np.diag([self._random.choice([-1.0, 1.0]), 1.0])
         density, labels = _cut(picture, place, turn, np.full(2, SIDE / 2))
-        areas = self._areas[picture.file]
-        return _Crop(density, labels, {k: areas[k] / zoom**2 for k in range(1, len(areas))})
+        cells = self._cells[picture.file]
+        whole_px = dict(zip(cells.labels.tolist(), cells.areas / zoom**2, strict=True))
+        return _Crop(density, labels, whole_px)
 
     def _lay(self, crop: _Crop, other: Labelled, zoom: float) -> None:
         """A cell of another picture of the source on the crop, often against one of its own."""
-        areas = self._areas[other.file]
-        labels = np.flatnonzero(areas[1:]) + 1
-        if not len(labels):
+        cells = self._cells[other.file]
+        if not len(cells.labels):
             return
-        label = int(self._random.choice(labels))
-        rows, columns = np.nonzero(other.cells == label)
-        there = self._neighbouring(crop, float(np.sqrt(areas[label] / np.pi)) / zoom)
-        density, marks = _cut(
-            other,
-            np.array([columns.mean(), rows.mean()]),
-            _turn(self._random.uniform(0, 2 * np.pi), zoom),
-            there,
-        )
+        which = self._random.integers(len(cells.labels))
+        label, area = int(cells.labels[which]), float(cells.areas[which]) / zoom**2
+        there = self._neighbouring(crop, float(np.sqrt(area / np.pi)))
+        turn = _turn(self._random.uniform(0, 2 * np.pi), zoom)
+        density, marks = _cut(other, cells.middles[which], turn, there)
         own = marks[..., 0] == label
         if not own.any():
             return
@@ -121,7 +157,7 @@ class Sampler:
         crop.labels[own] = marks[own]
         number = max(crop.whole_px, default=0) + 1
         crop.labels[own, 0] = number
-        crop.whole_px[number] = float(areas[label]) / zoom**2
+        crop.whole_px[number] = area
 
     def _neighbouring(self, crop: _Crop, radius: float) -> NDArray[np.float64]:
         """Where to lay a cell of that radius: anywhere, or beside another."""
@@ -137,11 +173,36 @@ class Sampler:
         middle = np.array([columns.mean(), rows.mean()])
         return np.asarray(middle + apart * np.array([np.cos(angle), np.sin(angle)]))
 
+    def _stained_apart(self, crop: _Crop) -> Density:
+        """Red cells, and cytoplasm, paler or darker beside the nuclei than they were."""
+        random, spread = self._random, self._stains.apart
+        if not spread or random.random() > self._stains.share:
+            return crop.density
+        gain = np.ones_like(crop.density)
+        for part in _parts(crop.labels):
+            soft = cv2.GaussianBlur(part.astype(np.float32), (0, 0), 0.7)[..., None]
+            strength = 2 ** (random.normal(0, spread) + random.normal(0, spread / 3, 3))
+            gain += soft * (strength - 1).astype(np.float32)
+        return np.asarray(crop.density * gain, np.float32)
+
+    def _turned(self) -> NDArray[np.float64]:
+        """3 × 3: colours turned about grey, and more or less of them; often as they are."""
+        random, spread = self._random, self._stains.turned
+        if not spread or random.random() > self._stains.share:
+            return np.eye(3)
+        axis = np.full(3, 3**-0.5)
+        turn, _ = cv2.Rodrigues(axis * random.normal(0, spread))
+        grey = np.outer(axis, axis)
+        return np.asarray(grey + random.uniform(*SATURATION) * (turn - grey))
+
     def _restained(self, density: Density) -> Density:
         """Another stain, lamp, focus, camera and compression."""
         random, changed = self._random, density
         if random.random() < 0.85:
-            mixing = np.eye(3) + random.normal(0, 0.08, (3, 3)) * (random.random() < 0.7)
+            mixing = np.eye(3) + random.normal(0, self._stains.mixing, (3, 3)) * (
+                random.random() < 0.7
+            )
+            mixing = mixing @ self._turned()
             strength = 2 ** (random.normal(0, 0.3) + random.normal(0, 0.15, 3))
             changed = cv2.transform(changed, (mixing * strength[:, None]).astype(np.float32))
             changed = changed + random.normal(0, 0.02, 3).astype(np.float32)
@@ -162,8 +223,15 @@ class Sampler:
         if self._random.random() < 0.5:
             quality = [cv2.IMWRITE_JPEG_QUALITY, int(self._random.integers(45, 95))]
             grey = cv2.imdecode(cv2.imencode(".jpg", grey, quality)[1], cv2.IMREAD_COLOR)
-        noisy = grey + self._random.normal(0, self._random.uniform(0, 5), grey.shape)
+        noise = self._random.standard_normal(grey.shape, np.float32)
+        noisy = grey + np.float32(self._random.uniform(0, 5)) * noise
         return np.asarray(np.log10(241 / (np.clip(noisy, 0, 255) + 1)), np.float32)
+
+
+def _parts(labels: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Red cells with what may be some, and the cytoplasm of cells whose nucleus is known."""
+    cells, nuclei, _, red = (labels[..., place] for place in range(4))
+    return (red > 0) & (cells == 0), (cells > 0) & (nuclei == 0)
 
 
 def _turn(angle: float, zoom: float) -> NDArray[np.float64]:
@@ -178,15 +246,29 @@ def _cut(
     there: NDArray[np.float64],
 ) -> tuple[Density, NDArray[np.uint8]]:
     """A crop in which `place` of the picture lies at `there`; glass beyond the picture."""
-    matrix = np.concatenate([turn, (place - turn @ there)[:, None]], axis=1)
+    shift = place - turn @ there
     zoom = float(np.sqrt(abs(np.linalg.det(turn))))
+    corners = np.array([[0, SIDE, 0, SIDE], [0, 0, SIDE, SIDE]])
+    reached = turn @ corners + shift[:, None]
+    size = np.array(picture.cells.shape[::-1])
+    first = np.clip(np.floor(reached.min(axis=1)) - 4, 0, size - 1).astype(int)
+    last = np.clip(np.ceil(reached.max(axis=1)) + 4, first + 1, size).astype(int)
+    view = slice(first[1], last[1]), slice(first[0], last[0])
+    matrix = np.concatenate([turn, (shift - first)[:, None]], axis=1)
     # Averaged first, as the pipeline shrinks: a transform alone would skip pixels.
-    soft = cv2.blur(picture.density, (round(zoom),) * 2) if zoom >= 1.5 else picture.density
-    stacked = np.stack([picture.cells, picture.nuclei, picture.ignored, picture.red], axis=-1)
+    soft = picture.density[view]
+    soft = cv2.blur(soft, (round(zoom),) * 2) if zoom >= 1.5 else soft
+    stacked = cv2.merge(
+        [m[view] for m in (picture.cells, picture.nuclei, picture.ignored, picture.red)]
+    )
     flags = cv2.WARP_INVERSE_MAP
     density = cv2.warpAffine(soft, matrix, (SIDE, SIDE), flags=flags | cv2.INTER_LINEAR)
     labels = cv2.warpAffine(stacked, matrix, (SIDE, SIDE), flags=flags | cv2.INTER_NEAREST)
     return np.asarray(density, np.float32), np.asarray(labels, np.uint8)
+
+
+_PLACES = np.mgrid[:SIDE, :SIDE].astype(np.float32)
+"""Row and column of each pixel of a crop."""
 
 
 def _wanted(crop: _Crop, *, is_drawn: bool) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -194,7 +276,7 @@ def _wanted(crop: _Crop, *, is_drawn: bool) -> tuple[NDArray[np.float32], NDArra
     cells, nuclei, ignored, red = (crop.labels[..., place].copy() for place in range(4))
     unknown = ignored > 0
     wanted = np.zeros((MAP_COUNT, SIDE, SIDE), np.float32)
-    down, across = np.mgrid[:SIDE, :SIDE].astype(np.float32)
+    down, across = _PLACES
     for label in np.unique(cells[cells > 0]):
         own = cells == label
         area = int(own.sum())
