@@ -77,10 +77,17 @@ def ask(segmenter: Segmenter, density: Density) -> Maps:
     )
 
 
-def resized(pixels: RGB, zoom: float) -> RGB:
-    """The picture at another size, at least 8 pixels a side; as it is when that changes little."""
+def resized(pixels: RGB, zoom: float, halved: RGB | None = None) -> RGB:
+    """The picture at another size, at least 8 pixels a side; as it is when that changes little.
+
+    `halved` is the same picture, where it was halved already: the result is the same, sooner.
+    """
     if abs(zoom - 1) < 0.02:
         return pixels
     height, width = pixels.shape[:2]
     size = (max(round(width * zoom), 8), max(round(height * zoom), 8))
-    return reduced(pixels, size) if zoom < 1 else enlarged(pixels, size)
+    if zoom > 1:
+        return enlarged(pixels, size)
+    if halved is None or halved.shape[1] < size[0] or halved.shape[0] < size[1]:
+        return reduced(pixels, size)
+    return reduced(halved, size)

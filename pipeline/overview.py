@@ -33,6 +33,8 @@ class Overview:
     """The copy, its light, and what it holds back of it."""
 
     pixels: RGB
+    halved: RGB
+    """The field, halved as often as was exact on the way to the copy; whole if never."""
     shrink: float
     """How much smaller than the source picture, 1 at most."""
     coarser: float
@@ -51,7 +53,8 @@ def overview_of(pixels: RGB) -> Overview:
     height, width = pixels.shape[:2]
     shrink = _shrink(pixels)
     size = max(round(width * shrink), 1), max(round(height * shrink), 1)
-    return _overview(reduced(pixels, size), shrink, coarser=1.0)
+    halved = _halved_towards(pixels, size)
+    return _overview(_averaged(halved, size), halved, shrink, coarser=1.0)
 
 
 def halved_overview_of(pixels: RGB) -> Overview | None:
@@ -60,19 +63,22 @@ def halved_overview_of(pixels: RGB) -> Overview | None:
     usual = _shrink(pixels)
     if not HALF <= usual < 1:
         return None
-    return _overview(_halved(pixels), HALF, coarser=usual / HALF)
+    small = _halved(pixels)
+    is_exact = pixels.shape[0] % 2 == 0 and pixels.shape[1] % 2 == 0
+    return _overview(small, small if is_exact else pixels, HALF, coarser=usual / HALF)
 
 
 def _shrink(pixels: RGB) -> float:
     return float(min(1.0, (OVERVIEW_PX / (pixels.shape[0] * pixels.shape[1])) ** 0.5))
 
 
-def _overview(small: RGB, shrink: float, *, coarser: float) -> Overview:
+def _overview(small: RGB, halved: RGB, shrink: float, *, coarser: float) -> Overview:
     lamp = measure_lamp(small)
     density = optical_density(small, lamp)
     green = green_of(density)
     return Overview(
         pixels=small,
+        halved=halved,
         shrink=shrink,
         coarser=coarser,
         lamp=lamp,
@@ -87,10 +93,14 @@ def reduced(pixels: RGB, size: tuple[int, int]) -> RGB:
 
     Halved as long as that is exact, for halving is several times as fast as any other step.
     """
+    return _averaged(_halved_towards(pixels, size), size)
+
+
+def _halved_towards(pixels: RGB, size: tuple[int, int]) -> RGB:
     small = pixels
     while _can_be_halved(small, size):
         small = _averaged(small, (small.shape[1] // 2, small.shape[0] // 2))
-    return small if (small.shape[1], small.shape[0]) == size else _averaged(small, size)
+    return small
 
 
 def enlarged(pixels: RGB, size: tuple[int, int]) -> RGB:
@@ -112,6 +122,8 @@ def _can_be_halved(pixels: RGB, size: tuple[int, int]) -> bool:
 
 
 def _averaged(pixels: RGB, size: tuple[int, int]) -> RGB:
+    if (pixels.shape[1], pixels.shape[0]) == size:
+        return pixels
     return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 

@@ -163,7 +163,7 @@ def _look(
 ) -> tuple[_Look, Scale]:
     """What the network sees at a scale, and the scale by the red cells among that."""
     zoom = _zoom(scale, NETWORK_UM)
-    pixels = resized(image.pixels, zoom)
+    pixels = resized(image.pixels, zoom, overview.halved)
     density = optical_density(pixels, overview.lamp)
     maps = ask(segmenter, density)
     seen = find_instances(maps, scale.um_per_px / zoom)
@@ -175,7 +175,7 @@ def _by_density(image: SourceImage, overview: Overview, field: FieldCells) -> St
     """What the classical search finds; `field` has scale and quality."""
     zoom = _zoom(field.scale, WORK_UM)
     um_per_px = field.scale.um_per_px / zoom
-    pixels = resized(image.pixels, zoom)
+    pixels = resized(image.pixels, zoom, overview.halved)
     density = optical_density(pixels, overview.lamp)
     green = green_of(density)
     stained_from = stained_level(green)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.domain import Scale, ScaleSource
+from pipeline.maps import resized
 from pipeline.overview import OVERVIEW_PX, halved_overview_of, overview_of
 from pipeline.quality import judge_quality
 from pipeline.scale import overview_and_scale
@@ -55,3 +56,13 @@ def test_focus_is_judged_alike_on_both_copies(blur: float) -> None:
     )
 
     assert halved == pytest.approx(usual, rel=0.25)
+
+
+@pytest.mark.parametrize("size", [(640, 480), (1200, 800), (1201, 801)])
+@pytest.mark.parametrize("zoom", [0.05, 0.13, 0.31, 0.62])
+def test_what_was_halved_already_gives_the_same_picture(size: tuple[int, int], zoom: float) -> None:
+    pixels = np.random.default_rng(2).integers(0, 256, (*size[::-1], 3)).astype(np.uint8)
+
+    for overview in (halved_overview_of(pixels), overview_of(pixels)):
+        if overview is not None:
+            assert (resized(pixels, zoom, overview.halved) == resized(pixels, zoom)).all()
