@@ -3,7 +3,8 @@
 `python -m models.training.segmenter --labels runs/labels.pkl --out models --minutes 30`
 
 `--without raabin,draaslan` leaves sources out, to be judged on; the last sixth of the files of each
-type is never learned from.
+type is never learned from. `--stains wider` lets colours wander further than the packaged network
+saw them; docs/adr/0012 says what came of it.
 """
 
 from __future__ import annotations
