@@ -27,6 +27,9 @@ ONE_CELL = 0.5
 one cell."""
 WIDEST_CELL_UM = 24.0
 """Middles are not joined to more than a disc of this width."""
+SURE_OF_NUCLEUS = 0.6
+"""From this confidence on a cell's nucleus is one: on the data pack 98 of 100 white cells have 0.68
+and more, platelets hardly ever."""
 FINER = 4
 """Outlines are read on maps enlarged so many times."""
 STEEP = 3.0
@@ -43,7 +46,8 @@ class Instances:
     """Whole cells, 1 to N; 0 elsewhere."""
     nuclei: Nuclei
     nuclei_px: NDArray[np.float64]
-    """Widths of the nuclei of whole cells, in pixels of the working picture."""
+    """Widths of the nuclei of whole, sure cells, in pixels of the working picture; where the edge
+    cuts every cell, that of the largest nucleus alone, which is wider than it looks."""
     outlines: list[Outline]
     """Points of each cell's rim, x then y, in pixels of the working picture."""
     confidences: list[float]
@@ -68,19 +72,23 @@ def find_instances(maps: Maps, um_per_px: float) -> Instances:
     return Instances(
         labels=labels,
         nuclei=nuclei,
-        nuclei_px=_widths_of_whole(nuclei, labels),
+        nuclei_px=_widths(nuclei, labels, confidences),
         outlines=outlines,
         confidences=confidences,
     )
 
 
-def _widths_of_whole(nuclei: Nuclei, labels: NDArray[np.int32]) -> NDArray[np.float64]:
-    """Of the nuclei whose cells the picture's edge does not cut: widths of discs as large."""
+def _widths(
+    nuclei: Nuclei, labels: NDArray[np.int32], confidences: list[float]
+) -> NDArray[np.float64]:
+    """Widths of discs as large as the nuclei of sure cells that the picture's edge does not cut."""
     areas = np.bincount(nuclei.parts.ravel(), minlength=nuclei.count + 1)
-    rim = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
-    areas[rim] = 0
+    areas[1:][np.array(confidences) < SURE_OF_NUCLEUS] = 0
     areas[0] = 0
-    return np.asarray(2 * np.sqrt(areas[areas > 0] / np.pi), dtype=np.float64)
+    largest = areas.max()
+    areas[np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])] = 0
+    usable = areas[areas > 0] if areas.any() else np.array([largest][: int(largest > 0)])
+    return np.asarray(2 * np.sqrt(usable / np.pi), dtype=np.float64)
 
 
 def _probability(logits: Map) -> Map:

@@ -27,6 +27,8 @@ DENSITIES = (-0.05, 1.6)
 OFFSET_PX = 16.0
 """Unit of the way to a cell's middle."""
 MAP_COUNT = 6
+SURE_LOGIT = 1.5
+"""Where the network is sure of red cell or of glass: one in five would be wrong at most."""
 
 
 class Segmenter(Protocol):
@@ -58,6 +60,11 @@ class Maps:
     across: Map
     down: Map
     """From a white cell's pixel to the middle of its cell, in pixels."""
+
+    @property
+    def is_glass(self) -> NDArray[np.bool_]:
+        """Where the network is sure of seeing no cell at all."""
+        return (self.red < -SURE_LOGIT) & (self.white < -SURE_LOGIT)
 
 
 def ask(segmenter: Segmenter, density: Density) -> Maps:

@@ -59,6 +59,12 @@ class Limits:
     """Scattered colours are believed to be stains while nearly all of them have their hue."""
     most_chroma: float = 1.03
     """Above 1 a colour is brighter than glass: light that no lamp sent through it."""
+    violet_chroma: float = 1.2
+    violet_hue_spread: float = 0.6
+    """Some cameras draw nuclei bluer than glass. Up to here that is believed of one colour only,
+    and only where cells are seen beyond doubt."""
+    least_red_cells: float = 5
+    """Fewer that were measured prove no smear."""
     least_contrast: float = 0.03
     """Green density that 99 of 100 pixels stay under; below, there is nothing on the glass."""
     thick_from: float = 0.93
@@ -180,6 +186,19 @@ def at_scale(
     return _judged({**quality.figures, "sharpness": sharpness}, now, limits)
 
 
+def wants_proof(quality: FieldQuality, scale: Scale, limits: Limits = LIMITS) -> bool:
+    """Whether a picture is believed to be a smear only if cells are seen in it beyond doubt."""
+    is_proven = scale.red_cells_measured >= limits.least_red_cells
+    return quality.is_usable and not (is_proven and not _is_brighter(quality.figures, limits))
+
+
+def with_proof(
+    quality: FieldQuality, scale: Scale, proofs: int, limits: Limits = LIMITS
+) -> FieldQuality:
+    """The quality of such a picture once it is known how much in it proves a smear."""
+    return _judged({**quality.figures, "proofs": float(proofs)}, scale, limits)
+
+
 def _judged(figures: Mapping[str, float], scale: Scale, limits: Limits) -> FieldQuality:
     flags = frozenset(_flags(figures, limits)) | frozenset(_scale_flags(scale))
     return FieldQuality(flags=flags, is_usable=not flags & FORBIDDING, figures=figures)
@@ -217,10 +236,25 @@ def _is_something_else(figures: Mapping[str, float], limits: Limits) -> bool:
         or figures["chroma"] < limits.least_chroma
         or figures["roughness"] > limits.most_roughness
         or figures["flat"] > limits.most_flat
-        or figures["chroma"] > limits.most_chroma
+        or figures.get("proofs", 1) == 0
+        or (_is_brighter(figures, limits) and not _is_violet(figures, limits))
         or (
             figures["hue_spread"] > limits.most_hue_spread
             and figures["smear_hue"] < limits.scattered_hue
         )
         or (figures["flat"] > limits.drawn_flat and figures["roughness"] > limits.drawn_roughness)
+    )
+
+
+def _is_brighter(figures: Mapping[str, float], limits: Limits) -> bool:
+    """In one of its colours, than clear glass."""
+    return figures["chroma"] > limits.most_chroma
+
+
+def _is_violet(figures: Mapping[str, float], limits: Limits) -> bool:
+    """No brighter than nuclei are with some cameras, and of one colour as they are."""
+    return (
+        figures["chroma"] < limits.violet_chroma
+        and figures["hue_spread"] < limits.violet_hue_spread
+        and figures["smear_hue"] > limits.scattered_hue
     )

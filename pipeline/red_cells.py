@@ -39,6 +39,8 @@ ARC_SIGMA_PX = 2.5
 ARC_STEP = 3
 GATHERED = 0.16
 """How far diameters of one kind of cell lie from the usual one (logarithms)."""
+MOST_UNEXPECTED = 0.5
+"""A red cell's width by the nucleus beside it is wrong by less (logarithms; 0.22 usually)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,18 +52,36 @@ class RedCells:
     measured: int
 
 
-def measure_masks(red: Mask, white: Mask, shrink: float, coarseness: Sequence[int]) -> RedCells:
+def measure_masks(
+    red: Mask,
+    white: Mask,
+    shrink: float,
+    coarseness: Sequence[int],
+    *,
+    expected_px: float = 0.0,
+) -> RedCells:
     """The usual diameter of the red parts.
 
     Cells that lie alone are measured by their outline; where fewer than a handful do, also those
     in clumps, by the largest circle that fits into each, and those that the edge cuts, by the
     arcs of their outlines. `shrink` is how much smaller the masks are than the source picture;
-    curvature is read best where a cell has about 100 steps of `coarseness` pixels.
+    curvature is read best where a cell has about 100 steps of `coarseness` pixels. `expected_px`,
+    in pixels of the source picture, says how wide they would be by what else is known (0: nothing);
+    where only a handful lie alone, what differs from it much is not taken for red cells.
     """
     diameters = _of_discs(red)
     if len(diameters) < ENOUGH_ALONE:
         arcs = [_of_arcs(red, white, pixels) for pixels in coarseness]
         diameters = np.concatenate([diameters, _of_circles(red), *arcs])
+    found = _usual(diameters, shrink)
+    if expected_px > 0 and found.measured < ENOUGH_ALONE:
+        away = np.abs(np.log(diameters / (expected_px * shrink)))
+        found = _usual(diameters[away < MOST_UNEXPECTED], shrink)
+    return found
+
+
+def _usual(diameters: Lengths, shrink: float) -> RedCells:
+    """The diameter around which most gather, and how many do."""
     if len(diameters) == 0:
         return RedCells(diameter_px=0.0, measured=0)
     near = np.abs(np.log(diameters / _gathering_point(diameters))) < GATHERED

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from pipeline.domain import RGB, Scale, ScaleSource
-from pipeline.maps import Maps
+from pipeline.maps import SURE_LOGIT, Maps
 from pipeline.overview import Overview, halved_overview_of, overview_of, sampled
 from pipeline.parts import Contour, Mask, disc, with_holes_filled
 from pipeline.ranks import median, percentiles
@@ -23,7 +23,8 @@ RED_CELL_UM = 7.2
 NUCLEUS_UM = 8.5
 """Usual width of a white cell's nucleus, for pictures that hold no whole red cell."""
 
-NUCLEUS_WEIGHT, SEEN_NUCLEUS_WEIGHT = 4.0, 1.0
+SEEN_NUCLEUS_UM = 9.3
+NUCLEUS_WEIGHT, SEEN_NUCLEUS_WEIGHT = 17.0, 5.0
 """How many red cells the nucleus counts for: told by its colour, and seen by the network, which
 tells red cells too much better."""
 MOST_APART = 2.4
@@ -37,7 +38,8 @@ LOBE_SHARE = 0.25
 MOST_LOBES = 5
 ASSUMED_UM_PER_PX = 0.1
 
-LEAST_RED_CELLS = 3
+LEAST_RED_CELLS, LEAST_BESIDE_NUCLEUS = 3, 2
+"""Fewer say nothing; beside a nucleus that agrees, two are as good as four alone."""
 ARC_COARSENESS = (2,)
 """Of the overview, while nothing is known of the scale: most red cells are large on it."""
 MOST_HALVED_UM = 0.3
@@ -45,8 +47,6 @@ MOST_HALVED_UM = 0.3
 PLAUSIBLE_UM_PER_PX = (0.02, 1.2)
 SEEN_UM = 0.2
 """µm a pixel at which red cells are measured once their place is known: 36 pixels wide."""
-SURE_LOGIT = 1.5
-"""Where the network is sure of red cell or of glass: one in five would be wrong at most."""
 LEAST_SURE_PX = 50
 RIM_AT = 0.45
 """A red cell's rim has this share of its usual density: a blurred edge is steepest at half, and
@@ -71,7 +71,21 @@ def overview_and_scale(pixels: RGB, spacing_um: float | None) -> tuple[Overview,
 
 def scale_of(overview: Overview, spacing_um: float | None) -> Scale:
     """The same, where the overview was made already."""
-    return _scale(_red_cells(overview), overview, spacing_um)
+    red, white = _red_and_white(overview)
+    cells = measure_masks(red, white, overview.shrink, ARC_COARSENESS)
+    if spacing_um is not None:
+        return _told(spacing_um, ScaleSource.DATASET, cells)
+    covered = cells.measured * np.pi / 4 * (cells.diameter_px * overview.shrink) ** 2
+    # Circles of dirt on a cell are many, too, but cover little.
+    is_sure = cells.measured >= BEYOND_DOUBT and covered > np.count_nonzero(white)
+    nucleus = 0.0 if is_sure else _nucleus_um_per_px(overview.density) * overview.shrink
+    if nucleus > 0 and cells.measured < ENOUGH_ALONE:
+        expected_px = _expected_px(nucleus)
+        cells = measure_masks(red, white, overview.shrink, ARC_COARSENESS, expected_px=expected_px)
+    um_per_px = _agreed(cells, nucleus, NUCLEUS_WEIGHT)
+    if um_per_px:
+        return _told(um_per_px, ScaleSource.RED_CELLS, cells)
+    return _told(nucleus or ASSUMED_UM_PER_PX, ScaleSource.ASSUMED, cells)
 
 
 def scale_seen(overview: Overview, maps: Maps, scale: Scale, nuclei_px: Lengths) -> Scale:
@@ -82,44 +96,46 @@ def scale_seen(overview: Overview, maps: Maps, scale: Scale, nuclei_px: Lengths)
     """
     if scale.source is ScaleSource.DATASET:
         return scale
-    cells = _red_cells_seen(overview, maps, scale.um_per_px / overview.shrink / SEEN_UM)
+    nucleus = SEEN_NUCLEUS_UM / median(nuclei_px) if len(nuclei_px) else 0.0
+    zoom = scale.um_per_px / overview.shrink / SEEN_UM
+    cells = _red_cells_seen(overview, maps, zoom, nucleus)
     if cells.measured < LEAST_RED_CELLS:
         # They may be smaller than the scale says.
-        cells = _red_cells_seen(overview, maps, 2 * scale.um_per_px / overview.shrink / SEEN_UM)
-    nucleus = NUCLEUS_UM / median(nuclei_px) if len(nuclei_px) else 0.0
+        cells = _red_cells_seen(overview, maps, 2 * zoom, nucleus)
+    if cells.measured >= BEYOND_DOUBT:
+        nucleus = 0.0
+    elif not nucleus and not _is_near(RED_CELL_UM / max(cells.diameter_px, 1e-3), scale.um_per_px):
+        # Nothing says that these are red cells: what the network was asked at was nearer.
+        return scale
     um_per_px = _agreed(cells, nucleus, SEEN_NUCLEUS_WEIGHT)
-    return _told(um_per_px, ScaleSource.RED_CELLS, cells) if um_per_px else scale
-
-
-def _scale(cells: RedCells, overview: Overview, spacing_um: float | None) -> Scale:
-    if spacing_um is not None:
-        return _told(spacing_um, ScaleSource.DATASET, cells)
-    is_sure = cells.measured >= BEYOND_DOUBT
-    nucleus = 0.0 if is_sure else _nucleus_um_per_px(overview.density) * overview.shrink
-    um_per_px = _agreed(cells, nucleus, NUCLEUS_WEIGHT)
     if um_per_px:
         return _told(um_per_px, ScaleSource.RED_CELLS, cells)
-    return _told(nucleus or ASSUMED_UM_PER_PX, ScaleSource.ASSUMED, cells)
+    if nucleus and scale.source is ScaleSource.ASSUMED:
+        return _told(nucleus, ScaleSource.ASSUMED, cells)
+    return scale
 
 
 def _agreed(cells: RedCells, nucleus: float, weight: float) -> float:
     """µm a pixel by red cells and by the nucleus, where one is known; 0 if they cannot be right.
 
     Few red cells may have parts of others among them: there the nucleus has a word in it. And
-    what differs from it too far is no red cell, unless there are so many that the nucleus must
-    be a clump.
+    what differs from it too far is no red cell.
     """
-    if cells.measured < LEAST_RED_CELLS:
+    if cells.measured < (LEAST_BESIDE_NUCLEUS if nucleus > 0 else LEAST_RED_CELLS):
         return 0.0
     um_per_px = RED_CELL_UM / cells.diameter_px
-    is_doubted = nucleus > 0 and cells.measured < BEYOND_DOUBT
-    if is_doubted and not 1 / MOST_APART < um_per_px / nucleus < MOST_APART:
+    if nucleus > 0 and not _is_near(um_per_px, nucleus):
         return 0.0
     if nucleus > 0 and cells.measured < ENOUGH_ALONE:
-        share = cells.measured / (cells.measured + weight)
+        share = cells.measured**2 / (cells.measured**2 + weight)
         um_per_px = float(um_per_px**share * nucleus ** (1 - share))
     low, high = PLAUSIBLE_UM_PER_PX
     return um_per_px if low <= um_per_px <= high else 0.0
+
+
+def _is_near(one: float, other: float) -> bool:
+    """Whether two scales may be of one picture: by its red cells, and by its nuclei."""
+    return 1 / MOST_APART < one / other < MOST_APART
 
 
 def _told(um_per_px: float, source: ScaleSource, cells: RedCells) -> Scale:
@@ -131,10 +147,9 @@ def _told(um_per_px: float, source: ScaleSource, cells: RedCells) -> Scale:
     )
 
 
-def _red_cells(overview: Overview) -> RedCells:
-    """By colour."""
-    red, white = _red_and_white(overview)
-    return measure_masks(red, white, overview.shrink, ARC_COARSENESS)
+def _expected_px(nucleus: float) -> float:
+    """Width of a red cell in pixels of the source picture, by a nucleus; 0 without one."""
+    return RED_CELL_UM / nucleus if nucleus > 0 else 0.0
 
 
 def _red_and_white(overview: Overview) -> tuple[Mask, Mask]:
@@ -152,7 +167,7 @@ def _red_and_white(overview: Overview) -> tuple[Mask, Mask]:
     return with_holes_filled(stained, _is_pallor), white
 
 
-def _red_cells_seen(overview: Overview, maps: Maps, zoom: float) -> RedCells:
+def _red_cells_seen(overview: Overview, maps: Maps, zoom: float, nucleus: float) -> RedCells:
     """By what the network says: it tells red from white, density where a cell ends."""
     height, width = overview.green.shape
     zoom = min(zoom, 1.0)
@@ -171,7 +186,8 @@ def _red_cells_seen(overview: Overview, maps: Maps, zoom: float) -> RedCells:
     smooth = cv2.GaussianBlur(green, (0, 0), 0.8)
     stained = ((smooth > level) & (white == 0)).astype(np.uint8)
     red = with_holes_filled(stained, _is_pallor)
-    return measure_masks(red, white, overview.shrink * size[0] / width, (1,))
+    shrink = overview.shrink * size[0] / width
+    return measure_masks(red, white, shrink, (1,), expected_px=_expected_px(nucleus))
 
 
 def _is_pallor(hole: Contour, part: Contour) -> bool:
@@ -189,11 +205,16 @@ def _nucleus_um_per_px(density: Density) -> float:
     colour = np.asarray(cv2.GaussianBlur(violet(density), (0, 0), 1.0), np.float32)
     level = max(0.35, 0.5 * percentiles(sampled(colour), 99.5)[0])
     dark = (colour > level).astype(np.uint8)
-    area = float(np.count_nonzero(dark))
-    if area < LEAST_NUCLEUS_SHARE * dark.size:
+    if np.count_nonzero(dark) < LEAST_NUCLEUS_SHARE * dark.size:
         return 0.0
-    stats = cv2.connectedComponentsWithStats(dark)[2]
-    parts = stats[1:, cv2.CC_STAT_AREA]
+    stats = cv2.connectedComponentsWithStats(dark)[2][1:]
+    left, top, width, height = stats[:, :4].T
+    is_whole = (left > 0) & (top > 0)
+    is_whole &= (left + width < dark.shape[1]) & (top + height < dark.shape[0])
+    parts = stats[:, cv2.CC_STAT_AREA]
+    if parts[is_whole].sum() > 0.5 * LEAST_NUCLEUS_SHARE * dark.size:
+        parts = parts[is_whole]
+    area = float(parts.sum())
     if int((parts > LOBE_SHARE * parts.max()).sum()) > MOST_LOBES:
         area = float(parts.max())
     return float(np.clip(NUCLEUS_UM / (2 * np.sqrt(area / np.pi)), *PLAUSIBLE_UM_PER_PX))

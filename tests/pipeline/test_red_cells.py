@@ -82,3 +82,25 @@ def test_middles_of_circles_are_the_highest_places_around(seed: int) -> None:
 
     highest = (heights >= cv2.dilate(heights, disc(PEAK_PX))) & where
     assert np.array_equal(np.stack([rows, columns]), np.stack(np.nonzero(highest)))
+
+
+FEW = ((60, 60, 20), (180, 60, 20))
+SPECKS = tuple((x, 200, 6) for x in range(20, SIDE, 60))
+
+
+@pytest.mark.parametrize(("expected_px", "diameter_px"), [(40.0, 41), (13.0, 13)])
+def test_a_few_are_told_from_specks_by_what_else_is_known(
+    expected_px: float, diameter_px: float
+) -> None:
+    found = measure_masks(discs(*FEW, *SPECKS), NOTHING, 1.0, (1,), expected_px=expected_px)
+
+    assert found.measured >= 2
+    assert found.diameter_px == pytest.approx(diameter_px, rel=0.1)
+
+
+def test_many_are_believed_whatever_else_is_known() -> None:
+    cells = discs(*((x, y, 15) for x in (40, 120, 200) for y in (40, 120, 200)))
+
+    found = measure_masks(cells, NOTHING, 1.0, (1,), expected_px=90.0)
+
+    assert found.diameter_px == pytest.approx(31, rel=0.04)

@@ -12,9 +12,9 @@ from listener.phantom import PhantomField
 from models.segmenter import OnnxSegmenter
 from pipeline.domain import Scale, ScaleSource
 from pipeline.instances import find_instances
-from pipeline.maps import NETWORK_UM, ask, resized
+from pipeline.maps import NETWORK_UM, Maps, ask, resized
 from pipeline.overview import Overview, overview_of
-from pipeline.scale import NUCLEUS_UM, find_scale, scale_seen
+from pipeline.scale import NUCLEUS_UM, SEEN_NUCLEUS_UM, find_scale, scale_seen
 from pipeline.stain import optical_density
 from tests.pipeline.smears import field
 
@@ -70,3 +70,40 @@ def test_the_scale_of_the_dataset_is_never_put_right() -> None:
     told = Scale(um_per_px=1.5 * UM, source=ScaleSource.DATASET)
 
     assert asked_at(overview_of(drawn().pixels), told) is told
+
+
+def sees_nothing(overview: Overview) -> Maps:
+    """The answer of a network that sees glass and nothing else."""
+    none = np.full(overview.green.shape, -5.0, np.float32)
+    return Maps(white=none, nucleus=none, red=none, middle=none, across=none, down=none)
+
+
+def test_without_red_cells_the_nucleus_that_the_network_sees_tells_the_scale() -> None:
+    overview = overview_of(drawn().pixels)
+    assumed = Scale(um_per_px=0.3, source=ScaleSource.ASSUMED)
+
+    told = scale_seen(overview, sees_nothing(overview), assumed, np.array([60.0, 62.0, 90.0]))
+
+    assert told.source is ScaleSource.ASSUMED
+    assert told.um_per_px == pytest.approx(SEEN_NUCLEUS_UM / 62)
+
+
+def test_where_the_network_sees_nothing_the_scale_stays() -> None:
+    overview = overview_of(drawn().pixels)
+    told = Scale(um_per_px=0.3, source=ScaleSource.RED_CELLS)
+
+    assert scale_seen(overview, sees_nothing(overview), told, np.zeros(0)) is told
+
+
+def test_dots_on_a_nucleus_are_not_many_red_cells() -> None:
+    """Thirty dots, as platelets that lie on a cell look to a colour: they cover too little."""
+    pixels = np.full((300, 300, 3), (235, 230, 226), np.uint8)
+    cv2.circle(pixels, (150, 170), 60, (90, 40, 140), cv2.FILLED)
+    for place in range(30):
+        cv2.circle(
+            pixels, (12 + 28 * (place % 10), 12 + 24 * (place // 10)), 5, (225, 140, 150), -1
+        )
+
+    scale = find_scale(pixels, None)
+
+    assert scale.um_per_px == pytest.approx(NUCLEUS_UM / 121, rel=0.1)
