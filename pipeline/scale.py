@@ -31,8 +31,9 @@ MOST_APART = 2.4
 """A nucleus is at most so many times as wide as usual, or as narrow."""
 LEAST_NUCLEUS_SHARE = 0.04
 """In a picture of one cell, its nucleus covers more of the picture than this."""
-BEYOND_DOUBT = 20
-"""So many red cells of one width are red cells."""
+BEYOND_DOUBT, LEAST_COVER = 20, 0.04
+"""So many red cells of one width that cover so much of the picture are red cells: dots of platelets
+on a cell are many, too."""
 LOBE_SHARE = 0.25
 """Of the largest lobe's area, at least, in every other one; less is a platelet or dirt."""
 MOST_LOBES = 5
@@ -76,8 +77,7 @@ def scale_of(overview: Overview, spacing_um: float | None) -> Scale:
     if spacing_um is not None:
         return _told(spacing_um, ScaleSource.DATASET, cells)
     covered = cells.measured * np.pi / 4 * (cells.diameter_px * overview.shrink) ** 2
-    # Circles of dirt on a cell are many, too, but cover little.
-    is_sure = cells.measured >= BEYOND_DOUBT and covered > np.count_nonzero(white)
+    is_sure = cells.measured >= BEYOND_DOUBT and covered > LEAST_COVER * red.size
     nucleus = 0.0 if is_sure else _nucleus_um_per_px(overview.density) * overview.shrink
     if nucleus > 0 and cells.measured < ENOUGH_ALONE:
         expected_px = _expected_px(nucleus)
@@ -104,7 +104,8 @@ def scale_seen(overview: Overview, maps: Maps, scale: Scale, nuclei_px: Lengths)
         cells = _red_cells_seen(overview, maps, 2 * zoom, nucleus)
     if cells.measured >= BEYOND_DOUBT:
         nucleus = 0.0
-    elif not nucleus and not _is_near(RED_CELL_UM / max(cells.diameter_px, 1e-3), scale.um_per_px):
+    is_few = not nucleus and cells.measured < ENOUGH_ALONE
+    if is_few and not _is_near(RED_CELL_UM / max(cells.diameter_px, 1e-3), scale.um_per_px):
         # Nothing says that these are red cells: what the network was asked at was nearer.
         return scale
     um_per_px = _agreed(cells, nucleus, SEEN_NUCLEUS_WEIGHT)
