@@ -52,12 +52,13 @@ LEAST_NUCLEUS_GREEN = 0.08
 LEAST_RED_SHARE, MOST_RED_SHARE, MOST_BLUE_SHARE = 0.05, 1.1, 0.55
 """Usual density of a nucleus, and those of red and blue light beside that of green: over all
 sources of the data pack 0.11 and more; 0.11 to 1.0; and -0.16 to 0.44."""
-LEAST_CHROMATIN, MOST_REST, MOST_HAZE = 0.1, 0.85, 0.2
-"""How uneven a nucleus is (deviation), how dense the rest of its cell, and the glass, beside its
-density: there 0.13 and more, 0.74 at most and 0.14 at most in 98 of 100."""
-LEAST_RED_COVER, MOST_RED_HAZE = 0.2, 0.25
-"""Share of a picture, and density of its glass beside that of its red cells: in fields without a
-white cell 0.23 and more, and 0.19 at most in 98 of 100."""
+LEAST_CHROMATIN, MOST_REST = 0.1, 0.85
+"""How uneven a nucleus is (deviation), and how dense the rest of its cell, beside its density:
+there 0.13 and more, and 0.74 at most in 98 of 100."""
+MOST_HAZE = 0.25
+"""Density of glass beside that of nuclei and red cells: there 0.21 at most in 98 of 100."""
+LEAST_RED_COVER = 0.2
+"""Share of a picture that is full of red cells: in 98 of 100 without a white cell 0.23 and more."""
 LEAST_CENTRAL_UM2 = 2.5
 """In a picture of one cell, the cell may be a platelet."""
 SINGLE_CELL_UM = 42.0
@@ -222,7 +223,7 @@ def _is_full_of_red_cells(look: _Look) -> bool:
     is_red = look.maps.red > SURE_LOGIT
     if np.mean(is_red) < LEAST_RED_COVER:
         return False
-    return bool(_haze(look) < MOST_RED_HAZE * np.median(look.density[is_red, 1]))
+    return bool(_haze(look) < MOST_HAZE * np.median(look.density[is_red, 1]))
 
 
 def _haze(look: _Look) -> float:
