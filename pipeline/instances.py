@@ -82,12 +82,12 @@ def _widths(
     nuclei: Nuclei, labels: NDArray[np.int32], confidences: list[float]
 ) -> NDArray[np.float64]:
     """Widths of discs as large as the nuclei of sure cells that the picture's edge does not cut."""
-    areas = np.bincount(nuclei.parts.ravel(), minlength=nuclei.count + 1)
-    areas[1:][np.array(confidences) < SURE_OF_NUCLEUS] = 0
-    areas[0] = 0
-    largest = areas.max()
-    areas[np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])] = 0
-    usable = areas[areas > 0] if areas.any() else np.array([largest][: int(largest > 0)])
+    areas = np.bincount(nuclei.parts.ravel(), minlength=nuclei.count + 1)[1:]
+    areas[np.array(confidences) < SURE_OF_NUCLEUS] = 0
+    is_cut = np.zeros(nuclei.count + 1, np.bool_)
+    is_cut[np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])] = True
+    whole = areas[(areas > 0) & ~is_cut[1:]]
+    usable = whole if whole.size else np.sort(areas[areas > 0])[-1:]
     return np.asarray(2 * np.sqrt(usable / np.pi), dtype=np.float64)
 
 

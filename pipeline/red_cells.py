@@ -60,19 +60,32 @@ def measure_masks(
     *,
     expected_px: float = 0.0,
 ) -> RedCells:
-    """The usual diameter of the red parts.
+    """The usual diameter of the red parts: `usual_of` their `diameters_of`."""
+    return usual_of(diameters_of(red, white, coarseness), shrink, expected_px=expected_px)
+
+
+def diameters_of(red: Mask, white: Mask, coarseness: Sequence[int]) -> Lengths:
+    """Diameters of the red parts, in pixels of the masks.
 
     Cells that lie alone are measured by their outline; where fewer than a handful do, also those
     in clumps, by the largest circle that fits into each, and those that the edge cuts, by the
-    arcs of their outlines. `shrink` is how much smaller the masks are than the source picture;
-    curvature is read best where a cell has about 100 steps of `coarseness` pixels. `expected_px`,
-    in pixels of the source picture, says how wide they would be by what else is known (0: nothing);
-    where only a handful lie alone, what differs from it much is not taken for red cells.
+    arcs of their outlines. Curvature is read best where a cell has about 100 steps of
+    `coarseness` pixels.
     """
     diameters = _of_discs(red)
-    if len(diameters) < ENOUGH_ALONE:
-        arcs = [_of_arcs(red, white, pixels) for pixels in coarseness]
-        diameters = np.concatenate([diameters, _of_circles(red), *arcs])
+    if len(diameters) >= ENOUGH_ALONE:
+        return diameters
+    arcs = [_of_arcs(red, white, pixels) for pixels in coarseness]
+    return np.concatenate([diameters, _of_circles(red), *arcs])
+
+
+def usual_of(diameters: Lengths, shrink: float, *, expected_px: float = 0.0) -> RedCells:
+    """The diameter around which most gather.
+
+    `shrink` is how much smaller the masks were than the source picture. `expected_px`, in pixels
+    of the source picture, says how wide red cells would be by what else is known (0: nothing);
+    where only a handful agree, what differs from it much is not taken for red cells.
+    """
     found = _usual(diameters, shrink)
     if expected_px > 0 and found.measured < ENOUGH_ALONE:
         away = np.abs(np.log(diameters / (expected_px * shrink)))

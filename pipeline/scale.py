@@ -14,7 +14,14 @@ from pipeline.maps import SURE_LOGIT, Maps
 from pipeline.overview import Overview, halved_overview_of, overview_of, sampled
 from pipeline.parts import Contour, Mask, disc, with_holes_filled
 from pipeline.ranks import median, percentiles
-from pipeline.red_cells import ENOUGH_ALONE, Lengths, RedCells, measure_masks
+from pipeline.red_cells import (
+    ENOUGH_ALONE,
+    Lengths,
+    RedCells,
+    diameters_of,
+    measure_masks,
+    usual_of,
+)
 from pipeline.stain import Density, violet
 
 RED_CELL_UM = 7.2
@@ -73,15 +80,14 @@ def overview_and_scale(pixels: RGB, spacing_um: float | None) -> tuple[Overview,
 def scale_of(overview: Overview, spacing_um: float | None) -> Scale:
     """The same, where the overview was made already."""
     red, white = _red_and_white(overview)
-    cells = measure_masks(red, white, overview.shrink, ARC_COARSENESS)
+    diameters = diameters_of(red, white, ARC_COARSENESS)
+    cells = usual_of(diameters, overview.shrink)
     if spacing_um is not None:
         return _told(spacing_um, ScaleSource.DATASET, cells)
     covered = cells.measured * np.pi / 4 * (cells.diameter_px * overview.shrink) ** 2
     is_sure = cells.measured >= BEYOND_DOUBT and covered > LEAST_COVER * red.size
     nucleus = 0.0 if is_sure else _nucleus_um_per_px(overview.density) * overview.shrink
-    if nucleus > 0 and cells.measured < ENOUGH_ALONE:
-        expected_px = _expected_px(nucleus)
-        cells = measure_masks(red, white, overview.shrink, ARC_COARSENESS, expected_px=expected_px)
+    cells = usual_of(diameters, overview.shrink, expected_px=_expected_px(nucleus))
     um_per_px = _agreed(cells, nucleus, NUCLEUS_WEIGHT)
     if um_per_px:
         return _told(um_per_px, ScaleSource.RED_CELLS, cells)

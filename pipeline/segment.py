@@ -15,12 +15,13 @@ import cv2
 import numpy as np
 
 from pipeline.domain import RGB, Box, Cell, Contour, FieldCells, Scale, ScaleSource, SourceImage
-from pipeline.instances import SURE_OF_NUCLEUS, Instances, find_instances
-from pipeline.maps import NETWORK_UM, SURE_LOGIT, Maps, Segmenter, ask, resized
+from pipeline.instances import Instances, find_instances
+from pipeline.maps import NETWORK_UM, Maps, Segmenter, ask, resized
 from pipeline.nuclei import Nuclei, find_nuclei, nuclei_of_nothing
 from pipeline.outline import Outline, find_outlines
 from pipeline.overview import Overview
 from pipeline.parts import Mask, windows
+from pipeline.proofs import proofs_of
 from pipeline.quality import at_scale, judge_quality, wants_proof, with_proof
 from pipeline.red_cells import ENOUGH_ALONE
 from pipeline.rims import rims_of, sharp_rims_of
@@ -48,17 +49,6 @@ CUT_SHARE = 0.6
 LEAST_CONFIDENCE = 0.4
 """Of the network in a cell. On all boxed fields of the data pack and on ALL-IDB1 it drops false
 ones only; from 0.5 on, blasts go with them."""
-LEAST_NUCLEUS_GREEN = 0.08
-LEAST_RED_SHARE, MOST_RED_SHARE, MOST_BLUE_SHARE = 0.05, 1.1, 0.55
-"""Usual density of a nucleus, and those of red and blue light beside that of green: over all
-sources of the data pack 0.11 and more; 0.11 to 1.0; and -0.16 to 0.44."""
-LEAST_CHROMATIN, MOST_REST = 0.1, 0.85
-"""How uneven a nucleus is (deviation), and how dense the rest of its cell, beside its density:
-there 0.13 and more, and 0.74 at most in 98 of 100."""
-MOST_HAZE = 0.25
-"""Density of glass beside that of nuclei and red cells: there 0.21 at most in 98 of 100."""
-LEAST_RED_COVER = 0.2
-"""Share of a picture that is full of red cells: in 98 of 100 without a white cell 0.23 and more."""
 LEAST_CENTRAL_UM2 = 2.5
 """In a picture of one cell, the cell may be a platelet."""
 SINGLE_CELL_UM = 42.0
@@ -133,7 +123,7 @@ def _by_network(
     look, scale = _looked(segmenter, image, overview, field.scale)
     quality = at_scale(field.quality, field.scale, scale, overview)
     if wants_proof(quality, scale):
-        quality = with_proof(quality, scale, _nuclei_seen(look) + _is_full_of_red_cells(look))
+        quality = with_proof(quality, scale, proofs_of(look.maps, look.density, look.seen))
     field = replace(field, scale=scale, quality=quality)
     if not quality.is_usable:
         return _nothing_tried(image, overview, field)
@@ -193,43 +183,6 @@ def _look(
     seen = find_instances(maps, scale.um_per_px / zoom)
     look = _Look(zoom=zoom, pixels=pixels, density=density, maps=maps, seen=seen)
     return look, scale_seen(overview, maps, scale, seen.nuclei_px / zoom)
-
-
-def _nuclei_seen(look: _Look) -> int:
-    """How many nuclei of white cells are seen beyond doubt: by their colour, chromatin and cell.
-
-    Azure holds back most green, some red and little blue, whatever the stain; chromatin is
-    uneven; the rest of the cell is paler, and the glass beside it clear.
-    """
-    labels, parts = look.seen.labels, look.seen.nuclei.parts
-    haze, count = _haze(look), 0
-    for label, (view, _) in windows(parts).items():
-        if look.seen.confidences[label - 1] < SURE_OF_NUCLEUS:
-            continue
-        is_nucleus = parts[view] == label
-        density = look.density[view]
-        red, green, blue = np.median(density[is_nucleus], axis=0)
-        rest = density[(labels[view] == label) & ~is_nucleus, 1]
-        is_azure = LEAST_RED_SHARE * green < red < MOST_RED_SHARE * green
-        is_azure &= green > LEAST_NUCLEUS_GREEN and abs(blue) < MOST_BLUE_SHARE * green
-        is_uneven = np.std(density[is_nucleus, 1]) > LEAST_CHROMATIN * green
-        is_darker = rest.size == 0 or np.median(rest) < MOST_REST * green
-        count += bool(is_azure and is_uneven and is_darker and haze < MOST_HAZE * green)
-    return count
-
-
-def _is_full_of_red_cells(look: _Look) -> bool:
-    """Whether much of it is red cells for the network, on glass that is clear beside them."""
-    is_red = look.maps.red > SURE_LOGIT
-    if np.mean(is_red) < LEAST_RED_COVER:
-        return False
-    return bool(_haze(look) < MOST_HAZE * np.median(look.density[is_red, 1]))
-
-
-def _haze(look: _Look) -> float:
-    """Density of the glass, in whichever colour it is least clear; 0 where there is none."""
-    glass = look.density[look.maps.is_glass]
-    return float(np.percentile(np.abs(glass), 80, axis=0).max()) if len(glass) else 0.0
 
 
 def _by_density(image: SourceImage, overview: Overview, field: FieldCells) -> Stages:

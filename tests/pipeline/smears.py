@@ -8,6 +8,7 @@ from typing import Any
 
 from listener.phantom import PhantomField, Recipe, draw_field
 from listener.phantom.optics import Optics
+from models.segmenter import OnnxSegmenter
 from pipeline.domain import RGB, Box, Cell, SOPInstanceUID, SourceImage
 
 
@@ -26,6 +27,12 @@ def field(
     drawn = draw_field(seed, recipe)
     drawn.pixels.setflags(write=False)
     return drawn
+
+
+@cache
+def segmenter() -> OnnxSegmenter:
+    """The packaged one, read once for all tests of a process."""
+    return OnnxSegmenter.load()
 
 
 def overlap(one: Box, two: Box) -> float:

@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 
 from listener.phantom import PhantomField, Recipe, draw_field
 from listener.phantom.optics import Optics
-from models.segmenter import OnnxSegmenter
 from pipeline.domain import RGB, CellType, FieldCells
 from pipeline.segment import find_cells
-from tests.pipeline.smears import field, found_of, image_of, overlap
+from tests.pipeline.smears import field, found_of, image_of, overlap, segmenter
 
 Points = NDArray[np.float64]
 
@@ -42,11 +41,6 @@ TURNED = Bound(middles_um=0.4, areas=0.08, scale=0.03)
 PADDED = Bound(middles_um=0.4, areas=0.08, scale=0.03)
 STAINED = Bound(middles_um=0.4, areas=0.1, scale=0.04)
 SCALED = Bound(middles_um=0.4, areas=0.08, scale=0.04)
-
-
-@functools.cache
-def segmenter() -> OnnxSegmenter:
-    return OnnxSegmenter.load()
 
 
 @functools.cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,22 +9,16 @@ import numpy as np
 import pytest
 
 from models.evaluation.pack import read_pack
-from models.segmenter import OnnxSegmenter
 from pipeline.domain import Box, FieldCells, QualityFlag, SourceImage
 from pipeline.quality import LIMITS, judge_quality
 from pipeline.scale import find_scale
 from pipeline.segment import central_cell, find_cells
 from tests.pipeline.not_smears import KINDS, not_smears
-from tests.pipeline.smears import field, image_of, overlap
+from tests.pipeline.smears import field, image_of, overlap, segmenter
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 TIGHT = 1.3
 """Side of the picture, as cells are cut out for galleries, in widths of the cell."""
-
-
-@functools.cache
-def segmenter() -> OnnxSegmenter:
-    return OnnxSegmenter.load()
 
 
 def cut_around(image: SourceImage, box: Box, widths: float) -> tuple[SourceImage, Box] | None:

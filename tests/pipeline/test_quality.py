@@ -9,31 +9,25 @@ import numpy as np
 import pytest
 
 from models.evaluation.pack import read_pack
-from models.segmenter import OnnxSegmenter
 from pipeline.domain import QualityFlag, Scale, ScaleSource
 from pipeline.quality import judge_quality
 from pipeline.scale import find_scale
 from pipeline.segment import find_cells
 from tests.pipeline.not_smears import KINDS, Draw, not_smears
-from tests.pipeline.smears import field, image_of
+from tests.pipeline.smears import field, image_of, segmenter
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 SCALE = Scale(um_per_px=0.12, source=ScaleSource.RED_CELLS)
 
 
-@pytest.fixture(scope="module")
-def segmenter() -> OnnxSegmenter:
-    return OnnxSegmenter.load()
-
-
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__[1:])
-def test_pictures_of_other_things_are_refused_ten_of_ten(
-    kind: Draw, segmenter: OnnxSegmenter
-) -> None:
+def test_pictures_of_other_things_are_refused_ten_of_ten(kind: Draw) -> None:
     shown = list(not_smears(kind))
 
     passed = [
-        name for name, pixels in shown if find_cells(image_of(pixels), segmenter).quality.is_usable
+        name
+        for name, pixels in shown
+        if find_cells(image_of(pixels), segmenter()).quality.is_usable
     ]
 
     assert len(shown) == 10
@@ -119,11 +113,11 @@ def test_a_good_field_has_no_flag(optics: dict[str, float]) -> None:
 @pytest.mark.skipif(
     not (DATA / "manifest.csv").is_file(), reason="no data pack beside the checkout"
 )
-def test_hardly_a_real_field_is_refused(segmenter: OnnxSegmenter) -> None:
+def test_hardly_a_real_field_is_refused() -> None:
     rows = [row for row in read_pack(DATA, None) if row.kind == "field"][::3]
 
     refused = [
-        row.file for row in rows if not find_cells(row.read_image(), segmenter).quality.is_usable
+        row.file for row in rows if not find_cells(row.read_image(), segmenter()).quality.is_usable
     ]
 
     assert len(rows) > 50

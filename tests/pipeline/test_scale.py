@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 
 from listener.phantom import PhantomField
-from models.segmenter import OnnxSegmenter
 from pipeline.domain import Scale, ScaleSource
 from pipeline.instances import find_instances
 from pipeline.maps import NETWORK_UM, Maps, ask, resized
 from pipeline.overview import Overview, overview_of
 from pipeline.scale import NUCLEUS_UM, SEEN_NUCLEUS_UM, find_scale, scale_seen
 from pipeline.stain import optical_density
-from tests.pipeline.smears import field
+from tests.pipeline.smears import field, segmenter
 
 UM = 0.12
 
@@ -30,7 +29,7 @@ def asked_at(overview: Overview, scale: Scale) -> Scale:
     """What the packaged network makes of a scale that was told wrong."""
     zoom = scale.um_per_px / NETWORK_UM
     density = optical_density(resized(drawn().pixels, zoom), overview.lamp)
-    maps = ask(OnnxSegmenter.load(), density)
+    maps = ask(segmenter(), density)
     nuclei_px = find_instances(maps, NETWORK_UM).nuclei_px / zoom
     return scale_seen(overview, maps, scale, nuclei_px)
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 import pytest
 
 from listener.phantom import PhantomField, Recipe, draw_field
 from listener.phantom.optics import Optics
-from models.segmenter import OnnxSegmenter
 from pipeline.domain import Box, Cell, CellKind, CellShape, CellType
 from pipeline.segment import find_cells
 from pipeline.shape import Ground
 from pipeline.smudges import LEAST_NUCLEI, tell_apart
-from tests.pipeline.smears import image_of, overlap
+from tests.pipeline.smears import image_of, overlap, segmenter
 
 WHITE = (
     CellType.LYMPHOBLAST,
@@ -27,11 +24,6 @@ WHITE = (
 SIDE = 120
 GLASS, RED_CELL, SMUDGE, NUCLEUS = (0, 0, 0), (0.05, 0.1, 0.1), (0.04, 0.2, 0.02), (0.2, 0.4, 0.05)
 GROUND = Ground(grow=2.0, um_per_px=0.2, width=2 * SIDE, height=2 * SIDE)
-
-
-@functools.cache
-def segmenter() -> OnnxSegmenter:
-    return OnnxSegmenter.load()
 
 
 def cell_at(x: int, y: int) -> Cell:
