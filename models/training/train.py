@@ -39,6 +39,7 @@ from models.training.data import (
 )
 from models.training.network import SmearNet, astra_start, reset_batch_statistics
 from models.training.packaged import packaged_weights, unfold
+from models.training.teaching import Lesson, Teachers, shrunk, taught_loss
 
 LEUKEMIC_SMOOTHING = 0.05
 TYPE_SMOOTHING = 0.05
@@ -56,20 +57,28 @@ def main() -> None:
     jitter = replace(Jitter(), **dict(options.jitter))
     settings = vars(options) | {"jitter": asdict(jitter)}
     (options.run / "settings.json").write_text(json.dumps(settings, default=str, indent=1))
+    teachers = Teachers.load(options.teachers, options.device) if options.teachers else None
+    drawn_side = max(options.side, teachers.side) if teachers else options.side
     side = pack_side(options.side, options.view)
-    learned = load_pack(options.pack, parts=options.parts, side=side)
+    learned = load_pack(options.pack, parts=options.parts, side=pack_side(drawn_side, options.view))
     judged = {"": load_pack(options.pack, parts=["val"], side=side)}
     if options.leave_out:
-        learned, judged["left_out_"] = without_subjects(learned, options.leave_out)
+        learned, _ = without_subjects(learned, options.leave_out)
+        judged["left_out_"] = _left_out(options, side)
     batches = RandomBatches(
         learned,
-        side=options.side,
+        side=drawn_side,
         size=options.batch,
         seed=options.seed,
         jitter=jitter,
     )
     network, averaged, optimiser, first_step = _start(options, batches)
-    _train(options, network, averaged, optimiser, batches, judged, first_step)
+    _train(options, network, averaged, optimiser, batches, judged, first_step, teachers)
+
+
+def _left_out(options: argparse.Namespace, side: int) -> CropPack:
+    whole = load_pack(options.pack, parts=options.parts, side=side)
+    return without_subjects(whole, options.leave_out)[1]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -79,6 +88,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--astra", type=Path, help="joined astra archive to start from")
     parser.add_argument("--weights", type=Path, help="averaged.pt of an earlier run to start from")
     parser.add_argument("--graph", type=Path, help="packaged fp16 or fp32 graph to go on from")
+    parser.add_argument(
+        "--teachers", type=Path, nargs="*", default=[], help="runs to learn from instead of labels"
+    )
     parser.add_argument("--frozen", nargs="*", default=[], help="parts that keep their weights")
     parser.add_argument("--parts", nargs="+", default=["train"], help="parts of the pack to fit")
     parser.add_argument("--view", type=int, default=160, help="central pixels of a 224 px crop")
@@ -144,7 +156,8 @@ def _begin_with_astra(network: nn.Module, views: list[Tensor], archive: Path) ->
 
 
 def _first_views(options: argparse.Namespace, batches: RandomBatches) -> list[Tensor]:
-    return [batches[step].on(options.device).crops for step in range(FIRST_VIEWS)]
+    drawn = [batches[step].on(options.device).crops for step in range(FIRST_VIEWS)]
+    return [shrunk(crops, options.side) for crops in drawn]
 
 
 def _optimiser(network: nn.Module, rate: float) -> torch.optim.Optimizer:
@@ -177,6 +190,7 @@ def _train(
     batches: RandomBatches,
     judged: Mapping[str, CropPack],
     first_step: int,
+    teachers: Teachers | None,
 ) -> None:
     began = time.monotonic()
     losses: list[Tensor] = []
@@ -188,7 +202,9 @@ def _train(
         for name in options.frozen:
             network.get_submodule(name).eval()
         batch = next(drawn).on(options.device)
-        losses.append(_learn(learner, optimiser, batch, options.bfloat16))
+        lesson = teachers(batch.crops, uses_bfloat16=options.bfloat16) if teachers else None
+        batch = replace(batch, crops=shrunk(batch.crops, options.side))
+        losses.append(_learn(learner, optimiser, batch, lesson, options.bfloat16))
         follow(averaged, network, min(options.momentum, (1 + step) / (10 + step)))
         if (step + 1) % options.judge_every == 0 or step + 1 == options.steps:
             _save(options.run, network, averaged, optimiser, step + 1)
@@ -213,11 +229,18 @@ def _set_rate(optimiser: torch.optim.Optimizer, step: int, options: argparse.Nam
 
 
 def _learn(
-    network: nn.Module, optimiser: torch.optim.Optimizer, batch: Batch, uses_bfloat16: bool
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    batch: Batch,
+    lesson: Lesson | None,
+    uses_bfloat16: bool,
 ) -> Tensor:
     with torch.autocast(batch.crops.device.type, dtype=torch.bfloat16, enabled=uses_bfloat16):
         leukemic, cell_type = network(batch.crops)
-    loss = joint_loss(leukemic.float(), cell_type.float(), batch)
+    if lesson is None:
+        loss = joint_loss(leukemic.float(), cell_type.float(), batch)
+    else:
+        loss = taught_loss(leukemic.float(), cell_type.float(), lesson, TYPE_LOSS_WEIGHT)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     nn.utils.clip_grad_norm_(network.parameters(), 5.0)
