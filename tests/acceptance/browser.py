@@ -66,6 +66,11 @@ class Page:
 
     def wait_until(self, condition: str, *, at_most_s: float = 90.0) -> None:
         """Wait in the page for a JavaScript condition; fails with the page's text."""
+        came = self.comes(condition, at_most_s=at_most_s)
+        assert came, f"{condition} never held; the page said: {self.text()[:2000]}"
+
+    def comes(self, condition: str, *, at_most_s: float) -> bool:
+        """Wait in the page for a JavaScript condition; False where it does not come."""
         tries = round(at_most_s * 1000 / POLLS_EVERY_MS)
         came = self.evaluate(
             f"""(async () => {{
@@ -76,7 +81,7 @@ class Page:
                 return false;
             }})()"""
         )
-        assert came, f"{condition} never held; the page said: {self.text()[:2000]}"
+        return bool(came)
 
     def text(self) -> str:
         """What a person can read on the page."""

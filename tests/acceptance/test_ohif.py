@@ -104,17 +104,23 @@ def test_our_pictures_are_shown(
 
 
 def test_the_report_s_outlines_and_figures_lie_over_the_source(viewer: Page) -> None:
-    open_series(viewer, "Smear report")
+    open_until(
+        viewer,
+        "Smear report",
+        "document.body.innerText.includes('Probability of being leukemic')",
+    )
 
-    viewer.wait_until("document.body.innerText.includes('Probability of being leukemic')")
     viewer.wait_until("document.body.innerText.includes('White cells counted')")
     viewer.wait_until("document.querySelectorAll('svg.svg-layer g').length > 3")
 
 
 def test_masks_lie_over_the_source(viewer: Page) -> None:
-    open_series(viewer, "Cell segmentation")
+    open_until(
+        viewer,
+        "Cell segmentation",
+        "document.body.innerText.includes('Do you want to open this Segmentation')",
+    )
 
-    viewer.wait_until("document.body.innerText.includes('Do you want to open this Segmentation')")
     assert "went wrong" not in viewer.text()
 
 
@@ -125,6 +131,14 @@ def test_what_it_does_not_know_does_not_bring_it_down(viewer: Page, words: str) 
 
     test_every_series_is_listed(viewer)
     assert "went wrong" not in viewer.text()
+
+
+def open_until(viewer: Page, words: str, condition: str) -> None:
+    """Open the series, once more where a page that was busy drawing lost the double click."""
+    open_series(viewer, words)
+    if not viewer.comes(condition, at_most_s=45):
+        open_series(viewer, words)
+        viewer.wait_until(condition)
 
 
 def open_series(viewer: Page, words: str) -> None:
