@@ -46,7 +46,8 @@ def main() -> None:
             str(options.out),
             MixedCrops(options.pack),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=["Conv", "Add", "MaxPool"],
+            # A convolution and its Relu become one step, rounded once.
+            op_types_to_quantize=["Conv", "Relu", "Add", "MaxPool"],
             nodes_to_exclude=float_nodes(prepared),
             per_channel=True,
             # Without VNNI, products of 8-bit weights saturate: 7 bits give every CPU one answer.
