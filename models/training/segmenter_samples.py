@@ -1,4 +1,7 @@
-"""Crops for the segmenter: turned, scaled, stained anew, with cells of others laid on them."""
+"""Crops for the segmenter: turned, scaled, stained anew, with cells of others laid on them.
+
+White cells hide what they are laid on; red cells are seen through, so their densities add up.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from models.training.red_cells import RedCell, red_cells_of
 from models.training.segmenter_labels import LABEL_UM, UNKNOWN, Labelled
 from pipeline.maps import DENSITIES, MAP_COUNT, NETWORK_UM, OFFSET_PX
 from pipeline.parts import places_of
@@ -17,9 +21,9 @@ from pipeline.stain import Density
 SIDE = 96
 SOURCES = {
     "bccd": 0.25,
-    "raabin": 0.24,
+    "raabin": 0.20,
     "draaslan": 0.15,
-    "zheng1": 0.13,
+    "zheng1": 0.17,
     "pbc": 0.11,
     "lmu": 0.06,
     "aria": 0.06,
@@ -28,6 +32,17 @@ SOURCES = {
 DRAWN = ("bccd", "zheng1")
 """Whose masks a person drew; those of the others weigh half."""
 WEAK, WEAK_NUCLEUS = 0.5, 0.4
+RIM_PX = 2
+"""Pixels of a crop, to either side of a nucleus's rim, that count as near it."""
+RIM_DRAWN, RIM_WEAK = 2.0, 0.0
+"""How much more what lies near that rim weighs. A nucleus that a network drew says that there is
+one, not where it ends."""
+RED_SHARE, MOST_RED = 0.3, 5
+"""Of the crops that red cells are laid on, and how many in one row at most."""
+RED_STEP = (0.3, 1.05)
+"""From one red cell of a row to the next, in its width: from a roll of coins to hardly touching."""
+MOST_ON_WHITE = 0.3
+"""Of a red cell may lie on white ones."""
 LEAST_SEEN = 0.12
 """Share of a cell below which its rest at the edge of a crop counts as nothing known."""
 
@@ -98,6 +113,7 @@ class Sampler:
         weights = np.array([SOURCES[name] for name in self._names])
         self._weights = weights / weights.sum()
         self._cells = {picture.file: _Cells.of(picture) for picture in pictures}
+        self._red = {picture.file: red_cells_of(picture) for picture in pictures}
 
     def draw(self) -> Sample:
         """One crop with what the network should say of it."""
@@ -109,6 +125,8 @@ class Sampler:
         if random.random() < 0.35:
             for _ in range(random.integers(1, 4)):
                 self._lay(crop, self._one(source), zoom)
+        if random.random() < RED_SHARE:
+            self._lay_red(crop, self._red[picture.file] or self._red[self._one(source).file], zoom)
         wanted, weights = _wanted(crop, is_drawn=source in DRAWN)
         density = self._restained(self._stained_apart(crop))
         return density.transpose(2, 0, 1), wanted, weights
@@ -158,6 +176,25 @@ class Sampler:
         number = max(crop.whole_px, default=0) + 1
         crop.labels[own, 0] = number
         crop.whole_px[number] = area
+
+    def _lay_red(self, crop: _Crop, red_cells: Sequence[RedCell], zoom: float) -> None:
+        """A row of red cells on the crop, that mostly begins on one of its own."""
+        random = self._random
+        if not red_cells:
+            return
+        rows, columns = np.nonzero(crop.labels[..., 3] == 1)
+        there = random.uniform(0, 1, 2) * SIDE
+        if len(rows) and random.random() < 0.8:
+            pixel = random.integers(len(rows))
+            there = np.array([columns[pixel], rows[pixel]], np.float64)
+        angle = random.uniform(0, 2 * np.pi)
+        for _ in range(random.integers(1, MOST_RED + 1)):
+            cell = red_cells[random.integers(len(red_cells))]
+            turn = _turn(random.uniform(0, 2 * np.pi), zoom)
+            _add_red(crop, *cell.turned(turn, there, SIDE))
+            angle += random.normal(0, 0.5)
+            step = random.uniform(*RED_STEP) * cell.width_px / zoom
+            there = there + step * np.array([np.cos(angle), np.sin(angle)])
 
     def _neighbouring(self, crop: _Crop, radius: float) -> NDArray[np.float64]:
         """Where to lay a cell of that radius: anywhere, or beside another."""
@@ -226,6 +263,15 @@ class Sampler:
         noise = self._random.standard_normal(grey.shape, np.float32)
         noisy = grey + np.float32(self._random.uniform(0, 5)) * noise
         return np.asarray(np.log10(241 / (np.clip(noisy, 0, 255) + 1)), np.float32)
+
+
+def _add_red(crop: _Crop, density: Density, own: NDArray[np.bool_]) -> None:
+    """One more red cell, unless too much of it lay on white ones; what is white stays so."""
+    if (own & (crop.labels[..., 0] > 0)).sum() > MOST_ON_WHITE * own.sum():
+        return
+    crop.density = crop.density + density
+    free = own & (crop.labels[..., 0] == 0) & (crop.labels[..., 2] == 0)
+    crop.labels[free, 3] = 1
 
 
 def _parts(labels: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -297,7 +343,15 @@ def _wanted(crop: _Crop, *, is_drawn: bool) -> tuple[NDArray[np.float32], NDArra
     weights = np.stack([known] * MAP_COUNT)
     weights[0][inside] *= trust
     weights[1][inside] *= trust if is_drawn else WEAK_NUCLEUS
+    weights[1] *= _rim_weight(wanted[1], RIM_DRAWN if is_drawn else RIM_WEAK)
     weights[1][nuclei == UNKNOWN] = 0
     weights[2][red == UNKNOWN] = 0
     weights[4:] *= inside
     return wanted, weights
+
+
+def _rim_weight(nucleus: NDArray[np.float32], near: float) -> NDArray[np.float32]:
+    """`near` to both sides of the rims of nuclei, S × S, elsewhere 1."""
+    square = np.ones((2 * RIM_PX + 1,) * 2, np.uint8)
+    is_near = cv2.dilate(nucleus, square) > cv2.erode(nucleus, square)
+    return np.where(is_near, np.float32(near), np.float32(1))

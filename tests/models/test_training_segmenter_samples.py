@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 
+from models.training import segmenter_samples
 from models.training.segmenter_labels import Labelled
 from models.training.segmenter_samples import SIDE, STAINS, Sampler, Stains
 from pipeline.maps import DENSITIES, MAP_COUNT
@@ -71,3 +74,52 @@ def test_parts_are_stained_apart_from_nuclei(smear: Labelled) -> None:
         spread[apart] = np.std(ratios)
 
     assert spread[0.6] > spread[0.0] + 0.2
+
+
+def darkest(red_share: float, smear: Labelled, monkeypatch: pytest.MonkeyPatch) -> float:
+    """Most density of red cells, in that of the usual red pixel; median over crops."""
+    monkeypatch.setattr(segmenter_samples, "RED_SHARE", red_share)
+    sampler, ratios = Sampler([smear], 1, Stains(mixing=0)), []
+    for _ in range(5 * DRAWS):
+        density, wanted, _ = sampler.draw()
+        red = density[1][(wanted[2] > 0) & (wanted[0] == 0)]
+        if len(red) > 200:
+            ratios.append(np.percentile(red, 99) / np.percentile(red, 30))
+    return float(np.median(ratios))
+
+
+def test_red_cells_on_red_cells_are_darker_and_never_white(
+    smear: Labelled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing = np.zeros_like(smear.cells)
+    only_red = replace(smear, cells=nothing, nuclei=nothing)
+
+    without, laid = (darkest(share, only_red, monkeypatch) for share in (0.0, 1.0))
+
+    assert laid > 1.4 * without
+    assert not any(Sampler([only_red], 1).draw()[1][:2].any() for _ in range(DRAWS))
+
+
+def test_white_cells_stay_white_under_red_ones(
+    smear: Labelled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segmenter_samples, "RED_SHARE", 1.0)
+    sampler = Sampler([smear], 1)
+
+    for _ in range(DRAWS):
+        _, wanted, _ = sampler.draw()
+        assert not (wanted[2] * wanted[0]).any()
+
+
+@pytest.mark.parametrize(("source", "near"), [("bccd", 2.0), ("raabin", 0.0)])
+def test_rims_are_learned_from_nuclei_that_a_person_drew(
+    smear: Labelled, source: str, near: float
+) -> None:
+    sampler = Sampler([replace(smear, source=source)], 1)
+
+    for _ in range(DRAWS):
+        _, (_, nucleus, *_), (_, weights, *_) = sampler.draw()
+        rim = cv2.morphologyEx(nucleus, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
+        told = weights[rim & (nucleus == 0)]
+        assert set(np.unique(told)) <= {0.0, near}
+        assert weights[nucleus == 0].max() >= 1
