@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import onnx
@@ -20,6 +20,9 @@ A filter before a norm may have any length; Adam's steps do not grow with it, so
 MOST_STRETCH = 100.0
 """A dead filter is not stretched to life."""
 
+Folded = tuple[nn.Conv2d, nn.BatchNorm2d, Tensor, Tensor]
+"""A convolution with its norm, and the weight and bias that do the work of both."""
+
 
 def packaged_weights(graph: Path) -> dict[str, Tensor]:
     """Convolutions, their biases and both heads of a graph that export.py wrote, as float32."""
@@ -35,19 +38,26 @@ def packaged_weights(graph: Path) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def unfold(network: SmearNet, weights: dict[str, Tensor], batches: list[Tensor]) -> None:
-    """Fill `network` so that it answers as the folded graph does and its norms fit `batches`.
-
-    Each norm first does what the folded bias did; then the statistics of our own crops become
-    its running ones, and its gain and offset take up the difference.
-    """
+    """Fill `network` so that it answers as the folded graph does and its norms fit `batches`."""
     for name in ("leukemic", "cell_type"):
         head = getattr(network, name)
         head.weight.copy_(weights[f"{name}.weight"])
         head.bias.copy_(weights[f"{name}.bias"])
-    norms = [
-        (norm, _fill(conv, norm, weights[f"{name}.weight"], weights[f"{name}.bias"]))
+    folded = [
+        (conv, norm, weights[f"{name}.weight"], weights[f"{name}.bias"])
         for name, conv, norm in _folded_pairs(network)
     ]
+    unfold_norms(network, folded, batches)
+
+
+@torch.no_grad()
+def unfold_norms(network: nn.Module, folded: Iterable[Folded], batches: list[Tensor]) -> None:
+    """Fill convolutions and norms from what was folded.
+
+    Each norm first does what the folded bias did; then the statistics of our own crops become
+    its running ones, and its gain and offset take up the difference.
+    """
+    norms = [(norm, _fill(conv, norm, weight, bias)) for conv, norm, weight, bias in folded]
     sums = {norm: _Sums(norm) for norm, _ in norms}
     network.eval()
     for batch in batches:

@@ -4,7 +4,7 @@
 
 `--without raabin,draaslan` leaves sources out, to be judged on; the last sixth of the files of each
 type is never learned from. `--stains wider` lets colours wander further than the packaged network
-saw them; docs/adr/0012 says what came of it.
+saw them; docs/adr/0012 says what came of it. `--graph FILE` goes on from a network that this wrote.
 """
 
 from __future__ import annotations
@@ -13,18 +13,21 @@ import argparse
 import hashlib
 import pickle
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import torch
 import torch.nn.functional as tf
+from onnx import numpy_helper
 from torch import Tensor, nn
 
 from models.segmenter import DESCRIPTION, INPUT, OUTPUT
 from models.training.averaging import follow
 from models.training.held_out import parted
+from models.training.packaged import unfold_norms
 from models.training.segmenter_labels import Labelled
 from models.training.segmenter_samples import STAINS, Sampler
 from pipeline.maps import MAP_COUNT
@@ -36,6 +39,8 @@ RARE_LOGIT = -2.0
 BATCH = 8
 RATE, DECAY = 2.5e-3, 1e-3
 AVERAGE = 0.995
+FIRST_BATCHES = 25
+"""Of which the norms of a network that goes on take their statistics."""
 FILE = "segmenter.onnx"
 
 
@@ -73,6 +78,12 @@ class Network(nn.Module):
             found = block(torch.cat([found, seen.pop()], dim=1))
         return tf.pixel_shuffle(self.head(found), 2)
 
+    def pairs(self) -> Iterator[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+        """Each convolution that has a norm, with that norm, in the order of their work."""
+        for block in (*self.down, *self.up):
+            yield block[0], block[1]
+            yield block[3], block[4]
+
 
 def _block(taken: int, given: int) -> nn.Sequential:
     return nn.Sequential(
@@ -92,6 +103,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--without", default="", help="sources to leave out, with commas")
     parser.add_argument("--stains", choices=STAINS, default="usual")
+    parser.add_argument("--graph", type=Path, help="a network to go on from")
+    parser.add_argument("--rate", type=float, default=RATE, help="the highest")
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
     torch.manual_seed(options.seed)
@@ -100,11 +113,13 @@ def main() -> None:
     left_out = set(options.without.split(","))
     labelled = pickle.loads(options.labels.read_bytes())  # noqa: S301 - written by our own command
     pictures = [p for p in learned_from(labelled) if p.source not in left_out]
-    network = train(
-        Sampler(pictures, options.seed, STAINS[options.stains]), minutes=options.minutes
-    )
+    sampler, network = Sampler(pictures, options.seed, STAINS[options.stains]), Network()
+    if options.graph:
+        batches = [_batch(sampler)[0] for _ in range(FIRST_BATCHES)]
+        go_on(network, options.graph, batches)
+    average = train(network, sampler, minutes=options.minutes, rate=options.rate)
     options.out.mkdir(parents=True, exist_ok=True)
-    export(network, options.out)
+    export(average, options.out)
 
 
 def learned_from(pictures: Sequence[Labelled]) -> list[Labelled]:
@@ -112,19 +127,38 @@ def learned_from(pictures: Sequence[Labelled]) -> list[Labelled]:
     return parted(pictures)[0]
 
 
-def train(sampler: Sampler, *, minutes: float) -> Network:
+@torch.no_grad()
+def go_on(network: Network, graph: Path, batches: list[Tensor]) -> None:
+    """Fill `network` so that it answers as a file that `export` wrote; its norms fit `batches`."""
+    told = onnx.load(graph).graph
+    tensors = {
+        one.name: torch.from_numpy(numpy_helper.to_array(one).copy()) for one in told.initializer
+    }
+    filters = [
+        (tensors[node.input[1]], tensors[node.input[2]])
+        for node in told.node
+        if node.op_type == "Conv"
+    ]
+    *folded, (weight, bias) = filters
+    network.head.weight.copy_(weight)
+    network.head.bias.copy_(bias)
+    pairs = zip(network.pairs(), folded, strict=True)
+    unfold_norms(network, [(*pair, *filled) for pair, filled in pairs], batches)
+    network.train()
+
+
+def train(network: Network, sampler: Sampler, *, minutes: float, rate: float) -> Network:
     """The running average of the weights over the training."""
-    network, average = Network(), Network()
+    average = Network()
     average.load_state_dict(network.state_dict())
     network.to(memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=DECAY)
     began, step = time.monotonic(), 0
     while (done := (time.monotonic() - began) / 60 / minutes) < 1:
         for group in optimiser.param_groups:
             warm = min(1.0, (step + 1) / 60)
-            group["lr"] = RATE * warm * (0.5 * (1 + np.cos(np.pi * done)) + 0.01)
-        drawn = zip(*(sampler.draw() for _ in range(BATCH)), strict=True)
-        densities, wanted, weights = (torch.from_numpy(np.stack(part)) for part in drawn)
+            group["lr"] = rate * warm * (0.5 * (1 + np.cos(np.pi * done)) + 0.01)
+        densities, wanted, weights = _batch(sampler)
         # Half the bits, half the time, where the processor has them (AVX-512 or AMX).
         with torch.autocast("cpu", torch.bfloat16):
             said = network(densities.contiguous(memory_format=torch.channels_last))
@@ -138,6 +172,12 @@ def train(sampler: Sampler, *, minutes: float) -> Network:
         if step % 100 == 0:
             print(f"step {step}, {time.monotonic() - began:.0f} s, loss {value.item():.3f}")
     return average
+
+
+def _batch(sampler: Sampler) -> tuple[Tensor, ...]:
+    """Densities, maps wanted and their weights."""
+    drawn = zip(*(sampler.draw() for _ in range(BATCH)), strict=True)
+    return tuple(torch.from_numpy(np.stack(part)) for part in drawn)
 
 
 def loss(said: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:
