@@ -3,8 +3,8 @@
 `python -m models.training.segmenter --labels runs/labels.pkl --out models --minutes 30`
 
 `--without raabin,draaslan` leaves sources out, to be judged on; the last sixth of the files of each
-type is never learned from. `--stains wider` lets colours wander further than the packaged network
-saw them; docs/adr/0012 says what came of it. `--graph FILE` goes on from a network that this wrote.
+type is never learned from. `--stains wider` lets colours wander further; `--graph FILE` goes on
+from a network that this wrote. docs/adr/0012 has the commands of the packaged network.
 """
 
 from __future__ import annotations

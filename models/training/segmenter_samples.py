@@ -62,7 +62,7 @@ class Stains:
 
 
 STAINS = {"usual": Stains(), "wider": Stains(mixing=0.12, turned=0.45, apart=0.6)}
-"""The packaged network learned in the usual ones."""
+"""The packaged network learned in the wider ones first, then in the usual ones."""
 SATURATION = (0.5, 1.3)
 """Range of that of a crop whose colours are turned."""
 
