@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,11 +27,16 @@ import numpy as np
 from models.classifier import MODEL_FOLDER, OnnxClassifier
 from models.evaluation.baseline import read_baseline
 from models.evaluation.cells import JudgedCell, cut_row, judge_cells, score_cells
+from models.evaluation.detection import points_found
 from models.evaluation.fields import judge_fields, score_fields
+from models.evaluation.ground_truth import read_ground_truth
 from models.evaluation.metrics import balanced_accuracy, calibration_error
 from models.evaluation.pack import PackRow, PictureKind, read_pack
 from models.segmenter import OnnxSegmenter
 from models.training.prepare import NEVER, parts_of
+from pipeline.assess import assess, most_likely_type
+from pipeline.crop import cut_crops
+from pipeline.segment import find_cells
 
 FAILURES_SHOWN = 48
 
@@ -59,8 +65,10 @@ def main() -> None:
         "model_sha256": classifier.identity.sha256,
         "cells": score_cells(judged),
         "referral": referral(judged),
-        "fields": {} if options.no_fields else _score_fields(rows, classifier, segmenter),
     }
+    if not options.no_fields:
+        results["fields"] = _score_fields(rows, classifier, segmenter)
+        results["marked_blasts"] = marked_blasts(rows, classifier, segmenter)
     (options.run / "results.json").write_text(json.dumps(results, indent=1))
     print(json.dumps(results, indent=1))
     _write_cells(options.run / "cells.csv", judged)
@@ -82,6 +90,27 @@ def _score_fields(
     rows: Sequence[PackRow], classifier: OnnxClassifier, segmenter: OnnxSegmenter
 ) -> dict[str, dict[str, object]]:
     return score_fields(judge_fields(rows, classifier=classifier, segmenter=segmenter))
+
+
+def marked_blasts(
+    rows: Sequence[PackRow], classifier: OnnxClassifier, segmenter: OnnxSegmenter
+) -> dict[str, dict[str, int]]:
+    """Calls, and likeliest types, of the cells on which somebody put the mark of a blast."""
+    calls: Counter[str] = Counter()
+    types: Counter[str] = Counter()
+    truths = {root: read_ground_truth(root) for root in {row.root for row in rows}}
+    for row in rows:
+        marks = truths[row.root].centroids.get(row.file)
+        if marks is None:
+            continue
+        image = row.read_image()
+        found = find_cells(image, segmenter)
+        said = classifier.classify(cut_crops(image, found.cells, found.scale))
+        for finding in assess(found.cells, said, classifier.policy, found.quality):
+            if points_found(marks, [finding.cell.contour]):
+                calls[finding.call] += 1
+                types[most_likely_type(finding.prediction)] += 1
+    return {"calls": dict(calls), "types": dict(types)}
 
 
 def referral(judged: Sequence[JudgedCell]) -> dict[str, dict[str, float | None]]:
