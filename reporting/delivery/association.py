@@ -19,7 +19,7 @@ from pynetdicom.presentation import PresentationContext, build_context
 
 from pipeline.errors import NeedsReview
 from reporting.delivery import DeliveryPostponed, DeliveryRefused
-from reporting.delivery.reactor import make_pausable
+from reporting.delivery.reactor import count_overlooked_rejection, make_pausable
 from reporting.delivery.tls import TlsFiles, client_context
 from reporting.identity import IMPLEMENTATION_CLASS_UID
 
@@ -88,6 +88,7 @@ def _associate(
         evt_handlers=[(evt.EVT_CONN_OPEN, _limit_socket, [peer.timeout_s]), *handlers],
     )
     if not association.is_established:
+        count_overlooked_rejection(association)
         raise _failure(peer, association)
     make_pausable(association)
     return association

@@ -1,10 +1,13 @@
-"""Keeps pynetdicom's own thread from taking the answer that a sender waits for.
+"""Keeps pynetdicom's own thread from taking the answer that a sender waits for, or losing it.
 
 Each association has a thread, its reactor, that looks for messages of the peer. pynetdicom 3.0
 pauses it while we wait for an answer, but says that it is paused a moment before it is: on a busy
 machine the reactor then takes the answer ("Received unexpected C-STORE service message"), and the
 sender waits out its time limit for an answer that has come. A report of storage commitment that
 comes meanwhile makes it say the contrary, and a sender waits for ever.
+
+The reactor also reads a rejection and closes the line, at times before the thread that asked has
+looked whether the line stands: that one then says aborted, and leaves the rejection unread.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import threading
 
 from pynetdicom.association import Association
+from pynetdicom.pdu_primitives import A_ASSOCIATE
 
 
 class Checkpoint(threading.Event):
@@ -68,3 +72,16 @@ def make_pausable(association: Association) -> None:
     """Have the pauses of an association be true from here on; for one that was just made."""
     association._reactor_checkpoint = Checkpoint()
     association.__class__ = PausableAssociation
+
+
+def count_overlooked_rejection(association: Association) -> None:
+    """Have an association that was rejected say so, with the answer as its acceptor's.
+
+    For one that does not stand; one that broke off without a word stays as it is.
+    """
+    if not association.is_aborted:
+        return
+    answer: object = association.dul.receive_pdu(wait=False)
+    if isinstance(answer, A_ASSOCIATE) and answer.result:
+        association.acceptor.primitive = answer
+        association.is_aborted, association.is_rejected = False, True

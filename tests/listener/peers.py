@@ -25,7 +25,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from config.sections import DicomSettings
 from listener.dicom import DicomListener
 from listener.inbox import Inbox, ReceivedImage
-from reporting.delivery.reactor import make_pausable
+from reporting.delivery.reactor import count_overlooked_rejection, make_pausable
 from tests.builders import dataset_bytes
 from tests.fakes import RecordingAudit
 
@@ -72,7 +72,9 @@ def ask(
     entity = AE(ae_title=calling)
     for sop_class, syntax in contexts or ((UID(Verification), ImplicitVRLittleEndian),):
         entity.add_requested_context(sop_class, syntax)
-    return entity.associate("127.0.0.1", port, ae_title=called, **options)
+    association = entity.associate("127.0.0.1", port, ae_title=called, **options)
+    count_overlooked_rejection(association)
+    return association
 
 
 def store(port: int, *images: Dataset, calling: str = "DEVICE") -> list[Dataset]:

@@ -1,18 +1,26 @@
-"""An answer is the sender's: pynetdicom's reactor never takes it, however slow it is to pause."""
+"""An answer is the sender's: pynetdicom's reactor never takes it, however slow it is to pause.
+
+And a rejection counts as one, however slow the sender is to look for it.
+"""
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import pytest
 from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification
+from pynetdicom.transport import AssociationSocket
 
 from listener.standins import StandInPacs
-from reporting.delivery.reactor import Checkpoint, make_pausable
+from reporting.delivery.reactor import Checkpoint, count_overlooked_rejection, make_pausable
 
 SET_ASIDE_S = 0.5
 
@@ -45,6 +53,81 @@ def test_the_answer_reaches_the_sender_when_the_reactor_is_slow_to_pause(tmp_pat
         association.release()
 
         assert answer.get("Status") == 0x0000
+
+
+class SlowToLook(threading.Event):
+    """Tells a sender that the line stands only after it was closed again."""
+
+    def __init__(self, line: AssociationSocket) -> None:
+        super().__init__()
+        self._line = line
+
+    def wait(self, timeout: float | None = None) -> bool:
+        told = super().wait(timeout)
+        give_up = time.monotonic() + 10
+        while self._line._is_connected and time.monotonic() < give_up:
+            time.sleep(0.01)
+        return told
+
+
+@pytest.fixture
+def slow_to_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a busy machine: the reactor has read the answer before the sender looks."""
+    begin = AssociationSocket.__init__
+
+    def slowly(line: AssociationSocket, *arguments: Any, **options: Any) -> None:
+        begin(line, *arguments, **options)
+        line._ready = SlowToLook(line)
+
+    monkeypatch.setattr(AssociationSocket, "__init__", slowly)
+
+
+@pytest.mark.usefixtures("slow_to_look")
+def test_a_rejection_that_pynetdicom_overlooks_counts() -> None:
+    with particular_peer() as port:
+        association = asking(port)
+        assert not association.is_rejected, "pynetdicom has mended it: drop our way round it"
+
+        count_overlooked_rejection(association)
+
+    assert association.is_rejected
+    assert not association.is_aborted
+    answer = association.acceptor.primitive
+    assert answer is not None
+    assert (answer.result, answer.result_source, answer.diagnostic) == (1, 1, 7)
+
+
+def test_a_line_that_broke_off_is_no_rejection() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        hanging_up = threading.Thread(target=lambda: server.accept()[0].close())
+        hanging_up.start()
+        association = asking(server.getsockname()[1])
+        hanging_up.join()
+
+    count_overlooked_rejection(association)
+
+    assert association.is_aborted
+    assert not association.is_rejected
+
+
+@contextmanager
+def particular_peer() -> Iterator[int]:
+    """The port of a peer that answers to its own name alone."""
+    entity = AE(ae_title="PARTICULAR")
+    entity.require_called_aet = True
+    entity.add_supported_context(Verification)
+    server = entity.start_server(("127.0.0.1", 0), block=False)
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+
+
+def asking(port: int) -> Association:
+    entity = AE()
+    entity.acse_timeout = 5
+    entity.add_requested_context(Verification)
+    return entity.associate("127.0.0.1", port, ae_title="SOMEBODY")
 
 
 def sending_slowly(
