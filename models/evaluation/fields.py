@@ -21,7 +21,7 @@ from models.evaluation.pack import PackRow, PictureKind
 from pipeline.analyse import Classifier
 from pipeline.assess import assess
 from pipeline.crop import cut_crops
-from pipeline.domain import Call, Cell, CellKind, FieldCells, SourceImage
+from pipeline.domain import Call, Cell, CellFinding, CellKind, FieldCells, SourceImage
 from pipeline.maps import Segmenter
 from pipeline.segment import find_cells
 
@@ -42,6 +42,8 @@ class JudgedField:
     boxes: int | None = None
     centroids: int | None = None
     centroids_found: int = 0
+    marked: tuple[CellFinding, ...] = ()
+    """What was said of the cells that hold a centroid; empty without a classifier."""
     nucleus_dice: float | None = None
     cell_dice: float | None = None
     called_leukemic: int | None = None
@@ -109,7 +111,8 @@ def _judge(
     ).reshape(-1, 4)
     confidences = tuple(cell.confidence for cell in white)
     nucleus, cell = _dices(row, image, white, truth)
-    leukemic, normal = _called(image, found, classifier)
+    findings = _findings(image, found, classifier)
+    calls = [finding.call for finding in findings or ()]
     return JudgedField(
         row=row,
         milliseconds=milliseconds,
@@ -123,10 +126,11 @@ def _judge(
         centroids_found=(
             0 if centroids is None else points_found(centroids, [c.contour for c in white])
         ),
+        marked=_marked(findings or (), centroids),
         nucleus_dice=nucleus,
         cell_dice=cell,
-        called_leukemic=leukemic,
-        called_normal=normal,
+        called_leukemic=None if findings is None else calls.count(Call.LEUKEMIC),
+        called_normal=calls.count(Call.NORMAL),
     )
 
 
@@ -146,16 +150,22 @@ def _dices(
     return dice(nuclei, drawn[0]), dice(cells, drawn[1])
 
 
-def _called(
+def _findings(
     image: SourceImage, found: FieldCells, classifier: Classifier | None
-) -> tuple[int | None, int]:
-    """Cells called leukemic and normal, by the network and rules of the service."""
+) -> Sequence[CellFinding] | None:
+    """What the network and the rules of the service say of each cell."""
     if classifier is None:
-        return None, 0
+        return None
     predictions = classifier.classify(cut_crops(image, found.cells, found.scale))
-    said = assess(found.cells, predictions, classifier.policy, found.quality)
-    calls = [finding.call for finding in said]
-    return calls.count(Call.LEUKEMIC), calls.count(Call.NORMAL)
+    return assess(found.cells, predictions, classifier.policy, found.quality)
+
+
+def _marked(
+    findings: Sequence[CellFinding], centroids: np.ndarray | None
+) -> tuple[CellFinding, ...]:
+    if centroids is None:
+        return ()
+    return tuple(one for one in findings if points_found(centroids, [one.cell.contour]))
 
 
 def score_fields(judged: Sequence[JudgedField]) -> dict[str, dict[str, object]]:

@@ -196,7 +196,7 @@ class RandomBatches(Dataset[Batch]):
 
     def __init__(self, pack: CropPack, *, side: int, size: int, seed: int, jitter: Jitter) -> None:
         self._pack, self._jitter = pack, jitter
-        self._side, self._size, self._seed = side, size, seed
+        self.side, self._size, self._seed = side, size, seed
         self._chances = draw_chances(pack.rows)
 
     def __len__(self) -> int:
@@ -213,7 +213,7 @@ class RandomBatches(Dataset[Batch]):
     def _view(self, own: int, other: int, random: np.random.Generator) -> RGB:
         pack = self._pack
         stains = pack.stains[own], pack.stains[other]
-        return augment(pack.crops[own], pack.masks[own], self._side, *stains, self._jitter, random)
+        return augment(pack.crops[own], pack.masks[own], self.side, *stains, self._jitter, random)
 
 
 def drawn_ahead(batches: RandomBatches, *, first: int, workers: int) -> Iterator[Batch]:

@@ -27,16 +27,12 @@ import numpy as np
 from models.classifier import MODEL_FOLDER, OnnxClassifier
 from models.evaluation.baseline import read_baseline
 from models.evaluation.cells import JudgedCell, cut_row, judge_cells, score_cells
-from models.evaluation.detection import points_found
-from models.evaluation.fields import judge_fields, score_fields
-from models.evaluation.ground_truth import read_ground_truth
+from models.evaluation.fields import JudgedField, judge_fields, score_fields
 from models.evaluation.metrics import balanced_accuracy, calibration_error
 from models.evaluation.pack import PackRow, PictureKind, read_pack
 from models.segmenter import OnnxSegmenter
 from models.training.prepare import NEVER, parts_of
-from pipeline.assess import assess, most_likely_type
-from pipeline.crop import cut_crops
-from pipeline.segment import find_cells
+from pipeline.assess import most_likely_type
 
 FAILURES_SHOWN = 48
 
@@ -67,8 +63,8 @@ def main() -> None:
         "referral": referral(judged),
     }
     if not options.no_fields:
-        results["fields"] = _score_fields(rows, classifier, segmenter)
-        results["marked_blasts"] = marked_blasts(rows, classifier, segmenter)
+        fields = judge_fields(rows, classifier=classifier, segmenter=segmenter)
+        results |= {"fields": score_fields(fields), "marked_blasts": marked_blasts(fields)}
     (options.run / "results.json").write_text(json.dumps(results, indent=1))
     print(json.dumps(results, indent=1))
     _write_cells(options.run / "cells.csv", judged)
@@ -86,31 +82,13 @@ def held_out(rows: Sequence[PackRow]) -> list[PackRow]:
     return [row for row in rows if row.source in NEVER or parts[row.file] != "train"]
 
 
-def _score_fields(
-    rows: Sequence[PackRow], classifier: OnnxClassifier, segmenter: OnnxSegmenter
-) -> dict[str, dict[str, object]]:
-    return score_fields(judge_fields(rows, classifier=classifier, segmenter=segmenter))
-
-
-def marked_blasts(
-    rows: Sequence[PackRow], classifier: OnnxClassifier, segmenter: OnnxSegmenter
-) -> dict[str, dict[str, int]]:
+def marked_blasts(judged: Sequence[JudgedField]) -> dict[str, dict[str, int]]:
     """Calls, and likeliest types, of the cells on which somebody put the mark of a blast."""
-    calls: Counter[str] = Counter()
-    types: Counter[str] = Counter()
-    truths = {root: read_ground_truth(root) for root in {row.root for row in rows}}
-    for row in rows:
-        marks = truths[row.root].centroids.get(row.file)
-        if marks is None:
-            continue
-        image = row.read_image()
-        found = find_cells(image, segmenter)
-        said = classifier.classify(cut_crops(image, found.cells, found.scale))
-        for finding in assess(found.cells, said, classifier.policy, found.quality):
-            if points_found(marks, [finding.cell.contour]):
-                calls[finding.call] += 1
-                types[most_likely_type(finding.prediction)] += 1
-    return {"calls": dict(calls), "types": dict(types)}
+    marked = [finding for field in judged for finding in field.marked]
+    return {
+        "calls": Counter(finding.call.value for finding in marked),
+        "types": Counter(most_likely_type(finding.prediction).value for finding in marked),
+    }
 
 
 def referral(judged: Sequence[JudgedCell]) -> dict[str, dict[str, float | None]]:

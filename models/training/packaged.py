@@ -26,13 +26,17 @@ Folded = tuple[nn.Conv2d, nn.BatchNorm2d, Tensor, Tensor]
 
 def packaged_weights(graph: Path) -> dict[str, Tensor]:
     """Convolutions, their biases and both heads of a graph that export.py wrote, as float32."""
-    tensors = {one.name: one for one in onnx.load(graph).graph.initializer}
     return {
-        name.removeprefix("network."): torch.from_numpy(
-            numpy_helper.to_array(tensor).copy()
-        ).float()
-        for name, tensor in tensors.items()
+        name.removeprefix("network."): tensor.float()
+        for name, tensor in tensors_of(onnx.load(graph).graph).items()
         if name.endswith((".weight", ".bias"))
+    }
+
+
+def tensors_of(graph: onnx.GraphProto) -> dict[str, Tensor]:
+    """What is stored in a graph, by name."""
+    return {
+        one.name: torch.from_numpy(numpy_helper.to_array(one).copy()) for one in graph.initializer
     }
 
 

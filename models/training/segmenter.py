@@ -21,13 +21,12 @@ import numpy as np
 import onnx
 import torch
 import torch.nn.functional as tf
-from onnx import numpy_helper
 from torch import Tensor, nn
 
 from models.segmenter import DESCRIPTION, INPUT, OUTPUT
 from models.training.averaging import follow
 from models.training.held_out import parted
-from models.training.packaged import unfold_norms
+from models.training.packaged import tensors_of, unfold_norms
 from models.training.segmenter_labels import Labelled
 from models.training.segmenter_samples import STAINS, Sampler
 from pipeline.maps import MAP_COUNT
@@ -131,9 +130,7 @@ def learned_from(pictures: Sequence[Labelled]) -> list[Labelled]:
 def go_on(network: Network, graph: Path, batches: list[Tensor]) -> None:
     """Fill `network` so that it answers as a file that `export` wrote; its norms fit `batches`."""
     told = onnx.load(graph).graph
-    tensors = {
-        one.name: torch.from_numpy(numpy_helper.to_array(one).copy()) for one in told.initializer
-    }
+    tensors = tensors_of(told)
     filters = [
         (tensors[node.input[1]], tensors[node.input[2]])
         for node in told.node

@@ -353,5 +353,5 @@ def _wanted(crop: _Crop, *, is_drawn: bool) -> tuple[NDArray[np.float32], NDArra
 def _rim_weight(nucleus: NDArray[np.float32], near: float) -> NDArray[np.float32]:
     """`near` to both sides of the rims of nuclei, S × S, elsewhere 1."""
     square = np.ones((2 * RIM_PX + 1,) * 2, np.uint8)
-    is_near = cv2.dilate(nucleus, square) > cv2.erode(nucleus, square)
+    is_near = cv2.morphologyEx(nucleus, cv2.MORPH_GRADIENT, square) > 0
     return np.where(is_near, np.float32(near), np.float32(1))

@@ -59,12 +59,11 @@ def main() -> None:
     (options.run / "settings.json").write_text(json.dumps(settings, default=str, indent=1))
     teachers = Teachers.load(options.teachers, options.device) if options.teachers else None
     drawn_side = max(options.side, teachers.side) if teachers else options.side
-    side = pack_side(options.side, options.view)
-    learned = load_pack(options.pack, parts=options.parts, side=pack_side(drawn_side, options.view))
+    side = pack_side(drawn_side, options.view)
+    learned = load_pack(options.pack, parts=options.parts, side=side)
     judged = {"": load_pack(options.pack, parts=["val"], side=side)}
     if options.leave_out:
-        learned, _ = without_subjects(learned, options.leave_out)
-        judged["left_out_"] = _left_out(options, side)
+        learned, judged["left_out_"] = without_subjects(learned, options.leave_out)
     batches = RandomBatches(
         learned,
         side=drawn_side,
@@ -74,11 +73,6 @@ def main() -> None:
     )
     network, averaged, optimiser, first_step = _start(options, batches)
     _train(options, network, averaged, optimiser, batches, judged, first_step, teachers)
-
-
-def _left_out(options: argparse.Namespace, side: int) -> CropPack:
-    whole = load_pack(options.pack, parts=options.parts, side=side)
-    return without_subjects(whole, options.leave_out)[1]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -214,7 +208,7 @@ def _train(
                 "loss": round(torch.stack(losses).mean().item(), 4),
             }
             for prefix, pack in judged.items():
-                line |= judge(averaged, pack, options.side, prefix)
+                line |= judge(averaged, pack, (batches.side, options.side), prefix)
             _append(options.run / "curve.csv", line)
             losses.clear()
 
@@ -278,9 +272,11 @@ def _save(
         (run / f".{name}").replace(run / name)
 
 
-def judge(network: nn.Module, pack: CropPack, side: int, prefix: str) -> dict[str, float]:
+def judge(
+    network: nn.Module, pack: CropPack, sides: tuple[int, int], prefix: str
+) -> dict[str, float]:
     """Leukemic AUC and type accuracy of each source, on crops that were not fitted."""
-    leukemic, types = predict(network, pack, side)
+    leukemic, types = predict(network, pack, *sides)
     figures: dict[str, float] = {}
     for part, source in sorted({(row.part, row.source) for row in pack.rows}):
         chosen = [i for i, row in enumerate(pack.rows) if (row.part, row.source) == (part, source)]
@@ -294,14 +290,14 @@ def judge(network: nn.Module, pack: CropPack, side: int, prefix: str) -> dict[st
 
 @torch.no_grad()
 def predict(
-    network: nn.Module, pack: CropPack, side: int
+    network: nn.Module, pack: CropPack, view_side: int, side: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Leukemic logits N and type logits N×10 of the plain views."""
+    """Leukemic logits N and type logits N×10 of the plain views, shrunk from `view_side`."""
     network.eval()
     device = next(network.parameters()).device
     leukemic, types = [], []
-    for batch in plain_batches(pack, side=side):
-        answers = network(batch.on(device).crops)
+    for batch in plain_batches(pack, side=view_side):
+        answers = network(shrunk(batch.on(device).crops, side))
         leukemic.append(answers[0].float().cpu())
         types.append(answers[1].float().cpu())
     return torch.cat(leukemic).numpy(), torch.cat(types).numpy()

@@ -49,6 +49,7 @@ from tests.acceptance.standins import (
 )
 from tests.certificates import make_authority
 from tests.reporting.delivery.labelled import make_bundle, make_picture, picture_pixels
+from tests.reporting.delivery.strict_peer import strict_peer
 
 PATIENCE_S = 0.3
 """Long enough for loopback, short enough for a test of what never answers."""
@@ -124,8 +125,11 @@ class TestThingsThatGoWrong:
         ):
             destination_at(peer.port, timeout_s=PATIENCE_S).deliver([large])
 
-    def test_a_wrong_called_title_needs_a_person(self, tmp_path: Path) -> None:
-        with _strict_server(tmp_path) as port, pytest.raises(NeedsReview) as told:
+    def test_a_wrong_called_title_needs_a_person(self) -> None:
+        with (
+            strict_peer(SecondaryCaptureImageStorage) as port,
+            pytest.raises(NeedsReview) as told,
+        ):
             destination_at(port, ae_title="SOMEONE").deliver([make_picture()])
 
         assert told.value.code == "association_rejected"
@@ -377,19 +381,6 @@ def _accepts_association_then_stops_reading(connection: socket.socket) -> None:
         + user
     )
     connection.sendall(b"\x02\x00" + struct.pack(">I", len(answer)) + answer)
-
-
-@contextmanager
-def _strict_server(folder: Path) -> Iterator[int]:
-    """A peer that rejects a called AE title that is not its own, for good."""
-    entity = AE(ae_title="STANDIN")
-    entity.require_called_aet = True
-    entity.add_supported_context(SecondaryCaptureImageStorage)
-    server = entity.start_server((LOOPBACK, 0), block=False)
-    try:
-        yield server.server_address[1]
-    finally:
-        server.shutdown()
 
 
 @contextmanager

@@ -8,8 +8,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from pynetdicom.transport import AssociationSocket
 
 from listener.standins import StandInPacs
 from reporting.delivery.reactor import Checkpoint, count_overlooked_rejection, make_pausable
+from tests.reporting.delivery.strict_peer import strict_peer
 
 SET_ASIDE_S = 0.5
 
@@ -84,7 +84,7 @@ def slow_to_look(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("slow_to_look")
 def test_a_rejection_that_pynetdicom_overlooks_counts() -> None:
-    with particular_peer() as port:
+    with strict_peer(Verification) as port:
         association = asking(port)
         assert not association.is_rejected, "pynetdicom has mended it: drop our way round it"
 
@@ -108,19 +108,6 @@ def test_a_line_that_broke_off_is_no_rejection() -> None:
 
     assert association.is_aborted
     assert not association.is_rejected
-
-
-@contextmanager
-def particular_peer() -> Iterator[int]:
-    """The port of a peer that answers to its own name alone."""
-    entity = AE(ae_title="PARTICULAR")
-    entity.require_called_aet = True
-    entity.add_supported_context(Verification)
-    server = entity.start_server(("127.0.0.1", 0), block=False)
-    try:
-        yield server.server_address[1]
-    finally:
-        server.shutdown()
 
 
 def asking(port: int) -> Association:
