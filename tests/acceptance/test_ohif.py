@@ -31,6 +31,7 @@ pytestmark = [
 
 LOOKS = 120
 LOOK_EVERY_MS = 500
+TRIES_TO_OPEN = 3
 LIKENESS = 0.88
 """Correlation of what is shown with the picture; the viewer's own words lie over it."""
 SERIES = (
@@ -134,11 +135,19 @@ def test_what_it_does_not_know_does_not_bring_it_down(viewer: Page, words: str) 
 
 
 def open_until(viewer: Page, words: str, condition: str) -> None:
-    """Open the series, once more where a page that was busy drawing lost the double click."""
-    open_series(viewer, words)
-    if not viewer.comes(condition, at_most_s=45):
+    """Open the series; where nothing comes of it, look at the source and open it again.
+
+    Twice on a busy machine the viewer had opened the report, showed its source, and laid nothing on
+    it; once more a double click on the same series changed nothing in 90 s.
+    """
+    for _ in range(TRIES_TO_OPEN - 1):
         open_series(viewer, words)
-        viewer.wait_until(condition)
+        if viewer.comes(condition, at_most_s=30):
+            return
+        open_series(viewer, "Blood smear, phantom")
+        viewer.comes("false", at_most_s=5)
+    open_series(viewer, words)
+    viewer.wait_until(condition)
 
 
 def open_series(viewer: Page, words: str) -> None:
