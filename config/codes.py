@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodeSystem:
-    """A code system by its FHIR address and, where DICOM knows it, its designator (PS3.16 §8)."""
+    """A code system by its FHIR address and, where DICOM knows it, its designator (PS3.16 .8)."""
 
     url: str
     designator: str | None = None

@@ -1,7 +1,7 @@
 """What a site may set, section by section; every key is explained in default.toml.
 
 Names here are the keys of the TOML file. Values are frozen once read; a key that is not
-listed is an error. Files named here are looked for by `config.checks`, not by these models.
+listed is an error. Files named here are looked for by `config.validation`, not by these models.
 """
 
 from __future__ import annotations

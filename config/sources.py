@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from config.problems import SettingsError, dotted_keys, key_types, models_in, nearest
+from config.error_messages import SettingsError, dotted_keys, key_types, models_in, nearest
 
 PREFIX = "SMEARLINK_"
 NOT_SETTINGS = ("SMEARLINK_SETTINGS", "SMEARLINK_TEST_")

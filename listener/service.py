@@ -22,28 +22,28 @@ from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 
-from config.settings import Settings
-from listener.analysis import ImageAnalysis
-from listener.audit_syslog import AuditForwarder, place_file_of
-from listener.destinations import Routes, make_outlets, parse_rules
-from listener.dicom import DicomListener
-from listener.log import adopt_library_loggers
-from listener.metrics import CountedAudit, Metrics
-from listener.pseudonyms import SitePseudonyms
-from listener.retention import Retention
-from listener.sending import Outlets, Sender
-from listener.status import WorkflowStatus
-from listener.steps import ImageStep, ReportSettings, ReportStep, Steps
-from listener.store import MEBIBYTE, Store, open_store
-from listener.web import Receiving, Showing, build_app
-from listener.web_server import WebServer, read_token
-from listener.worker_lock import Hold, WorkerLocks, claim_worker, worker_locks
-from listener.workflow import Workflow, WorkflowSettings
+from config.model import Settings
+from listener.dicom.server import DicomListener
+from listener.observability.audit_forwarder import AuditForwarder, place_file_of
+from listener.observability.logging_setup import adopt_library_loggers
+from listener.observability.metrics import CountedAudit, Metrics
+from listener.queue.status import WorkflowStatus
+from listener.queue.worker_lock import Hold, WorkerLocks, claim_worker, worker_locks
+from listener.storage.data_folder import MEBIBYTE, Store, open_store
+from listener.web.app import Receiving, Showing, build_app
+from listener.web.server import WebServer, read_token
+from listener.workflow.delivery import Outlets, Sender
+from listener.workflow.destinations import Routes, make_outlets, parse_rules
+from listener.workflow.image_analysis import ImageAnalysis
+from listener.workflow.pseudonyms import SitePseudonyms
+from listener.workflow.retention import Retention
+from listener.workflow.steps import ImageStep, ReportSettings, ReportStep, Steps
+from listener.workflow.worker import Workflow, WorkflowSettings
 from models.classifier import MODEL_FOLDER, OnnxClassifier
 from models.segmenter import OnnxSegmenter
+from pipeline.decoding.frames import ImageLimits
 from pipeline.errors import Rejected, SmearlinkError
-from pipeline.image import ImageLimits
-from reporting.audit import (
+from reporting.audit.trail import (
     Actor,
     AuditSink,
     AuditTrail,
@@ -52,8 +52,8 @@ from reporting.audit import (
     TrailPolicy,
     load_or_make_key,
 )
-from reporting.delivery.syslog import SyslogReceiver
-from reporting.delivery.tls import TlsFiles
+from reporting.delivery.transport.syslog import SyslogReceiver
+from reporting.delivery.transport.tls import TlsFiles
 from reporting.result_set import build_result_set
 from reporting.results import ResultKind
 

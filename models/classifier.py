@@ -13,8 +13,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from models.checked_file import read_checked
 from models.manifest import Manifest, ModelFile, read_manifest
+from models.verified_file import read_checked
 from pipeline.domain import CELL_TYPES, DecisionPolicy, ModelIdentity, Prediction
 from pipeline.errors import Defect
 
@@ -90,7 +90,7 @@ class OnnxClassifier:
         if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:] != CROP_SHAPE:
             raise Defect(
                 f"Crops must be N×224×224×3 uint8 RGB; got {crops.dtype} of shape {crops.shape}. "
-                "Cut them with pipeline.crop.",
+                "Cut them with pipeline.findings.crops.",
                 code="crop_contract",
             )
         chunks = (crops[first : first + BATCH] for first in range(0, len(crops), BATCH))

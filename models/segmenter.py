@@ -12,9 +12,9 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from models.checked_file import read_checked
+from models.verified_file import read_checked
 from pipeline.errors import Defect
-from pipeline.maps import MAP_COUNT
+from pipeline.segmentation.network_maps import MAP_COUNT
 
 SEGMENTER_FOLDER = Path(__file__).parent
 DESCRIPTION = "segmenter.toml"
@@ -57,7 +57,7 @@ class OnnxSegmenter:
         return self._sha256
 
     def answer(self, density: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Maps, 6 × H × W float32, of a density, 3 × H × W; see `pipeline.maps.Segmenter`."""
+        """Maps, 6 × H × W float32, of a density, 3 × H × W; see `network_maps.Segmenter`."""
         (maps,) = self._session.run([OUTPUT], {INPUT: density[None]})
         return np.asarray(maps[0], dtype=np.float32)
 

@@ -8,8 +8,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.assess import assess
-from pipeline.crop import cut_crops
 from pipeline.domain import (
     DecisionPolicy,
     FieldFindings,
@@ -19,8 +17,10 @@ from pipeline.domain import (
     SourceImage,
     StudyUID,
 )
-from pipeline.maps import Segmenter
-from pipeline.segment import find_cells
+from pipeline.findings.crops import cut_crops
+from pipeline.findings.decision import assess
+from pipeline.segmentation.find_cells import find_cells
+from pipeline.segmentation.network_maps import Segmenter
 
 
 class Classifier(Protocol):

@@ -266,7 +266,7 @@ class FieldFindings:
 
 
 class Grade(StrEnum):
-    """For people to see at a glance; never a diagnosis. Defined in pipeline/smear.py."""
+    """For people to see at a glance; never a diagnosis. See pipeline/findings/smear_summary.py."""
 
     NONE_SEEN = "none_seen"
     FEW = "few"

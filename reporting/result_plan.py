@@ -19,9 +19,9 @@ from pydicom.uid import (
 )
 
 from pipeline.domain import FieldFindings, SmearFindings, SOPInstanceUID
-from reporting.identity import derived_uid
+from reporting.derived_uids import derived_uid
+from reporting.dicom.slide_coordinates import slide_place
 from reporting.results import ObjectReference, ReportContext, ResultKind
-from reporting.slide_place import slide_place
 
 SOP_CLASSES: Mapping[ResultKind, str] = {
     ResultKind.ANNOTATED_FIELD: SecondaryCaptureImageStorage,

@@ -12,18 +12,24 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import cv2
 from pydicom import Dataset
 
+from pipeline.decoding.frames import ImageLimits, read_frames
 from pipeline.domain import RGB, FieldFindings, SmearFindings, SOPInstanceUID, SourceImage
 from pipeline.errors import Defect
-from pipeline.image import ImageLimits, read_frames
-from pipeline.overlay import draw_field, draw_gallery, enlargement
-from reporting.annotations import build_annotations
-from reporting.composite import Authorship, part10_bytes
-from reporting.fhir import build_bundle
-from reporting.hl7_message import build_message
-from reporting.key_objects import build_key_objects
-from reporting.label_check import check_label
-from reporting.pdf_report import build_pdf_report
-from reporting.presentation_state import build_presentation_state
+from pipeline.rendering.annotated_field import draw_field, draw_gallery, enlargement
+from reporting.dicom.bulk_annotations import build_annotations
+from reporting.dicom.common_modules import Authorship, part10_bytes
+from reporting.dicom.key_object_selection import build_key_objects
+from reporting.dicom.presentation_state import build_presentation_state
+from reporting.dicom.secondary_capture import build_secondary_capture, transfer_syntax_of
+from reporting.dicom.segmentation import build_segmentation
+from reporting.dicom.slide_coordinates import slide_place
+from reporting.dicom.source_attributes import SourceFrame, check_one_patient, header_of
+from reporting.dicom.structured_report import build_structured_report
+from reporting.documents.csv_table import build_table
+from reporting.documents.hl7_message import build_message
+from reporting.documents.pdf_report import build_pdf_report
+from reporting.fhir.bundle import build_bundle
+from reporting.research_label import check_label
 from reporting.result_plan import plan_objects
 from reporting.results import (
     DICOM_MEDIA_TYPE,
@@ -32,12 +38,6 @@ from reporting.results import (
     Result,
     ResultKind,
 )
-from reporting.secondary_capture import build_secondary_capture, transfer_syntax_of
-from reporting.segmentation import build_segmentation
-from reporting.slide_place import slide_place
-from reporting.source import SourceFrame, check_one_patient, header_of
-from reporting.structured_report import build_structured_report
-from reporting.table import build_table
 
 __all__ = ["build_result_set", "check_label"]
 

@@ -46,7 +46,7 @@ from pydicom.uid import (
     VLWholeSlideMicroscopyImageStorage,
 )
 
-from reporting.identity import derived_uid
+from reporting.derived_uids import derived_uid
 
 SOP_CLASSES: tuple[UID, ...] = (
     SecondaryCaptureImageStorage,

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
-from reporting.delivery.tls import TlsFiles
+from reporting.delivery.transport.tls import TlsFiles
 
 LIFE = timedelta(days=1)
 

@@ -6,8 +6,8 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-from reporting.audit import Actor, Event, Outcome
-from reporting.audit_vocabulary import check_fields
+from reporting.audit.schema import check_fields
+from reporting.audit.trail import Actor, Event, Outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,7 +34,7 @@ from pipeline.domain import (
     SourceImage,
     StudyUID,
 )
-from pipeline.smear import gather_smear
+from pipeline.findings.smear_summary import gather_smear
 
 MODEL = ModelIdentity(
     name="smearlink-resnet50",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from config.settings import load_settings
-from listener.cli import app, audit_app
+from listener.cli.app import app, audit_app
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")

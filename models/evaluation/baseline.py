@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.crop import CROP_PX, CROP_UM
+from pipeline.findings.crops import CROP_PX, CROP_UM
 
 BASELINE_FILE = Path(__file__).parent / "baseline.toml"
 BACKGROUND_LEVEL = 12

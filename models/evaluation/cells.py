@@ -24,8 +24,6 @@ from models.evaluation.metrics import (
 )
 from models.evaluation.pack import PackRow
 from pipeline.analyse import Classifier
-from pipeline.assess import assess
-from pipeline.crop import cut_crops, cut_masked
 from pipeline.domain import (
     CELL_TYPES,
     RGB,
@@ -36,8 +34,10 @@ from pipeline.domain import (
     CellShape,
     FieldQuality,
 )
-from pipeline.maps import Segmenter
-from pipeline.segment import central_cell, find_cells
+from pipeline.findings.crops import cut_crops, cut_masked
+from pipeline.findings.decision import assess
+from pipeline.segmentation.find_cells import central_cell, find_cells
+from pipeline.segmentation.network_maps import Segmenter
 
 MASKED_UM_PER_PX = {"cnmc": 0.055}
 """Scale of sources that come cut out on black, so that no red cell can tell it."""

@@ -1,7 +1,7 @@
 """Judging the finding of cells, and whole fields, against what a pack knows.
 
-Only what `pipeline.segment.find_cells` takes is timed: processor time on one thread, so that what
-else the machine does is not counted.
+Only `pipeline.segmentation.find_cells.find_cells` is timed: processor time on one thread, so that
+what else the machine does is not counted.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from models.evaluation.ground_truth import GroundTruth, mask_path, read_ground_t
 from models.evaluation.metrics import Measure, area_under_roc, bootstrap_figure
 from models.evaluation.pack import PackRow, PictureKind
 from pipeline.analyse import Classifier
-from pipeline.assess import assess
-from pipeline.crop import cut_crops
 from pipeline.domain import Call, Cell, CellFinding, CellKind, FieldCells, SourceImage
-from pipeline.maps import Segmenter
-from pipeline.segment import find_cells
+from pipeline.findings.crops import cut_crops
+from pipeline.findings.decision import assess
+from pipeline.segmentation.find_cells import find_cells
+from pipeline.segmentation.network_maps import Segmenter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

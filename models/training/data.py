@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from models.training.augment import Jitter, Stain, augment, measure_stain, plain_view
-from pipeline.crop import CROP_PX
 from pipeline.domain import CELL_TYPES, RGB, CellType
+from pipeline.findings.crops import CROP_PX
 
 ENDLESS = 2**31
 """Batches that a training may ask for."""

@@ -32,7 +32,7 @@ from models.evaluation.metrics import balanced_accuracy, calibration_error
 from models.evaluation.pack import PackRow, PictureKind, read_pack
 from models.segmenter import OnnxSegmenter
 from models.training.prepare import NEVER, parts_of
-from pipeline.assess import most_likely_type
+from pipeline.findings.decision import most_likely_type
 
 FAILURES_SHOWN = 48
 

@@ -59,7 +59,7 @@ shape = ["N", 224, 224, 3]
 type = "uint8"
 colour = "RGB"
 field_of_view_um = 24.0
-background = "black outside the outline of the cell (pipeline/crop.py)"
+background = "black outside the outline of the cell (pipeline/findings/crops.py)"
 
 [outputs]
 leukemic_probability = "N, calibrated, 0 to 1"

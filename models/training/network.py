@@ -16,7 +16,7 @@ from pipeline.domain import CELL_TYPES
 
 FEATURES = 2048
 CROP_PX = 224
-"""Side of the crops that leave pipeline.crop."""
+"""Side of the crops that leave pipeline.findings.crops."""
 MAP_SIDE = 7
 """Side of the activation map that leaves the graph, whatever the input size."""
 

@@ -23,9 +23,9 @@ from models.evaluation.pack import PackRow, PictureKind, read_pack
 from models.segmenter import OnnxSegmenter
 from models.training.augment import Mask
 from models.training.data import UNKNOWN, CropRow, type_index
-from pipeline.crop import CROP_PX, cut_crops, cut_masked
 from pipeline.domain import RGB, Cell, CellKind, CellType, FieldCells, SourceImage
-from pipeline.segment import central_cell, find_cells
+from pipeline.findings.crops import CROP_PX, cut_crops, cut_masked
+from pipeline.segmentation.find_cells import central_cell, find_cells
 
 NEVER = ("allidb1",)
 """Not packed at all: for looking and evaluating only."""

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.training.segmenter_labels import LABEL_UM, Labelled
-from pipeline.parts import Contour, Mask, with_holes_filled
-from pipeline.stain import Density
+from pipeline.field.masks import Contour, Mask, with_holes_filled
+from pipeline.field.optical_density import Density
 
 RADIUS_UM = (2.4, 4.4)
 """Of the largest disc in a red cell; one is 7 µm wide."""

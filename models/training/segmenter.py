@@ -24,12 +24,12 @@ import torch.nn.functional as tf
 from torch import Tensor, nn
 
 from models.segmenter import DESCRIPTION, INPUT, OUTPUT
-from models.training.averaging import follow
-from models.training.held_out import parted
-from models.training.packaged import tensors_of, unfold_norms
+from models.training.resume_from_onnx import tensors_of, unfold_norms
 from models.training.segmenter_labels import Labelled
 from models.training.segmenter_samples import STAINS, Sampler
-from pipeline.maps import MAP_COUNT
+from models.training.split import parted
+from models.training.weight_ema import follow
+from pipeline.segmentation.network_maps import MAP_COUNT
 
 WIDTHS = (16, 32, 48, 64)
 LAST_WIDTH = 24

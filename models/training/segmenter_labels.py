@@ -28,10 +28,8 @@ from models.evaluation.ground_truth import GroundTruth, read_ground_truth
 from models.evaluation.pack import PackRow, read_pack
 from models.segmenter import OnnxSegmenter
 from pipeline.domain import RGB, Cell
-from pipeline.parts import Mask, disc
-from pipeline.scale import RED_CELL_UM, find_scale
-from pipeline.segment import central_cell, find_cells
-from pipeline.stain import (
+from pipeline.field.masks import Mask, disc
+from pipeline.field.optical_density import (
     Density,
     green_of,
     measure_lamp,
@@ -39,6 +37,8 @@ from pipeline.stain import (
     stained_level,
     violet,
 )
+from pipeline.segmentation.find_cells import central_cell, find_cells
+from pipeline.segmentation.pixel_scale import RED_CELL_UM, find_scale
 
 LABEL_UM = 0.2
 RED_CELL, PLATELET = 2, 3

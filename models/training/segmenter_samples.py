@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from models.training.red_cells import RedCell, red_cells_of
 from models.training.segmenter_labels import LABEL_UM, UNKNOWN, Labelled
-from pipeline.maps import DENSITIES, MAP_COUNT, NETWORK_UM, OFFSET_PX
-from pipeline.parts import places_of
-from pipeline.stain import Density
+from pipeline.field.masks import places_of
+from pipeline.field.optical_density import Density
+from pipeline.segmentation.network_maps import DENSITIES, MAP_COUNT, NETWORK_UM, OFFSET_PX
 
 SIDE = 96
 SOURCES = {
@@ -318,7 +318,7 @@ _PLACES = np.mgrid[:SIDE, :SIDE].astype(np.float32)
 
 
 def _wanted(crop: _Crop, *, is_drawn: bool) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The maps of `pipeline.maps.Segmenter` and their weights, both 6 × S × S."""
+    """The maps of `network_maps.Segmenter` and their weights, both 6 × S × S."""
     cells, nuclei, ignored, red = (crop.labels[..., place].copy() for place in range(4))
     unknown = ignored > 0
     wanted = np.zeros((MAP_COUNT, SIDE, SIDE), np.float32)

@@ -24,7 +24,6 @@ from torch import Tensor, nn
 
 from models.evaluation.metrics import area_under_roc
 from models.training.augment import Jitter
-from models.training.averaging import follow
 from models.training.data import (
     UNKNOWN,
     Batch,
@@ -37,9 +36,10 @@ from models.training.data import (
     plain_batches,
     without_subjects,
 )
+from models.training.distillation import Lesson, Teachers, shrunk, taught_loss
 from models.training.network import SmearNet, astra_start, reset_batch_statistics
-from models.training.packaged import packaged_weights, unfold
-from models.training.teaching import Lesson, Teachers, shrunk, taught_loss
+from models.training.resume_from_onnx import packaged_weights, unfold
+from models.training.weight_ema import follow
 
 LEUKEMIC_SMOOTHING = 0.05
 TYPE_SMOOTHING = 0.05

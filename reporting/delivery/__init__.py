@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pipeline.errors import NeedsReview, RetryLater
-from reporting.identity import derived_uid
+from reporting.derived_uids import derived_uid
 from reporting.results import DICOM_KINDS, Result, ResultKind
 
 

@@ -27,10 +27,11 @@ from dbos import _workflow_commands
 from pydicom import Dataset
 
 import listener.service as service
-import listener.workflow as workflow
-from config.settings import Settings, make_settings
-from listener.queue_port import DurableQueue
-from listener.workflow import UpkeepTimes, WorkflowSettings
+import listener.workflow.worker as workflow
+from config.model import Settings
+from config.settings import make_settings
+from listener.queue.dbos_adapter import DurableQueue
+from listener.workflow.worker import UpkeepTimes, WorkflowSettings
 from pipeline.domain import DecisionPolicy, FieldFindings, ModelIdentity
 from tests.findings import MODEL, make_field_findings
 

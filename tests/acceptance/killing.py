@@ -20,12 +20,12 @@ from typing import Any
 from pydicom import Dataset, dcmread
 from pynetdicom import AE, evt
 
-import listener.workflow as workflow
-from listener.results_folder import ResultsFolder
-from listener.standins import StandInFhir, StandInPacs
+import listener.workflow.worker as workflow
+from listener.demo.mock_servers import StandInFhir, StandInPacs
+from listener.storage.results import ResultsFolder
 from pipeline.domain import SmearId
-from reporting.audit import public_path, read_public_key, verify_trail
-from reporting.delivery.reactor import make_pausable
+from reporting.audit.trail import public_path, read_public_key, verify_trail
+from reporting.delivery.transport.pynetdicom_fixes import make_pausable
 from reporting.results import DICOM_KINDS, ResultKind
 from tests.acceptance.killable import Life, live
 from tests.builders import build_image

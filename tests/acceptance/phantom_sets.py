@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from listener.phantom import Recipe, draw_field
+from listener.demo.phantom import Recipe, draw_field
 from pipeline.analyse import analyse_field
 from pipeline.domain import (
     RGB,
@@ -27,7 +27,7 @@ from pipeline.domain import (
     SourceImage,
     StudyUID,
 )
-from pipeline.smear import gather_smear
+from pipeline.findings.smear_summary import gather_smear
 from reporting.result_set import build_result_set
 from reporting.results import DICOM_KINDS, ReportContext, Result
 from tests.findings import MODEL, make_field_findings, make_prediction

@@ -15,8 +15,8 @@ from dbos import _workflow_commands
 from config.settings import make_settings
 from listener import service
 from listener.service import Service
-from listener.workflow import WorkflowSettings
-from reporting.audit import public_path, read_public_key, verify_trail
+from listener.workflow.worker import WorkflowSettings
+from reporting.audit.trail import public_path, read_public_key, verify_trail
 from tests.tiny_model import write_tiny_model
 
 POLL_S = 0.1

@@ -17,7 +17,7 @@ from pydicom import Dataset
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
-from listener.standins import LOOPBACK, Reply, Request, StandInFhir, StandInPacs
+from listener.demo.mock_servers import LOOPBACK, Reply, Request, StandInFhir, StandInPacs
 
 HANGS_AT_MOST_S = 30.0
 """So that a failed test ends too."""

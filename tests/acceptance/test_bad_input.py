@@ -1,7 +1,7 @@
 """Whatever comes in by C-STORE ends as a result or is parked under a code that a person sees.
 
 The real service on loopback, from the device to the PACS; nothing is replaced but the network's
-size. What a hostile peer says byte by byte is in tests/listener/test_dicom.py.
+size. What a hostile peer says byte by byte is in tests/listener/dicom/test_server.py.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from pydicom.uid import (
     VLWholeSlideMicroscopyImageStorage,
 )
 
+from listener.demo.mock_servers import LOOPBACK, Reply, StandInFhir, StandInPacs
 from listener.service import Service
-from listener.standins import LOOPBACK, Reply, StandInFhir, StandInPacs
 from pipeline.domain import SmearId
 from tests.acceptance.serving import (
     parked_deliveries,

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import listener.service as service
-from listener.receipts import DeliveryState
 from listener.service import Service
-from listener.workflow import WorkflowSettings
+from listener.storage.receipts import DeliveryState
+from listener.workflow.worker import WorkflowSettings
 from pipeline.domain import SmearId
 from tests.acceptance.orthanc import (
     ABSENT,

@@ -27,10 +27,10 @@ from pydicom.uid import (
     VLWholeSlideMicroscopyImageStorage,
 )
 
-from listener.inbox import Inbox, ReceivedImage
-from listener.standins import LOOPBACK
+from listener.demo.mock_servers import LOOPBACK
+from listener.storage.inbox import Inbox, ReceivedImage
 from pipeline.errors import RetryLater
-from reporting.delivery.dicom import DicomDestination
+from reporting.delivery.destinations.dicom_store import DicomDestination
 from reporting.results import DICOM_KINDS, Result, ResultKind
 from tests.acceptance.phantom_sets import PhantomSet, make_phantom_set
 from tests.builders import SOP_CLASSES, build_image

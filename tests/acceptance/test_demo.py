@@ -15,7 +15,7 @@ from pydicom import dcmread
 
 from pipeline.domain import RESEARCH_USE_ONLY
 from tests.builders import build_image, file_bytes, picture
-from tests.listener.test_analyse_files import draw_picture
+from tests.listener.cli.test_analyse import draw_picture
 from tests.tiny_model import write_tiny_model
 
 OLDER_COLUMNS = [

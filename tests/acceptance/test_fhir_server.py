@@ -14,18 +14,18 @@ import httpx
 import pytest
 
 from pipeline.domain import Call, QualityFlag, SmearFindings, SmearId
-from pipeline.smear import gather_smear
-from reporting.audit import Event, Outcome, read_events
-from reporting.audit_fhir import fhir_event
-from reporting.fhir import MEDIA_TYPE, build_bundle
-from reporting.label_check import check_label
+from pipeline.findings.smear_summary import gather_smear
+from reporting.audit.fhir_export import fhir_event
+from reporting.audit.trail import Event, Outcome, read_events
+from reporting.fhir.bundle import MEDIA_TYPE, build_bundle
+from reporting.research_label import check_label
 from reporting.result_set import build_result_set
 from reporting.results import Result, ResultKind
 from tests.findings import make_field_findings, make_smear_findings
+from tests.reporting.audit.test_dicom_export import EVERYTHING
 from tests.reporting.headers import make_context, make_headers, make_references
 from tests.reporting.pdf_reader import dangling_offsets, printed_words
 from tests.reporting.sources import make_source
-from tests.reporting.test_audit_dicom import EVERYTHING
 from tests.reporting.trails import open_trail
 
 HERE = Path(__file__).parent / "fhir_server"

@@ -19,9 +19,9 @@ import httpx
 import pytest
 from pydicom import Dataset, dcmread, dcmwrite
 
-from listener.standins import Reply
-from reporting.audit import Event, read_events
-from reporting.delivery.mllp import control_id_of, framed, read_frame
+from listener.demo.mock_servers import Reply
+from reporting.audit.trail import Event, read_events
+from reporting.delivery.transport.mllp import control_id_of, framed, read_frame
 from tests.acceptance.standins import FaultyPacs, ScriptedFhir, TcpPeer
 from tests.findings import make_field_findings
 from tests.listener.peers import store

@@ -12,9 +12,9 @@ import pytest
 from pydicom import dcmread
 from pydicom.pixels import pixel_array
 
-from listener.send import PeerAddress, send_images
+from listener.modality.store_scu import PeerAddress, send_images
 from pipeline.domain import RGB
-from reporting.delivery.dicom import DicomDestination
+from reporting.delivery.destinations.dicom_store import DicomDestination
 from reporting.results import ResultKind
 from tests.acceptance import browser, ohif, orthanc
 from tests.acceptance.browser import Page, browsing

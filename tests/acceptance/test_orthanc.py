@@ -15,16 +15,16 @@ from dicomweb_client import DICOMwebClient
 from pydicom import Dataset, dcmread
 from pydicom.pixels import pixel_array
 
-from listener.commitments import CommitmentReports
-from listener.inbox import Inbox
+from listener.storage.commitment_reports import CommitmentReports
+from listener.storage.inbox import Inbox
 from reporting.delivery import (
     CommitmentReport,
     DeliveryPostponed,
     DeliveryRefused,
     Destination,
 )
-from reporting.delivery.dicom import DicomDestination
-from reporting.delivery.stow import StowDestination
+from reporting.delivery.destinations.dicom_store import DicomDestination
+from reporting.delivery.destinations.stow_rs import StowDestination
 from reporting.results import DICOM_KINDS, ResultKind
 from tests.acceptance.orthanc import ABSENT, AE_TITLE, LOOPBACK, REASON, Orthanc, running_orthanc
 from tests.acceptance.phantom_sets import PhantomSet, make_phantom_set

@@ -12,8 +12,8 @@ import psycopg
 import pytest
 from psycopg.sql import SQL
 
-from listener.move_queue import move_queue
-from listener.worker_lock import AdvisoryLocks, claim_worker, worker_locks
+from listener.cli.move_queue import move_queue
+from listener.queue.worker_lock import AdvisoryLocks, claim_worker, worker_locks
 from pipeline.errors import NeedsReview, RetryLater
 from tests.acceptance.killing import Running, Trial, trial, until
 from tests.acceptance.postgres import PostgresServer, postgres

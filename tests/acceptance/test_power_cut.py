@@ -1,6 +1,6 @@
 """What the real service asks of the kernel, traced: no Success leaves before its fsyncs are done.
 
-The same by a disk that models what a power cut leaves: tests/listener/test_inbox.py.
+The same by a disk that models what a power cut leaves: tests/listener/storage/test_inbox.py.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.builders import build_image
 SERVER = """
 import sys
 from pathlib import Path
-from listener.inbox import Inbox
+from listener.storage.inbox import Inbox
 from tests.listener.peers import listening
 with listening(Inbox(Path(sys.argv[1]))) as listener:
     print(listener.port, flush=True)

@@ -25,10 +25,10 @@ from pydicom.uid import (
     VLWholeSlideMicroscopyImageStorage,
 )
 
-from listener.dicom import DicomListener
-from listener.inbox import Inbox
+from listener.dicom.server import DicomListener
+from listener.storage.inbox import Inbox
+from pipeline.decoding.frames import read_frames
 from pipeline.domain import RGB
-from pipeline.image import read_frames
 from tests.builders import SOP_CLASSES, build_image, file_bytes, picture
 from tests.certificates import make_authority
 from tests.fakes import RecordingAudit

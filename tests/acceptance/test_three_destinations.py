@@ -15,10 +15,11 @@ from pydicom import Dataset
 from pynetdicom import evt
 
 import listener.service as service
-from config.settings import Settings, make_settings
+from config.model import Settings
+from config.settings import make_settings
+from listener.demo.mock_servers import LOOPBACK
 from listener.service import Service
-from listener.standins import LOOPBACK
-from listener.workflow import WorkflowSettings
+from listener.workflow.worker import WorkflowSettings
 from tests.acceptance.killable import QuickAnalysis, QuickClassifier
 from tests.acceptance.standins import FaultyPacs
 from tests.builders import build_image

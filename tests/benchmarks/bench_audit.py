@@ -7,7 +7,14 @@ import time
 from pathlib import Path
 from typing import Literal
 
-from reporting.audit import Actor, AuditTrail, Event, TrailPolicy, load_or_make_key, verify_trail
+from reporting.audit.trail import (
+    Actor,
+    AuditTrail,
+    Event,
+    TrailPolicy,
+    load_or_make_key,
+    verify_trail,
+)
 
 EVENTS = 20_000
 

@@ -24,8 +24,8 @@ from pathlib import Path
 
 from pydicom import Dataset
 
-from listener.jobs import image_job
-from listener.workflow import Workflow
+from listener.queue.jobs import image_job
+from listener.workflow.worker import Workflow
 from pipeline.domain import FieldFindings, SmearId, SOPInstanceUID
 from tests.builders import build_image
 from tests.fakes import RecordingAudit

@@ -33,9 +33,9 @@ from pydicom.uid import UID, JPEGBaseline8Bit, SecondaryCaptureImageStorage
 from pynetdicom import AE, evt
 
 from config.sections import DicomSettings
-from listener.dicom import DicomListener
-from listener.inbox import Inbox
-from listener.negotiation import TRANSFER_SYNTAXES
+from listener.dicom.negotiation import TRANSFER_SYNTAXES
+from listener.dicom.server import DicomListener
+from listener.storage.inbox import Inbox
 from tests.builders import build_image, file_bytes
 from tests.fakes import RecordingAudit
 

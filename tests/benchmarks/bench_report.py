@@ -11,7 +11,7 @@ from pathlib import Path
 from pydicom import Dataset
 
 from pipeline.domain import Call
-from reporting.measurement_groups import MOST_CELLS
+from reporting.dicom.sr_measurement_groups import MOST_CELLS
 from reporting.results import Result, ResultKind
 from tests.findings import make_field_findings, make_smear_findings
 from tests.reporting.made import results_of

@@ -13,9 +13,9 @@ import time
 
 import cv2
 
-from listener.phantom import Recipe, draw_field
+from listener.demo.phantom import Recipe, draw_field
 from pipeline.domain import SourceImage
-from pipeline.segment import find_cells
+from pipeline.segmentation.find_cells import find_cells
 from tests.pipeline.smears import image_of
 
 SIZES = ((640, 480, 0.09), (1280, 960, 0.1), (2592, 1944, 0.08))

@@ -21,15 +21,10 @@ from config.destinations import (
     RouteSettings,
     StowDestination,
 )
-from config.problems import key_types, models_in
+from config.error_messages import SettingsError, key_types, models_in
+from config.model import Settings
 from config.sections import PeerSettings
-from config.settings import (
-    Settings,
-    SettingsError,
-    load_settings,
-    make_settings,
-    reload_settings,
-)
+from config.settings import load_settings, make_settings, reload_settings
 from config.sources import default_text, read_defaults
 from pipeline.errors import Rejected
 

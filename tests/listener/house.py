@@ -16,19 +16,19 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
-from listener.commitments import CommitmentReports
-from listener.inbox import Inbox, Offer, ReceivedImage
-from listener.outlet import Outlet
-from listener.results_folder import ResultsFolder
-from listener.sending import Outlets, Sender
-from listener.steps import Analysis, ImageStep, ReportSettings, ReportStep, Router, Steps
-from listener.worker_lock import claim_worker, worker_locks
-from listener.workflow import UpkeepTimes, Workflow, WorkflowSettings
+from listener.queue.worker_lock import claim_worker, worker_locks
+from listener.storage.commitment_reports import CommitmentReports
+from listener.storage.inbox import Inbox, Offer, ReceivedImage
+from listener.storage.results import ResultsFolder
+from listener.workflow.delivery import Outlets, Sender
+from listener.workflow.outlet import Outlet
+from listener.workflow.steps import Analysis, ImageStep, ReportSettings, ReportStep, Router, Steps
+from listener.workflow.worker import UpkeepTimes, Workflow, WorkflowSettings
 from pipeline.domain import FieldFindings, SmearFindings, SOPInstanceUID
 from pipeline.errors import Rejected
-from reporting.audit import AuditSink
+from reporting.audit.trail import AuditSink
 from reporting.delivery import Receipt
-from reporting.identity import derived_uid
+from reporting.derived_uids import derived_uid
 from reporting.results import ReportContext, Result, ResultKind
 from tests.findings import MODEL, make_field_findings
 

@@ -23,9 +23,9 @@ from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from config.sections import DicomSettings
-from listener.dicom import DicomListener
-from listener.inbox import Inbox, ReceivedImage
-from reporting.delivery.reactor import count_overlooked_rejection, make_pausable
+from listener.dicom.server import DicomListener
+from listener.storage.inbox import Inbox, ReceivedImage
+from reporting.delivery.transport.pynetdicom_fixes import count_overlooked_rejection, make_pausable
 from tests.builders import dataset_bytes
 from tests.fakes import RecordingAudit
 

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit, SecondaryCaptureImageStorage
 
-from listener import association
-from listener.dicom import DicomListener
-from listener.inbox import Inbox
-from reporting.audit import Event
+from listener.dicom import association
+from listener.dicom.server import DicomListener
+from listener.storage.inbox import Inbox
+from reporting.audit.trail import Event
 from tests.builders import build_image, dataset_bytes
 from tests.fakes import RecordingAudit
 from tests.listener.peers import (

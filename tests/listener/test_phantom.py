@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from listener.phantom import Recipe, draw_field
-from listener.phantom.cells import WHITE_CELLS
-from listener.phantom.field import PhantomField
-from listener.phantom.optics import Optics
+from listener.demo.phantom import Recipe, draw_field
+from listener.demo.phantom.camera import Optics
+from listener.demo.phantom.cells import WHITE_CELLS
+from listener.demo.phantom.field import PhantomField
 from pipeline.domain import CellType
 
 SMALL = Recipe(

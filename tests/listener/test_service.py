@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from config.settings import Settings, make_settings
-from listener.send import PeerAddress, send_images
+from config.model import Settings
+from config.settings import make_settings
+from listener.demo.mock_servers import StandInPacs
+from listener.modality.secondary_capture import Order, as_dicom
+from listener.modality.store_scu import PeerAddress, send_images
 from listener.service import Service, open_trail, running
-from listener.standins import StandInPacs
-from listener.wrap import Order, as_dicom
 from pipeline.domain import SmearId
 from pipeline.errors import Defect, Rejected
-from reporting.audit import (
+from reporting.audit.trail import (
     EventFilter,
     load_or_make_key,
     public_path,
@@ -24,8 +25,8 @@ from reporting.audit import (
     verify_trail,
 )
 from reporting.results import ResultKind
+from tests.listener.cli.test_analyse import draw_picture
 from tests.listener.house import until
-from tests.listener.test_analyse_files import draw_picture
 
 # --- what cannot start
 

@@ -15,13 +15,13 @@ from dbos import DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions
 from dbos._sys_db import SystemDatabase
 from sqlalchemy.exc import OperationalError
 
-from listener.jobs import Job, JobKind, image_job
-from listener.queue_port import DurableQueue, make_queue
-from listener.results_folder import SmearFolder
-from listener.workflow import MOST_STARTS, UpkeepTimes
+from listener.queue.dbos_adapter import DurableQueue, make_queue
+from listener.queue.jobs import Job, JobKind, image_job
+from listener.storage.results import SmearFolder
+from listener.workflow.worker import MOST_STARTS, UpkeepTimes
 from pipeline.domain import SmearId
 from pipeline.errors import NeedsReview, RetryLater
-from reporting.audit import Event
+from reporting.audit.trail import Event
 from tests.fakes import RecordingAudit
 from tests.listener.house import Shelf, make_house, receive, until, working
 
@@ -89,7 +89,7 @@ def test_work_in_hand_goes_on_when_a_lost_database_is_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The queue does not answer when the analysed image's report is asked for."""
-    monkeypatch.setattr("listener.workflow.DATABASE_PAUSE_S", 0.01)
+    monkeypatch.setattr("listener.workflow.worker.DATABASE_PAUSE_S", 0.01)
     pacs = Shelf()
     house = make_house(tmp_path, audit=RecordingAudit(), destinations=[pacs])
     away = iter([True, True, True])
@@ -188,7 +188,7 @@ def test_storage_that_gives_out_is_waited_for_and_nobody_is_blamed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A results folder that became read-only: every write of it fails for a while."""
-    monkeypatch.setattr("listener.flow.FIRST_STORAGE_DELAY_S", 0.01)
+    monkeypatch.setattr("listener.workflow.transitions.FIRST_STORAGE_DELAY_S", 0.01)
     pacs, audit = Shelf(), RecordingAudit()
     house = make_house(tmp_path, audit=audit, destinations=[pacs])
     fails = iter([True] * 4)

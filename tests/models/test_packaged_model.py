@@ -14,8 +14,8 @@ from models.evaluation.metrics import area_under_roc
 from models.evaluation.pack import read_pack
 from models.manifest import read_manifest
 from models.segmenter import OnnxSegmenter
-from pipeline.crop import cut_crops
-from pipeline.segment import find_cells
+from pipeline.findings.crops import cut_crops
+from pipeline.segmentation.find_cells import find_cells
 
 REFERENCE = Path(__file__).with_name("fp32_answers.csv")
 MANIFEST = read_manifest(MODEL_FOLDER / "manifest.toml")

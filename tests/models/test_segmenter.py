@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from listener.phantom import Recipe, draw_field
+from listener.demo.phantom import Recipe, draw_field
 from models.segmenter import DESCRIPTION, SEGMENTER_FOLDER, OnnxSegmenter
-from pipeline.debug import COLUMNS, TILE_PX, draw_stages
 from pipeline.domain import CellType
 from pipeline.errors import Defect
-from pipeline.maps import MAP_COUNT
-from pipeline.segment import find_cells
+from pipeline.rendering.segmentation_stages import COLUMNS, TILE_PX, draw_stages
+from pipeline.segmentation.find_cells import find_cells
+from pipeline.segmentation.network_maps import MAP_COUNT
 from tests.pipeline.smears import field, found_of, image_of
 
 FILE = "segmenter.onnx"

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from listener.phantom import PhantomField, Recipe, draw_field
-from listener.phantom.optics import Optics
+from listener.demo.phantom import PhantomField, Recipe, draw_field
+from listener.demo.phantom.camera import Optics
 from models.segmenter import OnnxSegmenter
 from pipeline.domain import RGB, Box, Cell, SOPInstanceUID, SourceImage
 

@@ -19,10 +19,10 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from listener.phantom import Recipe, draw_field
+from listener.demo.phantom import Recipe, draw_field
+from pipeline.decoding.frames import read_frames
 from pipeline.domain import RGB
 from pipeline.errors import Rejected
-from pipeline.image import read_frames
 from tests.builders import build_image
 from tests.pipeline.damage import LARGE, SMALL, Damaged, damaged, is_harmful
 

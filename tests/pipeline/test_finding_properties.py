@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from listener.phantom import PhantomField, Recipe, draw_field
-from listener.phantom.optics import Optics
+from listener.demo.phantom import PhantomField, Recipe, draw_field
+from listener.demo.phantom.camera import Optics
 from pipeline.domain import RGB, CellType, FieldCells
-from pipeline.segment import find_cells
+from pipeline.segmentation.find_cells import find_cells
 from tests.pipeline.smears import field, found_of, image_of, overlap, segmenter
 
 Points = NDArray[np.float64]

@@ -18,8 +18,8 @@ from pydicom.uid import (
     VLWholeSlideMicroscopyImageStorage,
 )
 
+from pipeline.decoding.frames import ImageLimits, read_frames
 from pipeline.errors import Rejected
-from pipeline.image import ImageLimits, read_frames
 
 pytestmark = pytest.mark.data
 

@@ -10,9 +10,9 @@ import pytest
 
 from models.evaluation.pack import read_pack
 from pipeline.domain import Box, FieldCells, QualityFlag, SourceImage
-from pipeline.quality import LIMITS, judge_quality
-from pipeline.scale import find_scale
-from pipeline.segment import central_cell, find_cells
+from pipeline.field.quality import LIMITS, judge_quality
+from pipeline.segmentation.find_cells import central_cell, find_cells
+from pipeline.segmentation.pixel_scale import find_scale
 from tests.pipeline.not_smears import KINDS, not_smears
 from tests.pipeline.smears import field, image_of, overlap, segmenter
 

@@ -8,7 +8,7 @@ from pydicom import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage, VLMicroscopicImageStorage
 
 from pipeline.domain import SmearFindings, SOPInstanceUID
-from reporting.identity import derived_uid
+from reporting.derived_uids import derived_uid
 from reporting.results import ObjectReference, ReportContext, ResultKind
 
 ISSUED_AT = datetime(2026, 11, 22, 20, 30, 15, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Reads back the one page that `reporting.pdf_page` writes: its lines, pictures and cross table."""
+"""Reads back the one page that `pdf_canvas` writes: its lines, pictures and cross table."""
 
 from __future__ import annotations
 

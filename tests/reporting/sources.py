@@ -24,7 +24,7 @@ from pydicom.uid import (
 
 from config.codes import BLOOD, MICROSCOPE_SLIDE, Concept
 from pipeline.domain import FieldFindings
-from reporting.colour import srgb_profile
+from reporting.dicom.color import srgb_profile
 from tests.findings import make_picture
 
 SOP_CLASSES = {

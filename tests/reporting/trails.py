@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from reporting.audit import Actor, AuditKey, AuditTrail, Event, TrailPolicy
+from reporting.audit.trail import Actor, AuditKey, AuditTrail, Event, TrailPolicy
 
 KEY = AuditKey.of(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
 

@@ -14,7 +14,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import UID, ExplicitVRLittleEndian, JPEGBaseline8Bit, SecondaryCaptureImageStorage
 
 from pipeline.domain import RESEARCH_USE_ONLY
-from reporting.identity import derived_id, derived_uid
+from reporting.derived_uids import derived_id, derived_uid
 from reporting.results import DICOM_MEDIA_TYPE, Result, ResultKind
 
 SIDE = 32

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pydicom.uid import UID
 from pynetdicom import AE
 
-from listener.standins import LOOPBACK
+from listener.demo.mock_servers import LOOPBACK
 
 AE_TITLE = "STANDIN"
 

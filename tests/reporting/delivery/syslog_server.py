@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from reporting.delivery.tls import TlsFiles, server_context
+from reporting.delivery.transport.tls import TlsFiles, server_context
 
 
 @dataclass

@@ -1,0 +1,367 @@
+"""The command line: every command in a few lines; what it does lies in the module it calls.
+
+Imports stand inside the commands, because starting everything costs more than a second.
+Exit codes: 0 done, 1 something needs a person, 2 wrong use or settings, 75 try again later.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from listener.observability.logging_setup import describe_error
+from pipeline.domain import RESEARCH_USE_ONLY
+from pipeline.errors import Rejected, RetryLater, SmearlinkError
+
+if TYPE_CHECKING:
+    from config.model import Settings
+    from listener.queue.client import WorkClient
+    from listener.storage.data_folder import Store
+
+NEEDS_PERSON, WRONG_USE, TRY_LATER = 1, 2, 75
+"""The last is EX_TEMPFAIL of sysexits.h."""
+
+app = typer.Typer(
+    name="smearlink",
+    help=f"White cells of blood smears on the DICOM network. {RESEARCH_USE_ONLY}.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+audit_app = typer.Typer(help="Check, read and export the audit trail.", no_args_is_help=True)
+app.add_typer(audit_app, name="audit")
+
+SettingsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--settings",
+        "-s",
+        envvar="SMEARLINK_SETTINGS",
+        help="TOML file of the site; config/default.toml explains every key.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs instead of tables.")]
+
+
+def main() -> None:
+    """Run the command; an error of ours becomes one clear message and an exit code."""
+    # Warnings of libraries quote what they read, which may name a patient.
+    warnings.simplefilter("ignore")
+    try:
+        app()
+    except SmearlinkError as err:
+        print(f"smearlink: {err.message}", file=sys.stderr)  # noqa: T201
+        sys.exit(_exit_code(err))
+    except Exception as err:  # noqa: BLE001 - the boundary of every command
+        # Its text and its locals may hold what a file held, so only the place is told.
+        place = describe_error(err)
+        print(  # noqa: T201
+            f"smearlink: a fault of our own, please report it: {place['error_type']} "
+            f"at {' > '.join(place['trace'])}",
+            file=sys.stderr,
+        )
+        sys.exit(NEEDS_PERSON)
+
+
+def _exit_code(err: SmearlinkError) -> int:
+    if isinstance(err, RetryLater):
+        return TRY_LATER
+    return WRONG_USE if isinstance(err, Rejected) else NEEDS_PERSON
+
+
+# --- the service
+
+
+@app.command()
+def serve(settings: SettingsFile = None) -> None:
+    """Listen, analyse, report and deliver until SIGTERM; SIGHUP reads destinations anew."""
+    from listener.cli.serve import run_service
+
+    run_service(_reader(settings), listens=True)
+
+
+@app.command()
+def worker(settings: SettingsFile = None) -> None:
+    """Analyse, report and deliver what others received: needs their database and data folder."""
+    from listener.cli.serve import run_service
+
+    run_service(_reader(settings), listens=False)
+
+
+# --- without a service
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")] = Path(
+        "demo-output"
+    ),
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder of your own JPG, PNG, BMP, TIFF or DICOM files."),
+    ] = None,
+    fields: Annotated[int, typer.Option(min=1, max=40, help="Phantom fields to draw.")] = 6,
+    model: Annotated[Path | None, typer.Option(help="Folder of another model.")] = None,
+) -> None:
+    """Send phantom fields, or your own images, through the whole service on this machine."""
+    from listener.cli.demo import run_demo
+
+    raise typer.Exit(run_demo(out, data=data, fields=fields, model=model))
+
+
+@app.command()
+def send(
+    files: Annotated[list[Path], typer.Argument(help="Images or folders of images.")],
+    to: Annotated[str, typer.Option(help="Receiver as AET@HOST:PORT.")],
+    calling: Annotated[str, typer.Option(help="Our own AE title.")] = "SMEARSEND",
+    accession: Annotated[str, typer.Option(help="Accession number of the order.")] = "",
+    patient_id: Annotated[str, typer.Option(help="Patient ID of the order.")] = "",
+    specimen: Annotated[str, typer.Option(help="Identifier of the slide.")] = "",
+    spacing_um: Annotated[
+        float | None, typer.Option(min=0.01, max=10, help="µm a pixel, when known.")
+    ] = None,
+) -> None:
+    """Send files by C-STORE; photographs are wrapped into DICOM first."""
+    from listener.cli.console import send_with_progress
+    from listener.modality.secondary_capture import Order
+
+    order = Order(
+        accession=accession, patient_id=patient_id, specimen=specimen, spacing_um=spacing_um
+    )
+    failed = send_with_progress(files, to, calling, order)
+    raise typer.Exit(NEEDS_PERSON if failed else 0)
+
+
+@app.command()
+def analyse(
+    files: Annotated[list[Path], typer.Argument(help="Images or folders of images.")],
+    out: Annotated[Path, typer.Option(help="Folder for annotated pictures.")],
+    debug: Annotated[bool, typer.Option("--debug", help="Also a picture of every stage.")] = False,
+    settings: SettingsFile = None,
+) -> None:
+    """Analyse files without any network; one JSON line a frame on standard output."""
+    from listener.cli.analyse import analyse_files
+
+    site = _reader(settings)()
+    failed = analyse_files(files, out, settings=site, with_stages=debug, write=_print_line)
+    raise typer.Exit(NEEDS_PERSON if failed else 0)
+
+
+@app.command()
+def evaluate(
+    pack: Annotated[Path, typer.Argument(help="Folder with manifest.csv and its pictures.")],
+    split: Annotated[
+        str | None, typer.Option(help="Only rows of this split, and those with none.")
+    ] = None,
+    as_json: AsJson = False,
+    settings: SettingsFile = None,
+) -> None:
+    """Measure network and segmentation on a data pack, source by source."""
+    from listener.cli.evaluate import evaluate_with_progress
+
+    result = evaluate_with_progress(pack, split=split, settings=_reader(settings)())
+    if as_json:
+        _print_line(result)
+        return
+    from listener.cli.console import show_evaluation
+
+    show_evaluation(result)
+
+
+# --- beside a service
+
+
+@app.command()
+def status(settings: SettingsFile = None, as_json: AsJson = False) -> None:
+    """What waits where, how long already, and what was parked why."""
+    from listener.cli.console import show_status
+
+    with _at_work(settings) as (client, _):
+        now = client.status()
+    if as_json:
+        _print_line(now.to_json())
+    else:
+        show_status(now)
+
+
+@app.command()
+def retry(
+    key: Annotated[
+        str, typer.Argument(help="Key of parked work, or an image, smear or destination.")
+    ] = "",
+    everything: Annotated[bool, typer.Option("--all", help="All that is parked.")] = False,
+    settings: SettingsFile = None,
+) -> None:
+    """Take parked work up again."""
+    if bool(key) == everything:
+        raise Rejected("Give either a KEY as `smearlink status` shows it, or --all", code="usage")
+    with _at_work(settings) as (client, _):
+        count = client.retry_all() if everything else client.retry(key)
+    if not count:
+        what = "Nothing is parked" if everything else f"Nothing that is parked is named {key}"
+        typer.echo(f"{what}; `smearlink status` shows what is")
+        raise typer.Exit(NEEDS_PERSON)
+    typer.echo(f"{count} taken up again")
+
+
+@app.command()
+def close(
+    smear: Annotated[str, typer.Argument(help="Series UID, or the smear's id.")],
+    settings: SettingsFile = None,
+) -> None:
+    """Report a smear now instead of waiting until it has been quiet."""
+    from pipeline.domain import SmearId
+
+    smear_id = SmearId(smear)
+    with _at_work(settings) as (client, store):
+        is_there = smear_id in store.results.smears() or any(client.unfinished_images(smear_id))
+        if is_there:
+            client.close(smear_id)
+    if not is_there:
+        typer.echo(
+            f"Nothing of a smear named {smear} is analysed or waits. Give its series UID or, "
+            "where smears are gathered by specimen, its smear_id as `smearlink audit show` has it"
+        )
+        raise typer.Exit(NEEDS_PERSON)
+    typer.echo("asked for; `smearlink status` shows when it is done")
+
+
+@app.command(name="move-queue")
+def move_queue(
+    old_url: Annotated[
+        str, typer.Option("--from", help="URL of the old database; by default the site's SQLite.")
+    ] = "",
+    settings: SettingsFile = None,
+) -> None:
+    """Carry waiting work into the database of the settings; stop every service first."""
+    from listener.cli.move_queue import move_site
+
+    count = move_site(_reader(settings)(), old_url=old_url)
+    typer.echo(f"{count} pieces of work carried over; the old database is unchanged")
+
+
+@app.command()
+def check(
+    settings: SettingsFile = None,
+    route: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="Explain which routes would match this DICOM file."
+        ),
+    ] = None,
+    calling: Annotated[
+        str, typer.Option(help="With --route: the AE title that would send it.")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Check settings, model, database and every destination; nothing is sent."""
+    from listener.cli.check import check_all, explain_route
+    from listener.cli.console import show_checks, show_route
+
+    site = _reader(settings)()
+    if route is not None:
+        matches = explain_route(site, route, calling_ae=calling)
+        _print_line(matches.to_json()) if as_json else show_route(matches)
+        return
+    checks = check_all(site)
+    _print_line([one.to_json() for one in checks]) if as_json else show_checks(checks)
+    raise typer.Exit(0 if all(one.is_good for one in checks) else NEEDS_PERSON)
+
+
+# --- the audit trail
+
+
+@audit_app.command()
+def verify(
+    directory: Annotated[Path | None, typer.Argument(help="Folder of the trail.")] = None,
+    public_key: Annotated[
+        Path | None, typer.Option("--key", help="Public key; by default beside the site's own.")
+    ] = None,
+    settings: SettingsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find any change made to the trail since it was signed, and say where."""
+    from listener.cli.audit import verify_audit
+
+    raise typer.Exit(0 if verify_audit(_reader(settings)(), directory, public_key, as_json) else 1)
+
+
+@audit_app.command()
+def show(
+    directory: Annotated[Path | None, typer.Argument(help="Folder of the trail.")] = None,
+    study: Annotated[str, typer.Option(help="Study Instance UID.")] = "",
+    image: Annotated[str, typer.Option(help="SOP Instance UID.")] = "",
+    accession: Annotated[str, typer.Option(help="Accession number; only its hash is kept.")] = "",
+    ae: Annotated[str, typer.Option(help="AE title.")] = "",
+    outcome: Annotated[str, typer.Option(help="success, minor_failure, …")] = "",
+    since: Annotated[str, typer.Option(help="ISO time, e.g. 2026-11-24T08:00Z.")] = "",
+    until: Annotated[str, typer.Option(help="ISO time.")] = "",
+    settings: SettingsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """What happened, in order: who did what to which image, with which model."""
+    from listener.cli.audit import show_audit
+
+    asked = {
+        "study": study,
+        "image": image,
+        "accession": accession,
+        "ae": ae,
+        "outcome": outcome,
+        "since": since,
+        "until": until,
+    }
+    show_audit(_reader(settings)(), directory, asked, as_json)
+
+
+@audit_app.command()
+def export(
+    out: Annotated[Path, typer.Option(help="File to write.")],
+    form: Annotated[
+        str, typer.Option("--format", help="dicom (PS3.15 A.5 messages) or fhir (AuditEvent).")
+    ] = "fhir",
+    directory: Annotated[Path | None, typer.Argument(help="Folder of the trail.")] = None,
+    settings: SettingsFile = None,
+) -> None:
+    """Write the trail as DICOM Audit Messages or FHIR AuditEvents."""
+    from listener.cli.audit import export_audit
+
+    count = export_audit(_reader(settings)(), directory, out, form)
+    typer.echo(f"{count} events written to {out}")
+
+
+# --- shared
+
+
+def _reader(path: Path | None) -> Callable[[], Settings]:
+    """Reads the settings, now and again at each reload."""
+    from config.settings import load_settings
+
+    return lambda: load_settings(path, os.environ)
+
+
+@contextmanager
+def _at_work(path: Path | None) -> Iterator[tuple[WorkClient, Store]]:
+    """The queue and the data folder of a service, whether it runs or not."""
+    from listener.queue.client import WorkClient
+    from listener.storage.data_folder import open_store
+
+    site = _reader(path)()
+    store = open_store(site, worker_id=site.worker_id)
+    client = WorkClient(site.database_url, inbox=store.inbox, gather_by=site.smear.gather_by)
+    try:
+        yield client, store
+    finally:
+        client.destroy()
+
+
+def _print_line(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False), flush=True)  # noqa: T201

@@ -1,0 +1,119 @@
+"""Looks at everything that a site set up, without sending anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydicom import dcmread
+from pydicom.errors import InvalidDicomError
+
+from config.model import Settings
+from listener.queue.queries import QueueTables
+from listener.service import load_classifier, load_segmenter, syslog_receiver
+from listener.storage.inbox import Inbox
+from listener.workflow.destinations import make_outlets, parse_rules
+from pipeline.errors import Rejected, SmearlinkError
+from reporting.delivery.routing.rules import RuleMatch, Verdict, explain, facts_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    is_good: bool
+    said: str
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteExplanation:
+    """Where the results of one image would go, and why."""
+
+    matches: tuple[RuleMatch, ...]
+    certain: tuple[str, ...]
+    possible: tuple[str, ...]
+    """Those that depend on what the analysis finds."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+
+def check_all(settings: Settings) -> list[Check]:
+    """Settings (read already), model, data folder, database, and every destination in turn."""
+    checks = [Check(name="settings", is_good=True, said="read and understood")]
+    checks.append(_checked("model", lambda: _model_line(settings)))
+    checks.append(_checked("cell finder", lambda: f"sha256 {load_segmenter().sha256}"))
+    checks.append(_checked("data folder", lambda: _inbox_line(settings)))
+    checks.append(_checked("queue", lambda: _queue_line(settings)))
+    checks.append(_checked("routes", lambda: f"{len(parse_rules(settings.routes))} understood"))
+    outlets = make_outlets(settings.destinations)
+    checks += [_checked(f"destination {one.name}", one.destination.check) for one in outlets]
+    if settings.audit.syslog.enabled:
+        checks.append(_checked("audit repository", syslog_receiver(settings).check))
+    return checks
+
+
+def explain_route(settings: Settings, file: Path, *, calling_ae: str) -> RouteExplanation:
+    """Ask every route about one DICOM file; Rejected `not_dicom` when it is none."""
+    try:
+        header = dcmread(file, stop_before_pixels=True)
+    except (OSError, InvalidDicomError) as err:
+        raise Rejected(f"{file} is not a DICOM file", code="not_dicom") from err
+    rules = parse_rules(settings.routes)
+    names = [one.name for one in settings.destinations]
+    if not rules:
+        return RouteExplanation(matches=(), certain=tuple(names), possible=())
+    matches = explain(
+        rules, facts_of(rules, [header], calling_aes=[calling_ae] if calling_ae else [])
+    )
+    certain = _targets(matches, Verdict.MATCHES, names)
+    possible = [name for name in _targets(matches, Verdict.DEPENDS, names) if name not in certain]
+    return RouteExplanation(matches=tuple(matches), certain=certain, possible=tuple(possible))
+
+
+def _targets(
+    matches: Sequence[RuleMatch], verdict: Verdict, names: Sequence[str]
+) -> tuple[str, ...]:
+    chosen = {to for match in matches if match.verdict is verdict for to in match.to}
+    return tuple(name for name in names if name in chosen)
+
+
+def _checked(name: str, look: Callable[[], str]) -> Check:
+    """The boundary of one check: its line, or the message of what went wrong."""
+    try:
+        return Check(name=name, is_good=True, said=look())
+    except SmearlinkError as err:
+        return Check(name=name, is_good=False, said=err.message)
+    except Exception as err:  # noqa: BLE001 - a boundary; shown
+        return Check(name=name, is_good=False, said=f"could not be checked ({type(err).__name__})")
+
+
+def _model_line(settings: Settings) -> str:
+    one = load_classifier(settings).identity
+    return f"{one.name} {one.version}, sha256 {one.sha256}, runs on {one.execution_provider}"
+
+
+def _inbox_line(settings: Settings) -> str:
+    Inbox(settings.data_dir / "inbox").check_room()
+    return f"{settings.data_dir} can be written"
+
+
+def _queue_line(settings: Settings) -> str:
+    tables = QueueTables(settings.database_url)
+    try:
+        tables.check_schema()
+    except SmearlinkError:
+        if settings.database.url.startswith("postgresql"):
+            raise
+        return "SQLite, made at the first start"
+    finally:
+        tables.close()
+    return "answers"

@@ -1,0 +1,232 @@
+"""What people see at the terminal: progress, and tables; plain lines when it is none."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from listener.queue.status import ParkedWork, WorkflowStatus
+from pipeline.domain import RESEARCH_USE_ONLY
+
+if TYPE_CHECKING:
+    from listener.cli.check import Check, RouteExplanation
+    from listener.demo.results import DemoOutcome, DemoRow
+    from listener.modality.secondary_capture import Order
+    from reporting.audit.trail import Verification
+
+DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
+DIGITS = 12
+"""How much of a digest people are shown; --json shows all of it."""
+
+NARROW = 140
+"""Columns that tables take at least where the output is no terminal."""
+
+
+def _console(*, is_error: bool = False) -> Console:
+    stream = sys.stderr if is_error else sys.stdout
+    width = None if stream.isatty() else NARROW
+    # Paths and messages may hold brackets and colons, which are no styles.
+    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
+
+
+class Steps:
+    """Progress of long work: bars on a terminal, one line a step elsewhere."""
+
+    def __init__(self) -> None:
+        self._console = _console(is_error=True)
+
+    @contextmanager
+    def counted(self, title: str, total: int) -> Iterator[Callable[[], None]]:
+        """Work of known length; call what is given once for each piece."""
+        if not self._console.is_terminal:
+            self._console.print(f"{title}: {total}")
+            yield lambda: None
+            return
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        with Progress(*columns, console=self._console) as progress:
+            task = progress.add_task(title, total=total)
+            yield lambda: progress.advance(task)
+
+    @contextmanager
+    def watched(self, title: str) -> Iterator[Callable[[int], None]]:
+        """Work of unknown length; call what is given with how much is left."""
+        if not self._console.is_terminal:
+            self._console.print(title)
+            yield lambda left: None
+            return
+        columns = (SpinnerColumn(), TextColumn("{task.description}"))
+        with Progress(*columns, console=self._console) as progress:
+            task = progress.add_task(title, total=None)
+
+            def show(left: int) -> None:
+                progress.update(task, description=f"{title}: {left} left")
+
+            yield show
+
+
+def send_with_progress(paths: Sequence[Path], to: str, calling_ae_title: str, order: Order) -> int:
+    """Send files, say what was refused, and how many that were."""
+    from listener.modality.find_files import image_files
+    from listener.modality.secondary_capture import as_dicom
+    from listener.modality.store_scu import PeerAddress, send_images
+
+    peer, files = PeerAddress.parse(to), image_files(paths)
+    with Steps().counted(f"Sending to {peer.ae_title}", len(files)) as advance:
+        sent = list(
+            send_images(
+                as_dicom(files, order),
+                peer,
+                calling_ae_title=calling_ae_title,
+                on_sent=lambda _: advance(),
+            )
+        )
+    refused = [one for one in sent if not one.is_stored]
+    console = _console()
+    console.print(f"{len(sent) - len(refused)} stored, {len(refused)} refused")
+    for one in refused:
+        console.print(f"  0x{one.status:04X} {one.sop_instance_uid} {one.comment}")
+    return len(refused)
+
+
+def show_status(status: WorkflowStatus) -> None:
+    """Queues and parked work."""
+    console = _console()
+    table = _table("Work")
+    for name in ("queue", "waiting", "delayed", "in work", "oldest"):
+        table.add_column(name, justify="left" if name == "queue" else "right")
+    for queue in status.queues:
+        counts = (queue.waiting, queue.delayed, queue.in_work)
+        table.add_row(queue.name, *map(str, counts), age_text(queue.oldest_age_s))
+    console.print(table if status.queues else "Nothing waits.")
+    _print_parked(console, status.parked)
+    console.print(RESEARCH_USE_ONLY, style="dim")
+
+
+def _print_parked(console: Console, parked: Sequence[ParkedWork]) -> None:
+    if not parked:
+        console.print("Nothing is parked.")
+        return
+    console.print(f"{len(parked)} parked; take up again with: smearlink retry KEY", style="bold")
+    for one in parked:
+        where = f" → {one.destination}" if one.destination else ""
+        console.print(f"  {one.kind}{where}: {one.code}: {one.message}", soft_wrap=True)
+        console.print(f"    KEY {one.key}", soft_wrap=True, style="dim")
+
+
+def age_text(seconds: float) -> str:
+    """An age that people can read: 45 s, 12 min, 3.5 h, 2.0 d."""
+    for limit, divisor, unit in ((90, 1, "s"), (5400, 60, "min")):
+        if seconds < limit:
+            return f"{seconds / divisor:.0f} {unit}"
+    return f"{seconds / 3600:.1f} h" if seconds < 172800 else f"{seconds / 86400:.1f} d"
+
+
+def _table(title: str) -> Table:
+    """Rules instead of boxes: reads the same on a terminal, in a file and in a mail."""
+    return Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+
+
+def show_demo(outcome: DemoOutcome, out: Path) -> int:
+    """The closing table; the exit code: 0 when all of it arrived and the trail is whole."""
+    console = _console()
+    console.print(_demo_table(outcome.rows))
+    console.print(f"{out / 'results'}: pictures, DICOM, CSV and FHIR bundle of each smear")
+    console.print(f"{out / 'pacs'}: {outcome.pacs_count} DICOM objects that the PACS received")
+    console.print(f"{out / 'ehr'}: {outcome.ehr_count} FHIR resources that the endpoint received")
+    console.print(f"{out / 'audit'}: the audit trail")
+    if outcome.not_taken:
+        console.print(f"{len(outcome.not_taken)} not analysed:", style="bold")
+    for line in outcome.not_taken:
+        console.print(f"  {line}", soft_wrap=True)
+    if outcome.undelivered:
+        _print_parked(console, outcome.undelivered)
+    show_verification(outcome.verification)
+    return 0 if outcome.is_good else 1
+
+
+def _demo_table(rows: Sequence[DemoRow]) -> Table:
+    table = _table(f"smearlink demo · {RESEARCH_USE_ONLY}")
+    table.add_column("smear", justify="right")
+    table.add_column("field", overflow="fold")
+    for name in ("cells", "leukemic", "normal", "referred"):
+        table.add_column(name, justify="right")
+    table.add_column("highest\nprobability", justify="right")
+    table.add_column("files", overflow="fold", min_width=24)
+    for row in rows:
+        highest = "–" if row.highest is None else f"{row.highest:.2f}"
+        counts = (row.cells, row.leukemic, row.normal, row.referred)
+        table.add_row(row.smear, row.field, *map(str, counts), highest, row.files)
+        if row.flags:
+            table.add_row("", "", "", "", "", "", "", f"[{', '.join(row.flags)}]".replace("_", " "))
+    return table
+
+
+def show_verification(verification: Verification) -> None:
+    """Whether the audit trail is whole, and where it is not."""
+    console = _console()
+    for place, kind, message in verification.rows():
+        console.print(f"{place}: {kind}: {message}", soft_wrap=True)
+    verdict = "whole" if verification.is_whole else "NOT whole"
+    console.print(f"The audit trail is {verdict}.", style="bold")
+    console.print(
+        f"  {verification.events} events, {verification.checkpoints} signed checkpoints, "
+        f"{verification.unsigned_events} events after the last of them"
+    )
+
+
+def show_checks(checks: Sequence[Check]) -> None:
+    """One line a check, with digests by their beginning; a terminal gets lines of whole words."""
+    console = _console()
+    for one in checks:
+        said = Text(f"{one.name}: {DIGEST.sub(_beginning, one.said)}")
+        mark = "ok  " if one.is_good else "FAIL"
+        if not console.is_terminal:
+            console.print(f"{mark} {said}", soft_wrap=True)
+            continue
+        lines = Table.grid(padding=(0, 1, 0, 0))
+        lines.add_row(mark, said)
+        console.print(lines)
+
+
+def _beginning(digest: re.Match[str]) -> str:
+    return f"{digest[0][:DIGITS]}\N{HORIZONTAL ELLIPSIS}"
+
+
+_ANSWERS = {True: "yes ({})", False: "no ({})", None: "known after the analysis"}
+
+
+def show_route(explanation: RouteExplanation) -> None:
+    """Each rule with its answer, and where results would go."""
+    console = _console()
+    for match in explanation.matches:
+        console.print(f"{match.rule}: {match.verdict} → {', '.join(match.to)}", style="bold")
+        console.print(f"  when {match.when or '(always)'}", soft_wrap=True)
+        for reason in match.reasons:
+            answer = _ANSWERS[reason.answer].format(reason.found)
+            console.print(f"  {reason.question}: {answer}", soft_wrap=True)
+    console.print(f"destinations for certain: {', '.join(explanation.certain) or 'none'}")
+    if explanation.possible:
+        console.print(f"depending on the outcome also: {', '.join(explanation.possible)}")
+
+
+def show_evaluation(result: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
+    """A part for cells and one for fields, each figure with its 95 % interval."""
+    console = _console()
+    for part, sources in result.items():
+        for source, figures in sources.items():
+            console.print(f"{part}: {source} (n = {figures['n']})", style="bold")
+            for name, figure in figures.items():
+                if isinstance(figure, Mapping):
+                    interval = f"({figure['low']:.3f} to {figure['high']:.3f})"
+                    console.print(f"  {name:<20} {figure['value']:8.3f}  {interval}")
+    console.print(RESEARCH_USE_ONLY, style="dim")

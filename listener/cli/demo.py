@@ -1,0 +1,250 @@
+"""The demonstration: phantom smears, or a user's own images, through the whole service.
+
+Everything is real but the peers: the service listens on loopback, images go in by C-STORE, results
+come out by C-STORE to a stand-in PACS and by HTTP to a stand-in FHIR endpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections import Counter
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+from pydicom import FileDataset
+
+from config.model import Settings
+from config.settings import make_settings
+from listener.cli.console import Steps, show_demo
+from listener.demo.mock_servers import StandInFhir, StandInPacs
+from listener.demo.phantom import Recipe, draw_field
+from listener.demo.phantom.field import HEALTHY_CELLS
+from listener.demo.results import DemoImage, DemoOutcome, lay_out_results
+from listener.modality.find_files import image_files
+from listener.modality.secondary_capture import Order, check_image, named_dicom
+from listener.modality.store_scu import PeerAddress, send_images
+from listener.observability.logging_setup import set_up_logging
+from listener.queue.status import ParkedWork
+from pipeline.domain import CellType, SmearId, SOPInstanceUID
+from pipeline.errors import Rejected, RetryLater
+from reporting.audit.trail import public_path, read_public_key, verify_trail
+
+if TYPE_CHECKING:
+    from listener.service import Service
+
+MARK = ".smearlink-demo"
+"""Lies in a folder that the demo made, so that it may be made anew."""
+PHANTOM_UM_PER_PX = 0.1
+LONGEST_WAIT_S = 3600.0
+LOOK_EVERY_S = 0.3
+SMEARS: Mapping[str, Sequence[CellType]] = {
+    "healthy": HEALTHY_CELLS,
+    "leukemic": (
+        CellType.LYMPHOBLAST,
+        CellType.NEUTROPHIL,
+        CellType.LYMPHOBLAST,
+        CellType.LYMPHOCYTE,
+        CellType.LYMPHOBLAST,
+        CellType.MYELOBLAST,
+    ),
+}
+
+
+def run_demo(
+    out: Path, *, data: Path | None = None, fields: int = 6, model: Path | None = None
+) -> int:
+    """Everything from drawing to the table; the exit code of the command."""
+    make_room(out)
+    steps = Steps()
+    sources = image_files([data]) if data else list(draw_phantom(out / "phantom", fields, steps))
+    readable, unreadable = readable_files(sources, steps)
+    order = Order(spacing_um=None if data else PHANTOM_UM_PER_PX, accession="DEMO-1")
+    # Only now: what is wrong with the data is said before seconds of loading.
+    from listener.service import running
+
+    with ExitStack() as stack:
+        log = stack.enter_context((out / "service.log").open("w", encoding="utf-8"))
+        set_up_logging("info", "json", log)
+        pacs = stack.enter_context(StandInPacs(out / "pacs"))
+        ehr = stack.enter_context(StandInFhir())
+        settings = _settings(out, pacs, ehr, model)
+        with running(settings) as service:
+            sent = _send(readable, order, service, steps)
+            _wait(service, sent, steps)
+            rows = list(lay_out_results(service.store.results, sent, out / "results"))
+            parked = service.status().parked
+        set_up_logging("warning")
+        _keep_resources(ehr, out / "ehr")
+    shown = DemoOutcome(
+        rows=rows,
+        pacs_count=len(pacs.stored),
+        ehr_count=len(ehr.versions),
+        not_taken=[*unreadable, *_refusals(sent), *_set_aside(parked, sent)],
+        undelivered=[one for one in parked if not one.sop_instance_uid],
+        verification=verify_trail(
+            settings.audit_dir, read_public_key(public_path(settings.audit_key_file))
+        ),
+    )
+    return show_demo(shown, out)
+
+
+def make_room(out: Path) -> None:
+    """An empty folder with our mark; one that somebody else filled is left alone."""
+    if out.exists() and any(out.iterdir()):
+        if not (out / MARK).exists():
+            raise Rejected(
+                f"{out} holds other files: name an empty or a new folder with --out",
+                code="folder_in_use",
+            )
+        shutil.rmtree(out)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MARK).touch()
+
+
+def draw_phantom(folder: Path, fields: int, steps: Steps) -> Iterator[Path]:
+    """Fields of a healthy and of a leukemic smear, as PNG files with their truth beside them."""
+    names = list(SMEARS)
+    drawn_of: Counter[str] = Counter()
+    with steps.counted("Drawing phantom fields", fields) as advance:
+        for number in range(fields):
+            name = names[number * len(names) // fields]
+            kinds = SMEARS[name]
+            turn = number % len(kinds)
+            recipe = Recipe(
+                um_per_px=PHANTOM_UM_PER_PX,
+                white_cells=(*kinds[turn:], *kinds[:turn])[:7],
+                touching_pairs=number % 2,
+            )
+            drawn = draw_field(1000 + number, recipe)
+            drawn_of[name] += 1
+            path = folder / name / f"field_{drawn_of[name]}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), cv2.cvtColor(drawn.pixels, cv2.COLOR_RGB2BGR))
+            truth = [
+                {"cell_type": cell.cell_type, "centre": cell.centre, "is_blast": cell.is_leukemic}
+                for cell in drawn.cells
+            ]
+            path.with_suffix(".truth.json").write_text(json.dumps(truth, indent=1))
+            advance()
+            yield path
+
+
+def _settings(out: Path, pacs: StandInPacs, ehr: StandInFhir, model: Path | None) -> Settings:
+    patience = {"first_delay_s": 0.5, "max_delay_s": 5.0, "max_tries": 4}
+    return make_settings(
+        {
+            "service": {"data_dir": str(out.absolute() / "service"), "worker_id": "demo"},
+            "dicom": {"port": 0},
+            "web": {"enabled": False},
+            "model": {"folder": str(model.absolute()) if model else ""},
+            "smear": {"quiet_s": 1.0},
+            "retention": {"min_free_disk_mb": 100},
+            "audit": {"folder": str(out.absolute() / "audit")},
+            "destination": [
+                {
+                    "name": "pacs",
+                    "type": "dicom",
+                    "ae_title": pacs.ae_title,
+                    "host": "127.0.0.1",
+                    "port": pacs.port,
+                    **patience,
+                },
+                {"name": "ehr", "type": "fhir", "url": ehr.url, **patience},
+            ],
+        }
+    )
+
+
+def readable_files(sources: Sequence[Path], steps: Steps) -> tuple[list[Path], list[str]]:
+    """The files that are images, and a line for each that is none."""
+    readable, unreadable = [], []
+    with steps.counted("Reading files", len(sources)) as advance:
+        for path in sources:
+            try:
+                check_image(path)
+                readable.append(path)
+            except Rejected as err:
+                unreadable.append(err.message)
+            advance()
+    if not readable:
+        told = "\n  ".join(["None of the files is an image that can be sent:", *unreadable])
+        raise Rejected(told, code="no_images")
+    return readable, unreadable
+
+
+def _send(files: Sequence[Path], order: Order, service: Service, steps: Steps) -> list[DemoImage]:
+    """Send by C-STORE; every image with the answer to it."""
+    peer = PeerAddress(ae_title="SMEARLINK", host="127.0.0.1", port=service.dicom_port or 0)
+    named: list[tuple[Path, str, str]] = []
+
+    def images() -> Iterator[FileDataset]:
+        for path, image in named_dicom(files, order):
+            named.append((path, str(image.SOPInstanceUID), str(image.SeriesInstanceUID)))
+            yield image
+
+    with steps.counted("Sending by C-STORE", len(files)) as advance:
+        answers = list(send_images(images(), peer, on_sent=lambda _: advance()))
+    return [
+        DemoImage(
+            file=path,
+            sop_instance_uid=SOPInstanceUID(uid),
+            smear_id=SmearId(series),
+            answer=answer,
+        )
+        for (path, uid, series), answer in zip(named, answers, strict=True)
+    ]
+
+
+def _wait(service: Service, sent: Sequence[DemoImage], steps: Steps) -> None:
+    """Watch until everything that was taken is reported and delivered, or parked."""
+    waited_for = [one for one in sent if one.answer.is_stored]
+    limit = time.monotonic() + LONGEST_WAIT_S
+    with steps.watched("Analysing, reporting, delivering") as show:
+        while time.monotonic() < limit:
+            status = service.status()
+            parked = {one.sop_instance_uid for one in status.parked}
+            unsettled = [one for one in waited_for if not _is_settled(service, one, parked)]
+            show(len(unsettled) or sum(q.waiting + q.delayed + q.in_work for q in status.queues))
+            if status.is_idle and not unsettled:
+                return
+            time.sleep(LOOK_EVERY_S)
+    raise RetryLater(
+        f"The demonstration was not done after {LONGEST_WAIT_S / 60:.0f} minutes; service.log "
+        "says what it waits for",
+        code="demo_overdue",
+    )
+
+
+def _is_settled(service: Service, image: DemoImage, parked: Container[str]) -> bool:
+    """True when an image was parked, or stands in the latest report of its smear."""
+    latest = service.store.results.smear(image.smear_id).latest()
+    is_reported = latest is not None and image.sop_instance_uid in latest.sources
+    return is_reported or image.sop_instance_uid in parked
+
+
+def _refusals(sent: Sequence[DemoImage]) -> Iterator[str]:
+    for one in sent:
+        if not one.answer.is_stored:
+            yield f"{one.file.name}: refused with 0x{one.answer.status:04X}, {one.answer.comment}"
+
+
+def _set_aside(parked: Sequence[ParkedWork], sent: Sequence[DemoImage]) -> Iterator[str]:
+    """Images that were taken and could not be analysed, by the name of their file."""
+    names = {one.sop_instance_uid: one.file.name for one in sent}
+    for one in parked:
+        if one.sop_instance_uid:
+            name = names.get(SOPInstanceUID(one.sop_instance_uid), one.sop_instance_uid)
+            yield f"{name}: set aside, {one.message} ({one.code})"
+
+
+def _keep_resources(ehr: StandInFhir, folder: Path) -> None:
+    """The newest version of each resource that the FHIR endpoint holds."""
+    folder.mkdir(exist_ok=True)
+    for name, versions in ehr.versions.items():
+        path = folder / f"{name.replace('/', '_')}.json"
+        path.write_text(json.dumps(versions[-1], indent=1, ensure_ascii=False), encoding="utf-8")

@@ -1,0 +1,74 @@
+"""`smearlink evaluate`: the network and the finding of cells, judged on a pack, as JSON values.
+
+    {"cells": {SOURCE: {"n", "auc", …}}, "fields": {SOURCE: {"n", "precision", …}}}
+
+Every figure but n is {"value", "low", "high"} with its 95 % interval, or null where the source
+cannot tell it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from config.model import Settings
+from listener.cli.console import Steps
+from listener.service import load_classifier, load_segmenter
+from models.evaluation.baseline import read_baseline
+from models.evaluation.cells import judge_cells, score_cells
+from models.evaluation.fields import judge_fields, rows_to_judge, score_fields
+from models.evaluation.pack import PackRow, PictureKind, read_pack
+from pipeline.analyse import Classifier
+from pipeline.errors import Rejected
+from pipeline.segmentation.network_maps import Segmenter
+
+Scores = dict[str, dict[str, object]]
+
+
+def evaluate_with_progress(
+    pack: Path, *, split: str | None, settings: Settings
+) -> dict[str, Scores]:
+    """Judge every picture of the pack, or those of `split` and those of none; show how far it is.
+
+    Raises Rejected (pack_manifest, pack_empty, …) when the pack cannot be used.
+    """
+    rows = read_pack(pack, split)
+    if not rows:
+        raise Rejected(
+            "The pack has no picture for this split; leave --split out for all of them",
+            code="pack_empty",
+        )
+    classifier, segmenter, steps = load_classifier(settings), load_segmenter(), Steps()
+    return {
+        "cells": _cells(rows, classifier, segmenter, steps),
+        "fields": _fields(rows, classifier, segmenter, steps),
+    }
+
+
+def _cells(
+    rows: Sequence[PackRow], classifier: Classifier, segmenter: Segmenter, steps: Steps
+) -> Scores:
+    cells = [row for row in rows if row.kind is PictureKind.CELL]
+    if not cells:
+        return {}
+    with steps.counted("Judging cells", len(cells)) as advance:
+        judged = judge_cells(
+            cells,
+            classifier=classifier,
+            baseline=read_baseline(),
+            segmenter=segmenter,
+            on_judged=advance,
+        )
+    return score_cells(judged)
+
+
+def _fields(
+    rows: Sequence[PackRow], classifier: Classifier, segmenter: Segmenter, steps: Steps
+) -> Scores:
+    """Fields, and the single cells whose outline the pack knows."""
+    fields = rows_to_judge(rows)
+    if not fields:
+        return {}
+    with steps.counted("Judging fields", len(fields)) as advance:
+        judged = judge_fields(fields, classifier=classifier, segmenter=segmenter, on_judged=advance)
+    return score_fields(judged)

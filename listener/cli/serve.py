@@ -1,0 +1,87 @@
+"""Keeps the service running until it is told to stop: signals, and what the terminal shows."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from config.model import Settings
+from config.settings import check_reload
+from listener.observability.logging_setup import get_log, set_up_logging
+from pipeline.errors import SmearlinkError
+
+if TYPE_CHECKING:
+    from listener.service import Service
+
+
+def run_service(read_settings: Callable[[], Settings], *, listens: bool) -> None:
+    """Serve until SIGTERM or SIGINT; SIGHUP reads destinations and routes anew.
+
+    A stop finishes what is in hand within `service.stop_grace_s`; the rest stays queued.
+    """
+    settings = read_settings()
+    set_up_logging(settings.service.log_level, settings.service.log_format)
+    signals = _Signals()
+    # Only now: what is wrong with the settings is said before seconds of loading.
+    from listener.service import running
+
+    with running(settings, listens=listens) as service:
+        _tell_start(service)
+        while signals.wait():
+            service.reload(lambda: _reread(settings, read_settings))
+    # Threads of a step that hangs would keep the process alive; their work is queued again.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _reread(old: Settings, read_settings: Callable[[], Settings]) -> Settings:
+    """The settings anew; why they cannot be used is said where their author looks for it."""
+    try:
+        return check_reload(old, read_settings())
+    except SmearlinkError as err:
+        print(f"smearlink: {err.message}", file=sys.stderr, flush=True)  # noqa: T201
+        raise
+
+
+def _tell_start(service: Service) -> None:
+    ports = {"dicom": service.dicom_port, "web": service.web_port}
+    log = get_log("listener.cli.serve")
+    for protocol, port in ports.items():
+        if port is not None:
+            log.info("listening", protocol=protocol, port=port)
+    identity = service.classifier.identity
+    log.info(
+        "model_loaded",
+        model_sha256=identity.sha256,
+        execution_provider=identity.execution_provider,
+    )
+
+
+class _Signals:
+    """Stop and reload, as the main thread waits for them."""
+
+    def __init__(self) -> None:
+        self._told = threading.Event()
+        self._must_stop = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        signal.signal(signal.SIGHUP, self._reload)
+
+    def wait(self) -> bool:
+        """True when settings shall be read anew, False when it is time to stop."""
+        self._told.wait()
+        self._told.clear()
+        return not self._must_stop
+
+    def _stop(self, _number: int, _frame: FrameType | None) -> None:
+        self._must_stop = True
+        self._told.set()
+
+    def _reload(self, _number: int, _frame: FrameType | None) -> None:
+        self._told.set()

@@ -1,0 +1,1 @@
+"""The demonstration: phantom smears, mock servers, a summary of the results."""

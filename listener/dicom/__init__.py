@@ -1,0 +1,1 @@
+"""DICOM Storage SCP (PS3.7, PS3.8)."""

@@ -1,0 +1,1 @@
+"""Acting as an imaging device: photographs to DICOM, C-STORE SCU."""

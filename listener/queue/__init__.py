@@ -1,0 +1,1 @@
+"""Durable job queue; the only sub-package that knows DBOS."""

@@ -1,0 +1,157 @@
+"""Pieces of durable work: what runs, on which queue, under which id, when.
+
+The id is what makes asking twice asking once, so it is derived from what the work is about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from enum import StrEnum
+from typing import Any, Self
+
+from pipeline.domain import SmearId, SOPInstanceUID
+
+IMAGES = "images"
+SMEARS = "smears"
+
+Argument = str | int | float | None
+
+
+def delivery_queue(destination: str) -> str:
+    """The queue of a destination: each has its own, so that none waits for another (law 6)."""
+    return f"deliver-{destination}"
+
+
+class JobKind(StrEnum):
+    """The durable functions, by the names under which the database knows them.
+
+    Names and argument lists are part of the stored format: work queued by one version of
+    smearlink is run by the next. A change of arguments takes a new name beside the old one.
+    """
+
+    ANALYSE_IMAGE = "analyse_image"
+    CLOSE_SMEAR = "close_smear"
+    DELIVER = "deliver"
+    CHECK_COMMITMENT = "check_commitment"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One piece of work to ask for."""
+
+    kind: JobKind
+    id: str
+    queue: str
+    smear_id: SmearId
+    """Also the partition: of the smears queue, one piece a smear runs at a time."""
+    arguments: tuple[Argument, ...]
+    delay_s: float = 0.0
+
+
+def image_key(image: str) -> str:
+    """The id under which an image is analysed; there is one for ever."""
+    return f"image:{image}"
+
+
+def image_of(job_id: str) -> SOPInstanceUID:
+    """The image that an analysis is about."""
+    return SOPInstanceUID(job_id.split(":")[1])
+
+
+def image_job(
+    image: SOPInstanceUID, smear_id: SmearId, *, attempt: int = 1, delay_s: float = 0.0
+) -> Job:
+    """Analyse an image; a further attempt (after RetryLater) is a further piece of work."""
+    key = image_key(image)
+    return Job(
+        kind=JobKind.ANALYSE_IMAGE,
+        id=key if attempt == 1 else f"{key}:{attempt}",
+        queue=IMAGES,
+        smear_id=smear_id,
+        arguments=(image, smear_id, attempt),
+        delay_s=delay_s,
+    )
+
+
+def close_job(
+    smear_id: SmearId, *, trigger: str, known: int | None, attempt: int = 1, delay_s: float = 0.0
+) -> Job:
+    """Report a smear. `trigger` is the image, or the wish, that asks for it."""
+    key = f"close:{smear_id}:{trigger}"
+    return Job(
+        kind=JobKind.CLOSE_SMEAR,
+        id=key if attempt == 1 else f"{key}:{attempt}",
+        queue=SMEARS,
+        smear_id=smear_id,
+        arguments=(smear_id, trigger, known, attempt),
+        delay_s=delay_s,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryTry:
+    """One go at one destination."""
+
+    smear_id: SmearId
+    version: int
+    destination: str
+    series: int = 0
+    """A person's retry begins a new series of attempts."""
+    attempt: int = 1
+    """Every go of the series."""
+    tries: int = 1
+    """Those goes that the destination is to blame for."""
+
+    @classmethod
+    def of(cls, arguments: Sequence[Any]) -> Self:
+        """From the arguments that the queue kept."""
+        return cls(**dict(zip(cls.__slots__, arguments, strict=True)))
+
+
+def delivery_job(go: DeliveryTry, *, delay_s: float = 0.0) -> Job:
+    """Bring a report to a destination."""
+    return Job(
+        kind=JobKind.DELIVER,
+        id=f"deliver:{go.destination}:{go.smear_id}:v{go.version}:{go.series}.{go.attempt}",
+        queue=delivery_queue(go.destination),
+        smear_id=go.smear_id,
+        arguments=astuple(go),
+        delay_s=delay_s,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitmentWait:
+    """A storage commitment request whose answer is waited for."""
+
+    smear_id: SmearId
+    version: int
+    destination: str
+    series: int
+    """Of the delivery that it followed."""
+    transaction_uid: str
+    round: int = 0
+    """Numbers the requests; part of the transaction UID."""
+    asked: int = 0
+    """How often it was asked again since a person last said so."""
+    look: int = 1
+    """Looks for the answer so far, this one included."""
+    waited_s: float = 0.0
+
+    @classmethod
+    def of(cls, arguments: Sequence[Any]) -> Self:
+        """From the arguments that the queue kept."""
+        return cls(**dict(zip(cls.__slots__, arguments, strict=True)))
+
+
+def commitment_job(wait: CommitmentWait, *, delay_s: float) -> Job:
+    """Look for the answer to a storage commitment request after a while."""
+    return Job(
+        kind=JobKind.CHECK_COMMITMENT,
+        id=f"commitment:{wait.transaction_uid}:{wait.series}.{wait.look}",
+        queue=delivery_queue(wait.destination),
+        smear_id=wait.smear_id,
+        arguments=astuple(wait),
+        delay_s=delay_s,
+    )

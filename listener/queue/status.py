@@ -1,0 +1,96 @@
+"""What waits where, how long already, and what was parked why: values for people and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from pipeline.domain import RESEARCH_USE_ONLY
+
+if TYPE_CHECKING:
+    from listener.queue.queries import QueueCount
+
+
+class WorkKind(StrEnum):
+    """What a parked piece of work is about."""
+
+    IMAGE = "image"
+    REPORT = "report"
+    DELIVERY = "delivery"
+    COMMITMENT = "commitment"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueStatus:
+    """One queue, counted."""
+
+    name: str
+    waiting: int
+    delayed: int
+    """Waiting for a moment: a smear's quiet time, or the next try."""
+    in_work: int
+    oldest_age_s: float
+    """Age of the oldest piece of unfinished work; 0 when there is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParkedWork:
+    """Something that only a person can bring on; `smearlink retry KEY` takes it up again."""
+
+    key: str
+    kind: WorkKind
+    code: str
+    message: str
+    since: datetime | None
+    smear_id: str = ""
+    sop_instance_uid: str = ""
+    destination: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowStatus:
+    """The state of all work at one moment. No patient data."""
+
+    at: datetime
+    queues: tuple[QueueStatus, ...]
+    parked: tuple[ParkedWork, ...]
+    workers: tuple[str, ...]
+    """Workers that have work in hand."""
+
+    @property
+    def is_idle(self) -> bool:
+        """True when nothing waits, nothing is delayed and nothing is in work."""
+        return not any(queue.waiting + queue.delayed + queue.in_work for queue in self.queues)
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as JSON values, labelled."""
+        record = asdict(self)
+        record["at"] = self.at.isoformat()
+        for row, parked in zip(record["parked"], self.parked, strict=True):
+            row["since"] = parked.since.isoformat() if parked.since else None
+        return {"research_use_only": True, "label": RESEARCH_USE_ONLY, **record}
+
+
+def queue_statuses(counts: Iterable[QueueCount], now: datetime) -> tuple[QueueStatus, ...]:
+    """The queues in the order of their names."""
+    by_queue: dict[str, list[QueueCount]] = {}
+    for count in counts:
+        by_queue.setdefault(count.queue, []).append(count)
+    return tuple(_queue_status(name, rows, now) for name, rows in sorted(by_queue.items()))
+
+
+def _queue_status(name: str, counts: list[QueueCount], now: datetime) -> QueueStatus:
+    def total(status: str) -> int:
+        return sum(count.count for count in counts if count.status == status)
+
+    oldest_ms = min(count.oldest_ms for count in counts)
+    return QueueStatus(
+        name=name,
+        waiting=total("ENQUEUED"),
+        delayed=total("DELAYED"),
+        in_work=total("PENDING"),
+        oldest_age_s=max(0.0, now.timestamp() - oldest_ms / 1000),
+    )

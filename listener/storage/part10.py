@@ -1,0 +1,191 @@
+"""The head of a stored image: File Meta Information (PS3.10 7.1) with our reception facts in it.
+
+The facts of a reception (when, from whom, SHA-256, whose series) are Private Information
+(0002,0102) of a fixed length, the last element before the dataset, so that they can be filled in
+when the last byte has come.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from struct import Struct
+from typing import BinaryIO
+
+from pydicom import Dataset, dcmread
+from pydicom.dataset import FileMetaDataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filereader import read_dataset, read_file_meta_info
+from pydicom.filewriter import write_file_meta_info
+from pydicom.tag import Tag
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from pipeline.domain import SeriesUID, SOPInstanceUID, StudyUID
+from pipeline.errors import Defect, Rejected
+from reporting.derived_uids import IMPLEMENTATION_CLASS_UID, derived_uid
+
+IMPLEMENTATION_VERSION_NAME = "SMEARLINK"
+FACTS_CREATOR_UID = derived_uid("private_information", "reception facts")
+"""Private Information Creator UID (0002,0100) of our reception facts."""
+FACTS_BYTES = 1024
+MAX_HEADER_BYTES = 64 * 1024
+"""A file header that somebody else wrote is a few hundred bytes; nobody's is longer than this."""
+
+_PREAMBLE_BYTES = 132
+_GROUP_LENGTH = Struct("<HH2sHL")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """What a sender says that it is about to send."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    source: str
+    """Calling AE title, or the name of another way in; at most 16 characters."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What is noted of a reception and never changes."""
+
+    received_at: str
+    """ISO 8601 with its offset."""
+    source: str
+    sha256: str
+    """Over the dataset's bytes as received, without the file's header."""
+    study_uid: str
+    series_uid: str
+    specimen_key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceivedImage:
+    """An image that is safe on disk."""
+
+    sop_instance_uid: SOPInstanceUID
+    path: Path
+    sha256: str
+    """Over the dataset's bytes as received, without the file's header."""
+    is_duplicate: bool
+    """True when the same bytes were here before."""
+    study_uid: StudyUID
+    series_uid: SeriesUID
+    specimen_key: str
+    """Digest of the specimen's identifiers; empty when the image names none."""
+    source: str
+    received_at: datetime
+
+
+def encode_header(offer: Offer) -> bytes:
+    """Preamble and File Meta Information; its last FACTS_BYTES are blank, for the facts."""
+    meta = FileMetaDataset()
+    meta.FileMetaInformationVersion = b"\0\1"
+    meta.MediaStorageSOPClassUID = UID(offer.sop_class_uid)
+    meta.MediaStorageSOPInstanceUID = UID(offer.sop_instance_uid)
+    meta.TransferSyntaxUID = UID(offer.transfer_syntax_uid)
+    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
+    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+    meta.SourceApplicationEntityTitle = offer.source
+    meta.PrivateInformationCreatorUID = UID(FACTS_CREATOR_UID)
+    meta.PrivateInformation = b" " * FACTS_BYTES
+    target = DicomBytesIO(bytes(128) + b"DICM")
+    target.seek(_PREAMBLE_BYTES)
+    write_file_meta_info(target, meta)
+    return target.getvalue()
+
+
+def encode_facts(facts: Facts) -> bytes:
+    """Exactly FACTS_BYTES."""
+    text = json.dumps(asdict(facts), separators=(",", ":")).encode("ascii")
+    if len(text) > FACTS_BYTES:
+        raise Defect("Reception facts outgrew their place", code="facts_too_long")
+    return text.ljust(FACTS_BYTES)
+
+
+def read_received(path: Path, *, is_duplicate: bool) -> ReceivedImage:
+    """The image as it was noted in its own file."""
+    meta = read_file_meta_info(path)
+    facts = Facts(**json.loads(meta.PrivateInformation))
+    return received_image(facts, path, is_duplicate=is_duplicate)
+
+
+def received_image(facts: Facts, path: Path, *, is_duplicate: bool) -> ReceivedImage:
+    """The image that lies at `path`, whose name is its SOP Instance UID."""
+    return ReceivedImage(
+        sop_instance_uid=SOPInstanceUID(path.stem),
+        path=path,
+        sha256=facts.sha256,
+        is_duplicate=is_duplicate,
+        study_uid=StudyUID(facts.study_uid),
+        series_uid=SeriesUID(facts.series_uid),
+        specimen_key=facts.specimen_key,
+        source=facts.source,
+        received_at=datetime.fromisoformat(facts.received_at),
+    )
+
+
+def split_header(head: bytes, *, source: str, is_all: bool) -> tuple[Offer, bytes] | None:
+    """What a Part 10 file offers and the first bytes of its dataset; None while more is needed.
+
+    The preamble, or the whole header, may be missing: some STOW-RS clients send a bare dataset.
+    Then the offer is read from the dataset, of implicit or explicit VR little endian (PS3.5 A.4).
+    `is_all` says that nothing more will come. Raises Rejected `not_dicom`.
+    """
+    if len(head) < MAX_HEADER_BYTES and not is_all and not _has_whole_header(head):
+        return None
+    start = _PREAMBLE_BYTES if head[128:132] == b"DICM" else 0
+    try:
+        if head[start : start + 2] == b"\x02\0":
+            return _offer_of_header(head, start, source)
+        return _offer_of_dataset(head, source), head
+    except Exception as err:
+        raise Rejected("Neither a DICOM file nor a dataset", code="not_dicom") from err
+
+
+def _has_whole_header(head: bytes) -> bool:
+    if len(head) < _PREAMBLE_BYTES + _GROUP_LENGTH.size or head[128:132] != b"DICM":
+        return False
+    *_, length = _GROUP_LENGTH.unpack_from(head, _PREAMBLE_BYTES)
+    return len(head) >= _PREAMBLE_BYTES + _GROUP_LENGTH.size + int(length)
+
+
+def _offer_of_header(head: bytes, start: int, source: str) -> tuple[Offer, bytes]:
+    stream: BinaryIO = io.BytesIO(head[start:])
+    meta = dcmread(stream, force=True, specific_tags=[], stop_before_pixels=True).file_meta
+    length = meta.FileMetaInformationGroupLength + _GROUP_LENGTH.size
+    offer = Offer(
+        sop_class_uid=str(meta.MediaStorageSOPClassUID),
+        sop_instance_uid=str(meta.MediaStorageSOPInstanceUID),
+        transfer_syntax_uid=str(meta.TransferSyntaxUID),
+        source=source,
+    )
+    return offer, head[start + length :]
+
+
+_SOP_INSTANCE = Tag("SOPInstanceUID")
+
+
+def _offer_of_dataset(head: bytes, source: str) -> Offer:
+    is_implicit = not head[4:6].isalpha()
+    dataset = _leading_elements(head, is_implicit=is_implicit)
+    syntax = ImplicitVRLittleEndian if is_implicit else ExplicitVRLittleEndian
+    return Offer(
+        sop_class_uid=str(dataset.SOPClassUID),
+        sop_instance_uid=str(dataset.SOPInstanceUID),
+        transfer_syntax_uid=str(syntax),
+        source=source,
+    )
+
+
+def _leading_elements(head: bytes, *, is_implicit: bool) -> Dataset:
+    return read_dataset(
+        io.BytesIO(head),
+        is_implicit,
+        True,
+        stop_when=lambda tag, vr, length: tag > _SOP_INSTANCE,
+    )

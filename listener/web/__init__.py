@@ -1,0 +1,1 @@
+"""HTTP: STOW-RS, health, metrics, console."""

@@ -1,0 +1,342 @@
+"""One attempt to bring a report to one destination, and the wait for storage commitment."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, cast
+
+from listener.queue.jobs import CommitmentWait, DeliveryTry
+from listener.storage.commitment_reports import CommitmentReports
+from listener.storage.receipts import DeliveryState, ReceiptJournal, ReceiptLine, iso
+from listener.storage.results import IndexedResult, ReportIndex, ResultsFolder, SmearFolder
+from listener.workflow.error_boundary import named_errors
+from listener.workflow.outlet import Outlet
+from pipeline.errors import NeedsReview
+from reporting.audit.trail import AuditSink, Event, Outcome
+from reporting.delivery import (
+    CommitmentReport,
+    CommitsStorage,
+    DeliveryPostponed,
+    DeliveryRefused,
+    Receipt,
+)
+
+BATCH_BYTES = 64 * 2**20
+"""Results in memory at once while they are sent; a single larger one goes alone."""
+
+DIMSE_STATUS = re.compile(r"0x[0-9A-F]{4}(?= )")
+
+COMMITMENT_ROUNDS = 3
+"""How often a destination is asked whether it keeps what it took, before a person is."""
+
+
+class Outlets:
+    """The destinations of the moment; a reload replaces them all at once."""
+
+    def __init__(self, outlets: Iterable[Outlet]) -> None:
+        self._by_name: Mapping[str, Outlet] = {}
+        self.replace(outlets)
+
+    def replace(self, outlets: Iterable[Outlet]) -> None:
+        """Take a new set; attempts in hand end with the old one."""
+        self._by_name = {outlet.name: outlet for outlet in outlets}
+
+    def __iter__(self) -> Iterator[Outlet]:
+        return iter(self._by_name.values())
+
+    def get(self, name: str) -> Outlet:
+        """Raises NeedsReview `destination_unknown` when it was taken out of the settings."""
+        if name not in self._by_name:
+            raise NeedsReview(
+                f"There is no destination {name} any more: put it back into the settings, "
+                "then retry",
+                code="destination_unknown",
+            )
+        return self._by_name[name]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """What an attempt achieved."""
+
+    sent: int
+    """0 when everything had arrived before, or a newer version takes its place."""
+    transactions: tuple[str, ...]
+    """Storage commitment transactions to wait for."""
+
+
+class CommitmentStanding(StrEnum):
+    """How a wait for storage commitment stands."""
+
+    SETTLED = "settled"
+    WAITING = "waiting"
+    ASKED_AGAIN = "asked_again"
+    DISOWNED = "disowned"
+    """The destination does not keep everything: the rest has to be sent again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitmentCheck:
+    """The answer of one look at a transaction."""
+
+    standing: CommitmentStanding
+    transaction_uid: str
+    """The one to wait for from now on."""
+
+
+class Sender:
+    """Sends what a destination has not confirmed yet, and writes down what it confirms."""
+
+    def __init__(
+        self,
+        *,
+        results: ResultsFolder,
+        outlets: Outlets,
+        commitments: CommitmentReports,
+        audit: AuditSink,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._results = results
+        self._outlets = outlets
+        self._commitments = commitments
+        self._audit = audit
+        self._clock = clock
+
+    def deliver(self, go: DeliveryTry) -> Delivered:
+        """Try once. Raises RetryLater or NeedsReview for the rest, after noting what arrived.
+
+        A version that a newer one amends is not sent any more, so that it cannot overtake it.
+        """
+        with named_errors():
+            outlet = self._outlets.get(go.destination)
+            folder = self._results.smear(go.smear_id)
+            journal = folder.receipts(go.destination)
+            with journal.held():
+                if _is_amended(folder, go.version):
+                    return Delivered(sent=0, transactions=())
+                index = folder.index(go.version)
+                _refuse_without_pseudonyms(index, outlet)
+                missing = _unconfirmed(index, outlet, journal)
+                receipts = [
+                    self._send(go, outlet, folder, batch, journal) for batch in _batches(missing)
+                ]
+        return Delivered(
+            sent=len(missing),
+            transactions=tuple(
+                receipt.transaction_uid for receipt in receipts if receipt.awaits_commitment
+            ),
+        )
+
+    def check_commitment(self, wait: CommitmentWait, *, is_overdue: bool) -> CommitmentCheck:
+        """Look whether a destination keeps what it took; ask again when it is overdue.
+
+        Raises NeedsReview `commitment_overdue` when it was asked often enough, RetryLater when it
+        cannot be asked now.
+        """
+        with named_errors():
+            outlet = self._outlets.get(wait.destination)
+            folder = self._results.smear(wait.smear_id)
+            journal = folder.receipts(wait.destination)
+            report = self._commitments.find(wait.transaction_uid)
+            if report is not None:
+                return self._work_in(report, journal, wait)
+            if not _awaiting(journal, wait.transaction_uid):
+                return _check(CommitmentStanding.SETTLED, wait.transaction_uid)
+            if not is_overdue:
+                return _check(CommitmentStanding.WAITING, wait.transaction_uid)
+            return self._ask_again(outlet, folder, journal, wait)
+
+    def _send(
+        self,
+        go: DeliveryTry,
+        outlet: Outlet,
+        folder: SmearFolder,
+        batch: Sequence[IndexedResult],
+        journal: ReceiptJournal,
+    ) -> Receipt:
+        results = [folder.read(go.version, indexed) for indexed in batch]
+        try:
+            receipt = outlet.destination.deliver(results)
+        except (DeliveryPostponed, DeliveryRefused) as err:
+            self._note(go, err.receipt)
+            journal.append(self._lines(err.receipt, batch, go.version))
+            raise
+        self._note(go, receipt)
+        journal.append(self._lines(receipt, batch, go.version))
+        return receipt
+
+    def _note(self, go: DeliveryTry, receipt: Receipt) -> None:
+        """Audit before the receipt is kept: a kill between sends, and says so, twice."""
+        if receipt.accepted:
+            self._audit.record(
+                Event.REPORT_DELIVERED,
+                smear_id=go.smear_id,
+                version=go.version,
+                destination=go.destination,
+                attempt=go.attempt,
+                count=len(receipt.accepted),
+                **_warning_statuses(receipt),
+            )
+
+    def _lines(
+        self, receipt: Receipt, batch: Sequence[IndexedResult], version: int
+    ) -> list[ReceiptLine]:
+        digests = {indexed.uid: indexed.sha256 for indexed in batch}
+        state = (
+            DeliveryState.AWAITING_COMMITMENT
+            if receipt.awaits_commitment
+            else DeliveryState.CONFIRMED
+        )
+        return [
+            ReceiptLine(
+                uid=uid,
+                sha256=digests[uid],
+                version=version,
+                state=state,
+                transaction_uid=receipt.transaction_uid,
+                warnings=receipt.warnings,
+                at=iso(self._clock()),
+            )
+            for uid in receipt.accepted
+        ]
+
+    def _work_in(
+        self, report: CommitmentReport, journal: ReceiptJournal, wait: CommitmentWait
+    ) -> CommitmentCheck:
+        states = dict.fromkeys(report.committed, DeliveryState.CONFIRMED)
+        states |= {refusal.uid: DeliveryState.UNCOMMITTED for refusal in report.failed}
+        awaited = _awaiting(journal, report.transaction_uid)
+        answered = [
+            replace(line, state=states[line.uid], warnings=(), at=iso(self._clock()))
+            for line in awaited
+            if line.uid in states
+        ]
+        journal.append(answered)
+        self._commitments.forget(report.transaction_uid)
+        is_disowned = any(line.state is DeliveryState.UNCOMMITTED for line in answered)
+        self._audit.record(
+            Event.COMMITMENT_RECEIVED,
+            outcome=Outcome.SERIOUS_FAILURE if is_disowned else Outcome.SUCCESS,
+            smear_id=wait.smear_id,
+            version=wait.version,
+            destination=wait.destination,
+            transaction_uid=report.transaction_uid,
+            count=len(answered),
+        )
+        if is_disowned:
+            return _check(CommitmentStanding.DISOWNED, report.transaction_uid)
+        return _check(CommitmentStanding.SETTLED, report.transaction_uid)
+
+    def _ask_again(
+        self, outlet: Outlet, folder: SmearFolder, journal: ReceiptJournal, wait: CommitmentWait
+    ) -> CommitmentCheck:
+        if wait.asked >= COMMITMENT_ROUNDS:
+            raise NeedsReview(
+                f"{outlet.name} took the results and never said whether it keeps them "
+                "(PS3.4 annex J): look there, then retry",
+                code="commitment_overdue",
+            )
+        uids = {line.uid for line in _awaiting(journal, wait.transaction_uid)}
+        index = folder.index(wait.version)
+        batch = [indexed for indexed in index.results if indexed.uid in uids]
+        results = [folder.read(wait.version, indexed) for indexed in batch]
+        destination = cast(CommitsStorage, outlet.destination)
+        receipt = destination.request_commitment(results, round=wait.round + 1)
+        journal.append(self._lines(receipt, batch, wait.version))
+        if receipt.awaits_commitment:
+            return _check(CommitmentStanding.ASKED_AGAIN, receipt.transaction_uid)
+        return _check(CommitmentStanding.SETTLED, receipt.transaction_uid)
+
+
+def _warning_statuses(receipt: Receipt) -> dict[str, Any]:
+    """The statuses of the warning family among the remarks (PS3.4 Table B.2-1), each once."""
+    found = {match[0] for remark in receipt.warnings if (match := DIMSE_STATUS.match(remark))}
+    return {"statuses": sorted(found)} if found else {}
+
+
+def _check(standing: CommitmentStanding, transaction_uid: str) -> CommitmentCheck:
+    return CommitmentCheck(standing=standing, transaction_uid=transaction_uid)
+
+
+def _is_amended(folder: SmearFolder, version: int) -> bool:
+    latest = folder.latest()
+    return latest is not None and latest.version > version
+
+
+def _unconfirmed(
+    index: ReportIndex, outlet: Outlet, journal: ReceiptJournal
+) -> list[IndexedResult]:
+    known = journal.latest()
+    return [
+        result for result in _wanted(index, outlet) if not _arrived(known.get(result.uid), result)
+    ]
+
+
+def _wanted(index: ReportIndex, outlet: Outlet) -> list[IndexedResult]:
+    """What a destination is to get of a report; under pseudonyms all of it or nothing."""
+    return [
+        result
+        for result in index.results
+        if result.kind in outlet.destination.kinds
+        and result.is_pseudonymous == outlet.is_pseudonymous
+    ]
+
+
+def _lacks_pseudonyms(index: ReportIndex, outlet: Outlet) -> bool:
+    return outlet.is_pseudonymous and not any(r.is_pseudonymous for r in index.results)
+
+
+def _refuse_without_pseudonyms(index: ReportIndex, outlet: Outlet) -> None:
+    """Patient data never goes where pseudonyms were asked for."""
+    if _lacks_pseudonyms(index, outlet):
+        raise NeedsReview(
+            f"{outlet.name} gets results under pseudonyms alone, and this report has none: its "
+            "images say that text is burned into them, the key could not be read, or the "
+            "destination was changed afterwards. The audit trail says which; send the images "
+            "again to have them made.",
+            code="no_pseudonymous_results",
+        )
+
+
+def _arrived(line: ReceiptLine | None, result: IndexedResult) -> bool:
+    return (
+        line is not None
+        and line.sha256 == result.sha256
+        and line.state is not DeliveryState.UNCOMMITTED
+    )
+
+
+def is_confirmed(index: ReportIndex, outlet: Outlet, journal: ReceiptJournal) -> bool:
+    """True when a destination stands behind everything that it was to get of a report."""
+    known = journal.latest()
+    return not _lacks_pseudonyms(index, outlet) and all(
+        _arrived(known.get(result.uid), result)
+        and known[result.uid].state is DeliveryState.CONFIRMED
+        for result in _wanted(index, outlet)
+    )
+
+
+def _awaiting(journal: ReceiptJournal, transaction_uid: str) -> list[ReceiptLine]:
+    return [
+        line
+        for line in journal.latest().values()
+        if line.state is DeliveryState.AWAITING_COMMITMENT
+        and line.transaction_uid == transaction_uid
+    ]
+
+
+def _batches(results: Sequence[IndexedResult]) -> Iterator[list[IndexedResult]]:
+    batch: list[IndexedResult] = []
+    size = 0
+    for result in results:
+        if batch and size + result.size_bytes > BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(result)
+        size += result.size_bytes
+    if batch:
+        yield batch

@@ -1,0 +1,171 @@
+"""From settings to destinations and routes: the only place where the two vocabularies meet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydicom import Dataset
+
+from config.destinations import (
+    DestinationSettings,
+    DicomDestination,
+    FhirDestination,
+    FolderDestination,
+    Hl7Destination,
+    OAuthSettings,
+    RouteSettings,
+    StowDestination,
+)
+from config.sections import ClientTls
+from listener.storage.inbox import ReceivedImage
+from listener.workflow.outlet import Outlet
+from pipeline.domain import SmearFindings
+from reporting.delivery import SENSIBLE_KINDS, Destination
+from reporting.delivery.destinations import dicom_store as dicom
+from reporting.delivery.destinations import fhir_server as fhir
+from reporting.delivery.destinations import folder, ndjson
+from reporting.delivery.destinations import hl7_mllp as hl7
+from reporting.delivery.destinations import stow_rs as stow
+from reporting.delivery.destinations.transfer_syntax import TRANSFER_SYNTAXES
+from reporting.delivery.routing.rules import RoutingRule, destinations_for, facts_of
+from reporting.delivery.transport.oauth import ClientSecret, OAuthClient, PrivateKey, TokenCache
+from reporting.delivery.transport.tls import TlsFiles
+from reporting.results import ResultKind
+
+
+def make_outlets(settings: Sequence[DestinationSettings]) -> tuple[Outlet, ...]:
+    """Every destination of a site with its queue, in the order of the settings."""
+    return tuple(make_outlet(one) for one in settings)
+
+
+def make_outlet(settings: DestinationSettings) -> Outlet:
+    """One destination, and how patiently it is tried."""
+    patience = {}
+    if isinstance(settings, DicomDestination):
+        patience["commitment_timeout_s"] = settings.commitment_timeout_s
+    return Outlet(
+        destination=make_destination(settings),
+        concurrency=settings.concurrency,
+        rate_per_minute=settings.rate_per_minute,
+        max_tries=settings.max_tries,
+        first_delay_s=settings.first_delay_s,
+        max_delay_s=settings.max_delay_s,
+        is_pseudonymous=settings.pseudonymise,
+        **patience,
+    )
+
+
+def make_destination(settings: DestinationSettings) -> Destination:
+    """The way out that the settings' type names."""
+    kinds = frozenset(map(ResultKind, settings.kinds)) or SENSIBLE_KINDS[settings.type]
+    match settings:
+        case DicomDestination():
+            return dicom.DicomDestination(
+                name=settings.name,
+                ae_title=settings.ae_title,
+                host=settings.host,
+                port=settings.port,
+                calling_ae_title=settings.calling_ae_title,
+                kinds=kinds,
+                transfer_syntaxes=tuple(
+                    TRANSFER_SYNTAXES[name] for name in settings.transfer_syntaxes
+                ),
+                storage_commitment=settings.storage_commitment,
+                timeout_s=settings.timeout_s,
+                tls=_tls_if_enabled(settings.tls),
+            )
+        case StowDestination():
+            return stow.StowDestination(
+                name=settings.name,
+                url=settings.url,
+                kinds=kinds,
+                headers=settings.headers,
+                timeout_s=settings.timeout_s,
+                tokens=_tokens(settings.oauth),
+                tls=_tls_files(settings.tls),
+            )
+        case FhirDestination(mode="ndjson", folder=path) if path is not None:
+            return ndjson.NdjsonDestination(name=settings.name, folder=path, kinds=kinds)
+        case FhirDestination():
+            return fhir.FhirDestination(
+                name=settings.name,
+                url=settings.url,
+                kinds=kinds,
+                headers=settings.headers,
+                timeout_s=settings.timeout_s,
+                tokens=_tokens(settings.oauth),
+                tls=_tls_files(settings.tls),
+            )
+        case FolderDestination():
+            return folder.FolderDestination(
+                name=settings.name, path=settings.path, png=settings.png, kinds=kinds
+            )
+        case Hl7Destination():
+            return hl7.Hl7Destination(
+                name=settings.name,
+                host=settings.host,
+                port=settings.port,
+                sending_application=settings.sending_application,
+                sending_facility=settings.sending_facility,
+                receiving_application=settings.receiving_application,
+                receiving_facility=settings.receiving_facility,
+                kinds=kinds,
+                timeout_s=settings.timeout_s,
+                tls=_tls_if_enabled(settings.tls),
+            )
+
+
+def parse_rules(settings: Sequence[RouteSettings]) -> tuple[RoutingRule, ...]:
+    """The site's routes; Rejected, with the place of the fault, for one that cannot be read."""
+    return tuple(RoutingRule.parse(one.name, one.when, one.to) for one in settings)
+
+
+class Routes:
+    """Names the destinations of one analysed smear; a reload replaces rules and names at once."""
+
+    def __init__(self, rules: Sequence[RoutingRule], destinations: Sequence[str]) -> None:
+        self._now = (tuple(rules), tuple(destinations))
+
+    def replace(self, rules: Sequence[RoutingRule], destinations: Sequence[str]) -> None:
+        """Go on with other rules."""
+        self._now = (tuple(rules), tuple(destinations))
+
+    def __call__(
+        self, smear: SmearFindings, *, header: Dataset, image: ReceivedImage
+    ) -> tuple[str, ...]:
+        rules, destinations = self._now
+        facts = facts_of(rules, [header], calling_aes=[image.source], smear=smear)
+        return destinations_for(rules, facts, destinations)
+
+
+def _tls_if_enabled(settings: ClientTls) -> TlsFiles | None:
+    return _tls_files(settings) if settings.enabled else None
+
+
+def _tls_files(settings: ClientTls) -> TlsFiles:
+    """For HTTP: an https:// address always uses TLS, these say with which certificates."""
+    return TlsFiles(
+        certificate=settings.certificate,
+        private_key=settings.private_key,
+        ca_certificates=settings.ca_certificates,
+    )
+
+
+def _tokens(settings: OAuthSettings) -> TokenCache | None:
+    if not settings.is_used:
+        return None
+    proof: ClientSecret | PrivateKey
+    if settings.client_secret_file is not None:
+        proof = ClientSecret(secret_file=settings.client_secret_file)
+    elif settings.private_key_file is not None:
+        proof = PrivateKey(key_file=settings.private_key_file, key_id=settings.key_id)
+    else:
+        return None
+    return TokenCache(
+        OAuthClient(
+            token_url=settings.token_url,
+            client_id=settings.client_id,
+            proof=proof,
+            scope=settings.scope,
+        )
+    )

@@ -1,0 +1,331 @@
+"""What the durable steps do: analyse an image, report a smear. No queue in it.
+
+Every step may run twice, in two processes even: what it makes becomes visible by one rename, and
+what is there already is left alone (law 2).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+from pydicom import Dataset
+
+from listener.storage.acquisition import in_order_of_acquisition
+from listener.storage.inbox import Inbox, ReceivedImage
+from listener.storage.results import ReportIndex, ResultsFolder, SmearFolder
+from listener.workflow.delivery import Sender
+from listener.workflow.error_boundary import named_errors
+from pipeline.domain import Call, FieldFindings, SmearFindings, SmearId, SOPInstanceUID
+from pipeline.errors import NeedsReview, Rejected, RetryLater, SmearlinkError
+from pipeline.findings.smear_summary import gather_smear
+from reporting.audit.trail import AuditSink, Event, Outcome
+from reporting.dicom.deidentification import Pseudonymiser
+from reporting.results import ReportContext, Result, ResultKind
+
+
+class Analysis(Protocol):
+    """Answered by `listener.workflow.image_analysis.ImageAnalysis`."""
+
+    @property
+    def model_key(self) -> str: ...
+
+    def __call__(self, dataset: Dataset) -> tuple[FieldFindings, ...]: ...
+
+
+class ResultBuilder(Protocol):
+    """Answered by `reporting.result_set.build_result_set`."""
+
+    def __call__(
+        self,
+        smear: SmearFindings,
+        *,
+        read_source: Callable[[SOPInstanceUID], Dataset],
+        context: ReportContext,
+    ) -> Iterator[Result]: ...
+
+
+Pseudonyms = Callable[[Sequence[str]], Pseudonymiser | None]
+"""What makes the pseudonyms, or None when none of these destinations wants them."""
+
+
+class Router(Protocol):
+    """Says which destinations a report goes to, by name."""
+
+    def __call__(
+        self, smear: SmearFindings, *, header: Dataset, image: ReceivedImage
+    ) -> tuple[str, ...]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportSettings:
+    """What a site wants in its reports."""
+
+    kinds: frozenset[ResultKind]
+    compress_images: bool
+    software_version: str
+
+
+class Standing(StrEnum):
+    """How a smear stood when its close was tried."""
+
+    WAITING = "waiting"
+    """Images of it are still to be analysed."""
+    OVERTAKEN = "overtaken"
+    """A newer image was analysed since; that one's own close will come."""
+    EMPTY = "empty"
+    UNCHANGED = "unchanged"
+    """The last report holds exactly these images already."""
+    REPORTED = "reported"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closing:
+    """The outcome of one try to close a smear."""
+
+    standing: Standing
+    version: int = 0
+    destinations: tuple[str, ...] = ()
+
+
+class ImageStep:
+    """Analyses one image, or parks it where a person sees it."""
+
+    def __init__(
+        self,
+        *,
+        inbox: Inbox,
+        results: ResultsFolder,
+        analysis: Analysis,
+        audit: AuditSink,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._inbox = inbox
+        self._results = results
+        self._analysis = analysis
+        self._audit = audit
+        self._monotonic = monotonic
+
+    def analyse(self, image: SOPInstanceUID, smear_id: SmearId) -> str | None:
+        """Keep what is found in an image; the code under which it was parked, if it was.
+
+        Only RetryLater comes out: everything else that goes wrong parks this image alone.
+        """
+        folder = self._results.smear(smear_id)
+        try:
+            with named_errors():
+                if not folder.has_fields(image):
+                    self._analyse(image, folder)
+        except RetryLater:
+            raise
+        except SmearlinkError as err:
+            return self.park(image, err)
+        return None
+
+    def park(self, image: SOPInstanceUID, err: SmearlinkError) -> str:
+        """Set an image aside under the error's code."""
+        with named_errors():
+            self._inbox.park(image, err.code)
+        self._audit.record(
+            Event.IMAGE_PARKED,
+            outcome=Outcome.SERIOUS_FAILURE,
+            sop_instance_uid=image,
+            code=err.code,
+            error_type=type(err.__cause__ or err).__name__,
+        )
+        return err.code
+
+    def analysed_count(self, smear_id: SmearId) -> int:
+        """How many images of a smear were analysed so far."""
+        with named_errors():
+            return len(self._results.smear(smear_id).analysed())
+
+    def is_settled(self, image: SOPInstanceUID, smear_id: SmearId) -> bool:
+        """True when an image was analysed, parked or removed: nothing more will come of it."""
+        with named_errors():
+            return self._results.smear(smear_id).has_fields(image) or not self._inbox.is_waiting(
+                image
+            )
+
+    def _analyse(self, image: SOPInstanceUID, folder: SmearFolder) -> None:
+        began = self._monotonic()
+        fields = self._analysis(self._inbox.read(image))
+        calls = Counter(cell.call for field in fields for cell in field.cells)
+        self._audit.record(
+            Event.IMAGE_ANALYSED,
+            sop_instance_uid=image,
+            frames=len(fields),
+            cells_found=calls.total(),
+            leukemic=calls[Call.LEUKEMIC],
+            normal=calls[Call.NORMAL],
+            referred=calls[Call.REFERRED],
+            duration_ms=round((self._monotonic() - began) * 1000),
+            model_sha256=fields[0].model.sha256,
+            execution_provider=fields[0].model.execution_provider,
+        )
+        folder.save_fields(image, fields)
+
+
+class ReportStep:
+    """Turns the analysed images of one smear into the next version of its report."""
+
+    def __init__(
+        self,
+        *,
+        inbox: Inbox,
+        results: ResultsFolder,
+        analysis: Analysis,
+        build_results: ResultBuilder,
+        route: Router,
+        settings: ReportSettings,
+        audit: AuditSink,
+        clock: Callable[[], datetime],
+        pseudonyms: Pseudonyms = lambda _destinations: None,
+    ) -> None:
+        self._pseudonyms = pseudonyms
+        self._inbox = inbox
+        self._results = results
+        self._analysis = analysis
+        self._build_results = build_results
+        self._route = route
+        self._settings = settings
+        self._audit = audit
+        self._clock = clock
+
+    def close(self, smear_id: SmearId, *, known: int | None, is_waiting: bool) -> Closing:
+        """Report a smear if it is due.
+
+        `known` is how many images were analysed when this close was asked for; None closes
+        whatever is there. `is_waiting` says that images of the smear are still in the queue.
+        """
+        with named_errors():
+            folder = self._results.smear(smear_id)
+            analysed = folder.analysed()
+            latest = folder.latest()
+            if is_waiting:
+                return Closing(standing=Standing.WAITING)
+            if not analysed:
+                return Closing(standing=Standing.EMPTY)
+            if known is not None and len(analysed) > known:
+                return Closing(standing=Standing.OVERTAKEN)
+            if latest is not None and frozenset(latest.sources) == analysed:
+                return _closing(Standing.UNCHANGED, latest)
+            version = latest.version + 1 if latest else 1
+            index = self._report(smear_id, folder, analysed, version)
+        self._audit.record(
+            Event.SMEAR_REPORTED,
+            smear_id=smear_id,
+            version=index.version,
+            count=len(index.results),
+            model_sha256=index.model_sha256,
+        )
+        return _closing(Standing.REPORTED, index)
+
+    def _report(
+        self,
+        smear_id: SmearId,
+        folder: SmearFolder,
+        images: frozenset[SOPInstanceUID],
+        version: int,
+    ) -> ReportIndex:
+        fields = [field for image in sorted(images) for field in self._fields(folder, image)]
+        with _naming_what_is_gone():
+            acquired = in_order_of_acquisition(self._inbox, images)
+        smear = gather_smear(smear_id, fields, acquired=acquired)
+        first = min(images)
+        now = self._clock()
+        context = ReportContext(
+            version=version,
+            issued_at=now.replace(microsecond=now.microsecond // 1000 * 1000),
+            software_version=self._settings.software_version,
+            compress_images=self._settings.compress_images,
+            kinds=self._settings.kinds,
+        )
+        destinations = self._route(
+            smear, header=self._inbox.read_header(first), image=self._inbox.facts(first)
+        )
+        return folder.publish(
+            self._build_results(smear, read_source=self._source, context=context),
+            version=version,
+            issued_at=context.issued_at,
+            model_sha256=smear.model.sha256,
+            software_version=context.software_version,
+            sources=images,
+            destinations=destinations,
+            pseudonymous=self._under_pseudonyms(smear, context, destinations),
+        )
+
+    def _under_pseudonyms(
+        self, smear: SmearFindings, context: ReportContext, destinations: Sequence[str]
+    ) -> Iterator[Result]:
+        """The results once more under pseudonyms, where a destination wants them.
+
+        What forbids them (text burned into a source) keeps nobody else waiting: the destination
+        that wanted them is parked when its turn comes.
+        """
+        made = 0
+        try:
+            pseudonymiser = self._pseudonyms(destinations)
+            if pseudonymiser is None:
+                return
+            variant = pseudonymiser.variant(smear, read_source=self._source, context=context)
+            for result in self._build_results(
+                variant.smear, read_source=variant.read_source, context=variant.context
+            ):
+                made += 1
+                yield result
+        except (NeedsReview, Rejected) as err:
+            if made:
+                raise
+            self._audit.record(
+                Event.RESULT_REFUSED,
+                outcome=Outcome.SERIOUS_FAILURE,
+                smear_id=smear.smear_id,
+                version=context.version,
+                code=err.code,
+            )
+
+    def _fields(self, folder: SmearFolder, image: SOPInstanceUID) -> tuple[FieldFindings, ...]:
+        fields = folder.fields(image)
+        if all(field.model.key == self._analysis.model_key for field in fields):
+            return fields
+        # Found by an older model: one report speaks with one voice.
+        fields = self._analysis(self._source(image))
+        folder.save_fields(image, fields)
+        return fields
+
+    def _source(self, image: SOPInstanceUID) -> Dataset:
+        with _naming_what_is_gone():
+            return self._inbox.read(image)
+
+
+@contextmanager
+def _naming_what_is_gone() -> Iterator[None]:
+    """What the inbox no longer has is for a person to send again."""
+    try:
+        yield
+    except Rejected as err:
+        raise NeedsReview(
+            "A late image reopens a smear whose earlier images are gone from the inbox "
+            "(retention): send them again, then retry",
+            code="image_retired",
+        ) from err
+
+
+def _closing(standing: Standing, index: ReportIndex) -> Closing:
+    return Closing(standing=standing, version=index.version, destinations=index.destinations)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steps:
+    """Everything that the workflow can do, ready to use."""
+
+    images: ImageStep
+    reports: ReportStep
+    sender: Sender

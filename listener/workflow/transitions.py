@@ -1,0 +1,242 @@
+"""What follows what: after an analysis the smear, after the smear its deliveries.
+
+No database here and no threads: the queue is a Protocol, so every order of events can be tried.
+A function of a Flow may run twice; what it asks for has the same id both times.
+Errors that leave it (NeedsReview, Rejected, Defect) park the work where a person sees it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from listener.queue.backoff import next_delay_s
+from listener.queue.jobs import (
+    CommitmentWait,
+    DeliveryTry,
+    Job,
+    close_job,
+    commitment_job,
+    delivery_job,
+    image_job,
+)
+from listener.workflow.delivery import CommitmentCheck, CommitmentStanding, Outlets
+from listener.workflow.outlet import Outlet
+from listener.workflow.steps import Standing, Steps
+from pipeline.domain import SmearId, SOPInstanceUID
+from pipeline.errors import Defect, NeedsReview, RetryLater, SmearlinkError
+from reporting.audit.trail import AuditSink, Event, Outcome
+
+FIRST_STORAGE_DELAY_S = 2.0
+LONGEST_STORAGE_DELAY_S = 60.0
+"""A data folder that gives out is tried again for ever: no image is to blame for it."""
+
+FIRST_LOOK_S = 2.0
+LONGEST_LOOK_S = 300.0
+"""Reports of storage commitment are looked for this often; most come within seconds."""
+
+NOT_THE_DESTINATION = frozenset({"delivery_in_hand", "storage_unavailable", "out_of_memory"})
+"""Codes of delays that the other side is not to blame for, so that they use up no try."""
+
+
+class WorkQueue(Protocol):
+    """What the flow needs of the durable queue."""
+
+    def ask(self, job: Job) -> None:
+        """Have a job done, once for its id; durable on return."""
+        ...
+
+    def unfinished_images(self, smear_id: SmearId) -> Iterator[SOPInstanceUID]:
+        """Images of a smear whose analysis is queued or in hand."""
+        ...
+
+    def drop_parked_deliveries(self, smear_id: SmearId, destination: str, *, below: int) -> None:
+        """Forget parked deliveries of versions below one that has arrived."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flow:
+    """The story of an image, piece by piece."""
+
+    steps: Steps
+    outlets: Outlets
+    queue: WorkQueue
+    audit: AuditSink
+    quiet_s: float
+    jitter: Callable[[], float]
+
+    def analyse_image(self, image: SOPInstanceUID, smear_id: SmearId, attempt: int) -> None:
+        """Analyse an image, then ask for its smear to be closed when that has been quiet."""
+        try:
+            self.steps.images.analyse(image, smear_id)
+            known = self.steps.images.analysed_count(smear_id)
+        except RetryLater as err:
+            delay_s = self._storage_delay_s(attempt, err)
+            self.queue.ask(image_job(image, smear_id, attempt=attempt + 1, delay_s=delay_s))
+            return
+        self.queue.ask(close_job(smear_id, trigger=image, known=known, delay_s=self.quiet_s))
+
+    def park_crasher(self, image: SOPInstanceUID, smear_id: SmearId) -> None:
+        """Set an image aside that ended its worker again and again, and go on without it."""
+        crash = Defect("This image ended its worker again and again", code="crashed_repeatedly")
+        self.steps.images.park(image, crash)
+        known = self.steps.images.analysed_count(smear_id)
+        self.queue.ask(close_job(smear_id, trigger=image, known=known))
+
+    def close_smear(self, smear_id: SmearId, trigger: str, known: int | None, attempt: int) -> None:
+        """Report a smear if it is due, then ask for its deliveries."""
+        try:
+            closing = self.steps.reports.close(
+                smear_id, known=known, is_waiting=self._is_waiting(smear_id)
+            )
+        except RetryLater as err:
+            delay_s = self._storage_delay_s(attempt, err)
+            self._close_again(smear_id, trigger, known, attempt, delay_s)
+            return
+        except SmearlinkError as err:
+            self._note_parked(Event.SMEAR_PARKED, err, smear_id)
+            raise
+        if closing.standing is Standing.WAITING and known is None:
+            self._close_again(smear_id, trigger, known, attempt, min(float(attempt), 10.0))
+        for destination in closing.destinations:
+            go = DeliveryTry(smear_id=smear_id, version=closing.version, destination=destination)
+            self.queue.ask(delivery_job(go))
+
+    def deliver(self, go: DeliveryTry) -> None:
+        """Try once to bring a report to a destination; ask for the next try, or park it."""
+        try:
+            delivered = self.steps.sender.deliver(go)
+        except RetryLater as err:
+            self._deliver_again(go, err)
+            return
+        except SmearlinkError as err:
+            self._note_parked(Event.DELIVERY_PARKED, err, go.smear_id, go.destination)
+            raise
+        for transaction_uid in delivered.transactions:
+            wait = CommitmentWait(
+                smear_id=go.smear_id,
+                version=go.version,
+                destination=go.destination,
+                series=go.series,
+                transaction_uid=transaction_uid,
+            )
+            self.queue.ask(commitment_job(wait, delay_s=FIRST_LOOK_S))
+        self.queue.drop_parked_deliveries(go.smear_id, go.destination, below=go.version)
+
+    def check_commitment(self, wait: CommitmentWait) -> None:
+        """Look whether a destination keeps what it took; look again, ask again, or send again."""
+        try:
+            outlet = self.outlets.get(wait.destination)
+            is_overdue = wait.waited_s >= outlet.commitment_timeout_s
+            check = self.steps.sender.check_commitment(wait, is_overdue=is_overdue)
+            self._after_check(wait, check, outlet)
+        except RetryLater as err:
+            self._look_again(wait, self._storage_delay_s(wait.look, err))
+        except SmearlinkError as err:
+            self._note_parked(Event.COMMITMENT_OVERDUE, err, wait.smear_id, wait.destination)
+            raise
+
+    def _after_check(self, wait: CommitmentWait, check: CommitmentCheck, outlet: Outlet) -> None:
+        if check.standing is CommitmentStanding.WAITING:
+            delay_s = min(FIRST_LOOK_S * 2.0 ** min(wait.look, 20), LONGEST_LOOK_S)
+            left_s = outlet.commitment_timeout_s - wait.waited_s
+            self._look_again(wait, min(delay_s, max(left_s, 0.1)))
+        elif check.standing is CommitmentStanding.ASKED_AGAIN:
+            again = replace(
+                wait,
+                transaction_uid=check.transaction_uid,
+                round=wait.round + 1,
+                asked=wait.asked + 1,
+                look=1,
+                waited_s=0.0,
+            )
+            self.queue.ask(commitment_job(again, delay_s=FIRST_LOOK_S))
+        elif check.standing is CommitmentStanding.DISOWNED:
+            self._send_disowned(wait, outlet)
+
+    def _look_again(self, wait: CommitmentWait, delay_s: float) -> None:
+        later = replace(wait, look=wait.look + 1, waited_s=wait.waited_s + delay_s)
+        self.queue.ask(commitment_job(later, delay_s=delay_s))
+
+    def _send_disowned(self, wait: CommitmentWait, outlet: Outlet) -> None:
+        if wait.series + 1 >= outlet.max_tries:
+            raise NeedsReview(
+                f"{outlet.name} takes results and then disowns them (PS3.4 annex J): look there, "
+                "then retry",
+                code="commitment_refused",
+            )
+        go = DeliveryTry(
+            smear_id=wait.smear_id,
+            version=wait.version,
+            destination=wait.destination,
+            series=wait.series + 1,
+        )
+        self.queue.ask(delivery_job(go, delay_s=outlet.first_delay_s))
+
+    def _deliver_again(self, go: DeliveryTry, err: RetryLater) -> None:
+        outlet = self.outlets.get(go.destination)
+        is_blamed = err.code not in NOT_THE_DESTINATION
+        if is_blamed and go.tries >= outlet.max_tries:
+            parked = NeedsReview(
+                f"{go.destination} did not take the results in {go.tries} tries: see to it, "
+                "then retry",
+                code=err.code,
+            )
+            self._note_parked(Event.DELIVERY_PARKED, parked, go.smear_id, go.destination)
+            raise parked from err
+        delay_s = next_delay_s(
+            attempt=go.tries,
+            first_s=outlet.first_delay_s,
+            longest_s=outlet.max_delay_s,
+            asked_s=err.after_s,
+            jitter=self.jitter,
+        )
+        self.audit.record(
+            Event.DELIVERY_POSTPONED,
+            outcome=Outcome.MINOR_FAILURE,
+            smear_id=go.smear_id,
+            version=go.version,
+            destination=go.destination,
+            attempt=go.attempt,
+            code=err.code,
+            delay_s=round(delay_s, 1),
+        )
+        again = replace(go, attempt=go.attempt + 1, tries=go.tries + int(is_blamed))
+        self.queue.ask(delivery_job(again, delay_s=delay_s))
+
+    def _close_again(
+        self, smear_id: SmearId, trigger: str, known: int | None, attempt: int, delay_s: float
+    ) -> None:
+        self.queue.ask(
+            close_job(smear_id, trigger=trigger, known=known, attempt=attempt + 1, delay_s=delay_s)
+        )
+
+    def _is_waiting(self, smear_id: SmearId) -> bool:
+        return any(
+            not self.steps.images.is_settled(image, smear_id)
+            for image in self.queue.unfinished_images(smear_id)
+        )
+
+    def _storage_delay_s(self, attempt: int, err: RetryLater) -> float:
+        return next_delay_s(
+            attempt=attempt,
+            first_s=FIRST_STORAGE_DELAY_S,
+            longest_s=LONGEST_STORAGE_DELAY_S,
+            asked_s=err.after_s,
+            jitter=self.jitter,
+        )
+
+    def _note_parked(
+        self, event: Event, err: SmearlinkError, smear_id: SmearId, destination: str | None = None
+    ) -> None:
+        fields: dict[str, Any] = {"destination": destination} if destination else {}
+        self.audit.record(
+            event,
+            outcome=Outcome.SERIOUS_FAILURE,
+            smear_id=smear_id,
+            code=err.code,
+            error_type=type(err.__cause__ or err).__name__,
+            **fields,
+        )

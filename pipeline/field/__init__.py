@@ -1,0 +1,1 @@
+"""Field-level measurement: optical density, quality, masks."""

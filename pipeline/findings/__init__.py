@@ -1,0 +1,1 @@
+"""Crops, decisions, smear summary, serialization."""

@@ -1,0 +1,218 @@
+"""The one picture of a smear that a busy reader opens: most suspicious cells, and the counts.
+
+Every cell is shown at the same physical scale, with the network's activation map beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.domain import (
+    RGB,
+    Call,
+    CellFinding,
+    FieldFindings,
+    ReferralReason,
+    SmearFindings,
+    SOPInstanceUID,
+    SourceImage,
+)
+from pipeline.rendering.gallery_summary import MARGIN_PX, WIDTH_PX, draw_differential, draw_summary
+from pipeline.rendering.pen import (
+    CALL_STYLES,
+    GREY,
+    INK,
+    WHITE,
+    Pen,
+    blank,
+    draw_mark,
+    draw_share,
+    plain,
+    research_banner,
+)
+
+COLUMNS = 3
+MOST_CELLS = 12
+"""Three columns and four rows are read at one glance on a reading-room screen."""
+TILE_PX = 180
+TILE_GAP_PX = 4
+CARD_HEIGHT_PX = 262
+CARD_PITCH_PX = 388
+WINDOW_UM = 24.0
+"""Side of the square of the smear that each tile shows; the network saw the same square."""
+HEAT_OPACITY = 0.62
+WORDS_PX, SMALLEST_WORDS_PX = 20, 17
+"""Height of a card's words, and the least at which they are still read."""
+
+MODEL_HASH_DIGITS = 12
+URGENCY = (Call.LEUKEMIC, Call.REFERRED, Call.NORMAL)
+
+Pictures = Callable[[SOPInstanceUID, int], SourceImage]
+"""Gives the decoded frame of a source image; asked in the order of SOP Instance UID and frame."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Card:
+    """One cell of the gallery: what was found, in which field, and its two tiles."""
+
+    finding: CellFinding
+    field_number: int
+    tile: RGB
+    heat_tile: RGB
+
+
+def draw_gallery(smear: SmearFindings, pictures: Pictures) -> RGB:
+    """The gallery of one smear, 1600 pixels wide."""
+    pen = Pen()
+    cards = list(_cut_cards(smear, pictures))
+    body = np.vstack([draw_summary(pen, smear), _cells_and_chart(pen, smear, cards)])
+    return np.vstack([research_banner(pen, WIDTH_PX, 30), body, _footer(pen, smear)])
+
+
+# --- which cells, and their tiles
+
+
+def _cut_cards(smear: SmearFindings, pictures: Pictures) -> Iterator[_Card]:
+    """Cards in order of suspicion; each field is decoded once, in stored order."""
+    chosen = most_suspicious(smear, MOST_CELLS)
+    hottest = max((float(f.prediction.activation_map.max()) for _, f in chosen), default=0.0)
+    tiles: dict[int, _Card] = {}
+    for number in sorted({number for number, _ in chosen}):
+        field = smear.fields[number]
+        image = pictures(field.sop_instance_uid, field.frame)
+        for rank, (of_field, finding) in enumerate(chosen):
+            if of_field == number:
+                tile = _tile(image, finding, field)
+                # A map tells where, not how sure: a cell at 0.02 must not glow like one at 0.98.
+                sure = finding.prediction.leukemic_probability
+                heat = finding.prediction.activation_map * np.float32(sure)
+                tiles[rank] = _Card(
+                    finding=finding,
+                    field_number=number + 1,
+                    tile=tile,
+                    heat_tile=_outlined(_heated(tile, heat, hottest), finding, field),
+                )
+    return (tiles[rank] for rank in range(len(chosen)))
+
+
+def most_suspicious(smear: SmearFindings, most: int) -> list[tuple[int, CellFinding]]:
+    """Up to `most` cells with the number of their field from 0: leukemic, doubtful, the rest.
+
+    A cell that is referred only because the edge of the picture cuts it is not suspicious for
+    that: it stands among the rest, or it would push doubtful cells off the page.
+    """
+    cells = [(number, f) for number, field in enumerate(smear.fields) for f in field.cells]
+    return sorted(cells, key=_suspicion)[:most]
+
+
+def _suspicion(numbered: tuple[int, CellFinding]) -> tuple[int, float, int, int]:
+    number, finding = numbered
+    probability = finding.prediction.leukemic_probability
+    is_only_cut = set(finding.reasons) == {ReferralReason.CUT_BY_EDGE}
+    call = Call.NORMAL if is_only_cut else finding.call
+    return URGENCY.index(call), -probability, number, finding.cell.index
+
+
+def _tile(image: SourceImage, finding: CellFinding, field: FieldFindings) -> RGB:
+    """The square around a cell, resampled to the tile; the outside of the picture is black."""
+    matrix = _to_tile(finding, field)
+    zoom = matrix[0, 0]
+    pixels = cv2.GaussianBlur(image.pixels, (0, 0), 0.4 / zoom) if zoom < 0.6 else image.pixels
+    size = TILE_PX, TILE_PX
+    tile = cv2.warpAffine(pixels, matrix, size, flags=cv2.INTER_CUBIC, borderValue=INK)
+    return np.asarray(tile, dtype=np.uint8)
+
+
+def _to_tile(finding: CellFinding, field: FieldFindings) -> NDArray[np.float64]:
+    """The 2 × 3 matrix from source pixels to tile pixels, the cell's box in the middle."""
+    box, zoom = finding.cell.box, TILE_PX * field.scale.um_per_px / WINDOW_UM
+    middle = (TILE_PX - 1) / 2
+    left = middle - zoom * (box.x + (box.width - 1) / 2)
+    top = middle - zoom * (box.y + (box.height - 1) / 2)
+    return np.array([[zoom, 0, left], [0, zoom, top]])
+
+
+def _outlined(tile: RGB, finding: CellFinding, field: FieldFindings) -> RGB:
+    """The tile with the cell's own outline, to tell it from its neighbours."""
+    matrix = _to_tile(finding, field)
+    outline = np.round(finding.cell.contour @ matrix[:, :2].T + matrix[:, 2]).astype(np.int32)
+    outlined = tile.copy()
+    cv2.polylines(outlined, [outline], True, WHITE, 1, cv2.LINE_AA)
+    return outlined
+
+
+def _heated(tile: RGB, heat: NDArray[np.float32], hottest: float) -> RGB:
+    """The tile under its activation map: cold shows the cell, hot shows the map's colour."""
+    share = heat / hottest if hottest > 0 else np.zeros_like(heat)
+    smooth = cv2.resize(share, (TILE_PX, TILE_PX), interpolation=cv2.INTER_CUBIC)
+    level = np.clip(smooth, 0.0, 1.0)
+    colours = cv2.applyColorMap((level * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
+    opacity = HEAT_OPACITY * np.minimum(1.0, level * 2)[..., None]
+    grey = cv2.cvtColor(cv2.cvtColor(tile, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    heated: RGB = (grey * (1 - opacity) + colours * opacity).astype(np.uint8)
+    return heated
+
+
+# --- cells on the left, differential on the right
+
+
+def _cells_and_chart(pen: Pen, smear: SmearFindings, cards: Sequence[_Card]) -> RGB:
+    rows = -(-len(cards) // COLUMNS)
+    canvas = blank(WIDTH_PX, max(60 + rows * CARD_HEIGHT_PX, 620), INK)
+    cv2.line(canvas, (MARGIN_PX, 2), (WIDTH_PX - MARGIN_PX, 2), (70, 72, 82), 1)
+    title = "Cells, most suspicious first" if cards else "No cells to show"
+    pen.write(canvas, title, (MARGIN_PX, 40), size=26, weight=700)
+    if cards:
+        note = f"each tile {WINDOW_UM:g} µm wide; right: where the network saw 'leukemic'"
+        x = MARGIN_PX + pen.width(title, 26, 700) + 24
+        pen.write(canvas, note, (x, 40), size=19, colour=GREY)
+    for rank, card in enumerate(cards):
+        row, column = divmod(rank, COLUMNS)
+        _draw_card(pen, canvas, card, MARGIN_PX + column * CARD_PITCH_PX, 60 + row * CARD_HEIGHT_PX)
+    draw_differential(pen, canvas, smear)
+    return canvas
+
+
+def _draw_card(pen: Pen, canvas: RGB, card: _Card, x: int, y: int) -> None:
+    style = CALL_STYLES[card.finding.call]
+    probability = card.finding.prediction.leukemic_probability
+    second = x + TILE_PX + TILE_GAP_PX
+    canvas[y : y + TILE_PX, x : x + TILE_PX] = card.tile
+    canvas[y : y + TILE_PX, second : second + TILE_PX] = card.heat_tile
+    right = second + TILE_PX
+    cv2.rectangle(canvas, (x - 2, y - 2), (right + 1, y + TILE_PX + 1), style.colour, 2)
+    draw_share(canvas, x, y + TILE_PX + 8, right - x, probability, style.colour)
+    base = y + TILE_PX + 42
+    draw_mark(canvas, style.mark, (x + 9, base - 8), 17, style.colour)
+    pen.write(canvas, f"{probability:.2f}", (x + 26, base), size=24, weight=700)
+    words = _card_words(pen, card.finding, right - x - 90)
+    size = pen.fitting_size(words, WORDS_PX, right - x - 90)
+    pen.write(canvas, words, (x + 90, base), size=size)
+    where = f"field {card.field_number}  #{card.finding.cell.index}"
+    pen.write(canvas, where, (x + 26, base + 22), size=16, colour=GREY)
+
+
+def _card_words(pen: Pen, finding: CellFinding, room: int) -> str:
+    """The type; of a referred cell as many reasons as are legible, and how many more there are."""
+    if finding.call is not Call.REFERRED:
+        return plain(finding.cell_type)
+    heading = "refer: "
+    reasons = [plain(reason) for reason in finding.reasons]
+    left = room - pen.width(heading, SMALLEST_WORDS_PX)
+    return heading + pen.listed(reasons, SMALLEST_WORDS_PX, left)
+
+
+def _footer(pen: Pen, smear: SmearFindings) -> RGB:
+    model = smear.model
+    text = (
+        f"AI result, not reviewed | {model.name} {model.version} | "
+        f"{model.sha256[:MODEL_HASH_DIGITS]} | {model.execution_provider}"
+    )
+    strip = blank(WIDTH_PX, 48, INK)
+    pen.write(strip, text, (MARGIN_PX, 30), size=18, colour=GREY)
+    return strip

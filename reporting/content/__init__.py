@@ -1,0 +1,1 @@
+"""Format-neutral content: measurements, narrative, identifiers."""

@@ -1,0 +1,268 @@
+"""C-STORE to a PACS: one association for all results of a delivery, Storage Commitment after it.
+
+PS3.4 Annex B says what the statuses mean, Annex J what commitment is.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+
+from pydicom import dcmread
+from pydicom.uid import UID, ImplicitVRLittleEndian
+from pynetdicom import evt
+from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]
+    StorageCommitmentPushModel,
+    Verification,
+)
+
+from reporting.delivery import (
+    CommitmentReport,
+    DeliveryPostponed,
+    DeliveryRefused,
+    Receipt,
+    commitment_uid,
+)
+from reporting.delivery.destinations.storage_commitment import (
+    Reference,
+    SameAssociationReports,
+    read_commitment_report,
+    send_request,
+)
+from reporting.delivery.destinations.transfer_syntax import BY_PREFERENCE, chosen, offers, read_in
+from reporting.delivery.dimse_status import SUCCESS, Verdict, written
+from reporting.delivery.outcome import Outcome, outcome_of, postponed, settled
+from reporting.delivery.transport.association import Peer, allow_for, associated, context_for
+from reporting.delivery.transport.tls import TlsFiles
+from reporting.outgoing import outgoing
+from reporting.results import DICOM_KINDS, Result, ResultKind
+
+__all__ = ["DicomDestination", "read_commitment_report"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorableObject:
+    """One result, and in which syntaxes it can be sent."""
+
+    result: Result
+    sop_class_uid: str
+    offers: tuple[UID, ...]
+
+    @property
+    def reference(self) -> Reference:
+        return Reference(sop_class_uid=self.sop_class_uid, sop_instance_uid=self.result.uid)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commitment:
+    """Where a request stands: which transaction, what was said of each result, what is open."""
+
+    transaction_uid: str
+    outcomes: tuple[Outcome, ...]
+    is_open: bool
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DicomDestination:
+    """A PACS that takes our objects by C-STORE."""
+
+    name: str
+    ae_title: str
+    host: str
+    port: int
+    calling_ae_title: str = "SMEARLINK"
+    kinds: frozenset[ResultKind] = DICOM_KINDS
+    transfer_syntaxes: tuple[UID, ...] = BY_PREFERENCE
+    storage_commitment: bool = False
+    commitment_linger_s: float = 2.0
+    """How long to wait for the report on the same association, before it comes on another."""
+    timeout_s: float = 30.0
+    """Of each phase: connect, negotiate, each answer, release."""
+    tls: TlsFiles | None = None
+
+    def deliver(self, results: Sequence[Result]) -> Receipt:
+        """Store them all, and ask for commitment of what was taken if the site wants it.
+
+        A request for commitment that fails leaves it open: it is asked for again when overdue.
+        """
+        objects = self._objects(results)
+        if not objects:
+            return Receipt()
+        reports = SameAssociationReports()
+        commitment = None
+        with self._associated(objects, reports) as association:
+            outcomes = [
+                self._store(association, number, one) for number, one in enumerate(objects, start=1)
+            ]
+            stored = [one for one, said in zip(objects, outcomes, strict=True) if said.is_taken]
+            if self.storage_commitment and stored:
+                commitment = self._commit(association, stored, reports, round=0)
+        if commitment is None:
+            return settled(self.name, outcomes)
+        final = _overlaid(outcomes, commitment.outcomes)
+        return settled(self.name, final, receipt=_open_receipt(commitment))
+
+    def request_commitment(self, results: Sequence[Result], *, round: int) -> Receipt:
+        """Ask again whether it keeps what it took."""
+        objects = self._objects(results)
+        if not objects:
+            return Receipt()
+        reports = SameAssociationReports()
+        with self._associated((), reports) as association:
+            commitment = self._commit(association, objects, reports, round=round)
+        if commitment.problem:
+            raise DeliveryPostponed(
+                f"{self.name} did not take the commitment request: {commitment.problem}.",
+                code="commitment_not_requested",
+            )
+        return settled(self.name, commitment.outcomes, receipt=_open_receipt(commitment))
+
+    def check(self) -> str:
+        """C-ECHO (PS3.4 Annex A)."""
+        contexts = [context_for(Verification, ImplicitVRLittleEndian)]
+        with associated(self._peer, contexts) as association:
+            response = association.send_c_echo()
+        if "Status" not in response:
+            raise DeliveryPostponed(f"{self._peer} does not answer C-ECHO.", code="no_answer")
+        if response.Status != SUCCESS:
+            raise DeliveryRefused(
+                f"{self._peer} answers C-ECHO with {written(response.Status)}.", code="echo_refused"
+            )
+        return f"{self._peer} answers C-ECHO"
+
+    @property
+    def _peer(self) -> Peer:
+        return Peer(
+            ae_title=self.ae_title,
+            host=self.host,
+            port=self.port,
+            calling_ae_title=self.calling_ae_title,
+            timeout_s=self.timeout_s,
+            tls=self.tls,
+        )
+
+    def _objects(self, results: Sequence[Result]) -> list[StorableObject]:
+        return [_storable(one, self.transfer_syntaxes) for one in outgoing(results, self.kinds)]
+
+    def _associated(
+        self, objects: Sequence[StorableObject], reports: SameAssociationReports
+    ) -> AbstractContextManager[Association]:
+        contexts = contexts_for(objects)
+        if self.storage_commitment:
+            contexts.append(context_for(StorageCommitmentPushModel, ImplicitVRLittleEndian))
+        handlers = [(evt.EVT_N_EVENT_REPORT, reports.handle)]
+        return associated(self._peer, contexts, handlers=handlers)
+
+    def _store(self, association: Association, number: int, one: StorableObject) -> Outcome:
+        uid = one.result.uid
+        if not association.is_established:
+            return postponed(uid, "the association ended before it was sent")
+        syntax = chosen(one.offers, _accepted_syntaxes(association, one.sop_class_uid))
+        if syntax is None:
+            return Outcome(
+                uid=uid, verdict=Verdict.REVIEW, status="0x0122", reason="context refused"
+            )
+        dataset = read_in(one.result.content, syntax)
+        allow_for(association, self.timeout_s, len(one.result.content))
+        try:
+            response = association.send_c_store(dataset, msg_id=number)
+        except RuntimeError:
+            # pynetdicom's word for an association that ended since we looked.
+            return postponed(uid, "the association ended before it was sent")
+        if "Status" not in response:
+            return postponed(uid, "no answer")
+        return outcome_of(uid, int(response.Status))
+
+    def _commit(
+        self,
+        association: Association,
+        objects: Sequence[StorableObject],
+        reports: SameAssociationReports,
+        *,
+        round: int,
+    ) -> Commitment:
+        transaction_uid = commitment_uid(self.name, (one.result.uid for one in objects), round)
+        problem = _request_problem(association, objects, transaction_uid)
+        report = None if problem else reports.wait_for(transaction_uid, self.commitment_linger_s)
+        return Commitment(
+            transaction_uid=transaction_uid,
+            outcomes=tuple(_committed_outcomes(objects, report)),
+            is_open=report is None,
+            problem=problem,
+        )
+
+
+def contexts_for(objects: Iterable[StorableObject]) -> list[PresentationContext]:
+    """One for each SOP class and syntax in which something is to be sent, preferred ones first."""
+    pairs = ((one.sop_class_uid, syntax) for one in objects for syntax in one.offers)
+    return [context_for(sop_class, syntax) for sop_class, syntax in dict.fromkeys(pairs)]
+
+
+def _storable(result: Result, preference: Sequence[UID]) -> StorableObject:
+    header = dcmread(
+        io.BytesIO(result.content),
+        stop_before_pixels=True,
+        specific_tags=["SOPClassUID", "BitsAllocated"],
+    )
+    return StorableObject(
+        result=result,
+        sop_class_uid=str(header.SOPClassUID),
+        offers=offers(
+            header.file_meta.TransferSyntaxUID,
+            has_8_bit_pixels=header.get("BitsAllocated") == 8,
+            preference=preference,
+        ),
+    )
+
+
+def _accepted_syntaxes(association: Association, sop_class_uid: str) -> set[str]:
+    return {
+        str(context.transfer_syntax[0])
+        for context in association.accepted_contexts
+        if context.abstract_syntax == sop_class_uid
+    }
+
+
+def _request_problem(
+    association: Association, objects: Sequence[StorableObject], transaction_uid: str
+) -> str:
+    """Send the request; what stood against it, empty when it was taken."""
+    accepted = {context.abstract_syntax for context in association.accepted_contexts}
+    if StorageCommitmentPushModel not in accepted:
+        return "it does not offer storage commitment"
+    if not association.is_established:
+        return "the association ended"
+    status = send_request(association, [one.reference for one in objects], transaction_uid)
+    if status is None:
+        return "no answer"
+    return "" if status == SUCCESS else f"status {written(status)}"
+
+
+def _committed_outcomes(
+    objects: Sequence[StorableObject], report: CommitmentReport | None
+) -> Iterable[Outcome]:
+    """Accepted unless a report says that it is not kept."""
+    failed = {one.uid: one.status for one in report.failed} if report else {}
+    for one in objects:
+        status = int(failed.get(one.result.uid, "0x0000"), 16)
+        yield outcome_of(one.result.uid, status)
+
+
+def _overlaid(stored: Sequence[Outcome], committed: Sequence[Outcome]) -> list[Outcome]:
+    """What commitment refused counts as not taken; the remarks on storing stay."""
+    refused = {one.uid: one for one in committed if not one.is_taken}
+    return [refused.get(one.uid, one) for one in stored]
+
+
+def _open_receipt(commitment: Commitment) -> Receipt:
+    receipt = Receipt(
+        awaits_commitment=commitment.is_open, transaction_uid=commitment.transaction_uid
+    )
+    if not commitment.problem:
+        return receipt
+    return replace(receipt, warnings=(f"commitment not requested: {commitment.problem}",))

@@ -1,0 +1,167 @@
+"""ORU^R01 to a laboratory system by MLLP; its acknowledgment decides (HL7 2.5.1 section 2.9)."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from pipeline.errors import Defect, NeedsReview
+from reporting.delivery import DeliveryPostponed, DeliveryRefused, Receipt, Refusal
+from reporting.delivery.outcome import one_by_one
+from reporting.delivery.transport.mllp import (
+    Acknowledgment,
+    control_id_of,
+    framed,
+    read_acknowledgment,
+    read_frame,
+)
+from reporting.delivery.transport.tls import TlsFiles, client_context
+from reporting.outgoing import outgoing
+from reporting.results import Result, ResultKind
+
+ACCEPTED = ("AA", "CA")
+ERROR = ("AE", "CE")
+REJECTED = ("AR", "CR")
+PASSING_ERRORS = ("206", "207")
+"""Of table 0357: record locked, internal error."""
+LASTING_ERRORS = ("200", "201", "202", "203")
+"""Unsupported message type, event, processing id, version."""
+SENDER_AND_RECEIVER = slice(2, 6)
+"""MSH-3 to MSH-6; MSH-1 is the separator itself, so they stand one place earlier."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hl7Destination:
+    """A laboratory information system or interface engine."""
+
+    name: str
+    host: str
+    port: int
+    sending_application: str = "SMEARLINK"
+    sending_facility: str = ""
+    receiving_application: str = ""
+    receiving_facility: str = ""
+    kinds: frozenset[ResultKind] = frozenset({ResultKind.HL7_MESSAGE})
+    timeout_s: float = 30.0
+    tls: TlsFiles | None = None
+
+    def deliver(self, results: Sequence[Result]) -> Receipt:
+        """Send each message on a connection of its own, and wait for its acknowledgment.
+
+        So an application acknowledgment that follows a commit one (CA) can confuse nothing.
+        """
+        return one_by_one(outgoing(results, self.kinds), self._send)
+
+    def check(self) -> str:
+        """Whether the port takes a connection; MLLP has nothing to ask with."""
+        with self._connected():
+            return f"{self.host}:{self.port} takes a connection"
+
+    @contextmanager
+    def _connected(self) -> Iterator[socket.socket]:
+        try:
+            with (
+                socket.create_connection((self.host, self.port), self.timeout_s) as plain,
+                self._secured(plain) as connection,
+            ):
+                yield connection
+        except OSError as err:
+            is_tls = isinstance(err, ssl.SSLError)
+            what = "does not pass the TLS check" if is_tls else "cannot be reached"
+            raise DeliveryPostponed(
+                f"{self.name} {what} ({type(err).__name__}).",
+                code="tls_failed" if is_tls else "peer_unreachable",
+            ) from err
+
+    def _secured(self, plain: socket.socket) -> socket.socket:
+        if self.tls is None:
+            return plain
+        try:
+            context = client_context(self.tls)
+        except NeedsReview as err:
+            raise DeliveryRefused(err.message, code=err.code) from err
+        return context.wrap_socket(plain, server_hostname=self.host)
+
+    def _send(self, result: Result) -> str:
+        message = self._addressed(result.content)
+        with self._connected() as connection:
+            said = self._acknowledgment(connection, message)
+        return _judged(self.name, result.uid, said, control_id_of(message))
+
+    def _acknowledgment(self, connection: socket.socket, message: bytes) -> Acknowledgment:
+        try:
+            connection.sendall(framed(message))
+            return read_acknowledgment(read_frame(connection, self.timeout_s))
+        except OSError as err:
+            raise DeliveryPostponed(
+                f"{self.name} does not acknowledge ({type(err).__name__}).", code="no_answer"
+            ) from err
+        except ValueError as err:
+            raise DeliveryPostponed(
+                f"{self.name} answers with something else than an HL7 acknowledgment.",
+                code="answer_not_understood",
+            ) from err
+
+    def _addressed(self, content: bytes) -> bytes:
+        """The message with this destination's MSH-3 to MSH-6."""
+        head, separator, rest = content.partition(b"\r")
+        fields = head.decode("utf-8").split("|")
+        if fields[0] != "MSH" or len(fields) < 12:
+            raise Defect("An HL7 message does not begin with MSH.", code="hl7_malformed")
+        fields[SENDER_AND_RECEIVER] = [
+            self.sending_application,
+            self.sending_facility,
+            self.receiving_application,
+            self.receiving_facility,
+        ]
+        return "|".join(fields).encode("utf-8") + separator + rest
+
+
+def _judged(name: str, uid: str, said: Acknowledgment, control_id: str) -> str:
+    """Nothing to remark when it was accepted; raises otherwise."""
+    if said.control_id != control_id:
+        raise DeliveryPostponed(
+            f"{name} acknowledges another message than the one sent (MSA-2).",
+            code="answer_not_understood",
+        )
+    if said.code in ACCEPTED:
+        return ""
+    status = f"{said.code} {said.error_code}".strip()
+    refused = (Refusal(uid=uid, status=status, reason=_meaning(said)),)
+    if _is_passing(said):
+        raise DeliveryPostponed(
+            f"{name} cannot take the message now ({status}).", code="hl7_busy", refused=refused
+        )
+    raise DeliveryRefused(
+        f"{name} refuses the message ({status}, {_meaning(said)}): its own log says why.",
+        code="hl7_refused",
+        refused=refused,
+    )
+
+
+def _is_passing(said: Acknowledgment) -> bool:
+    """A rejection is about the system unless it names the message's type (section 2.9.2.2)."""
+    if said.code in REJECTED:
+        return said.error_code not in LASTING_ERRORS
+    return said.error_code in PASSING_ERRORS or said.code not in ERROR
+
+
+def _meaning(said: Acknowledgment) -> str:
+    named = {
+        "100": "segment sequence error",
+        "101": "required field missing",
+        "102": "data type error",
+        "103": "table value not found",
+        "200": "unsupported message type",
+        "201": "unsupported event code",
+        "202": "unsupported processing id",
+        "203": "unsupported version id",
+        "204": "unknown key identifier",
+        "205": "duplicate key identifier",
+        "206": "application record locked",
+        "207": "application internal error",
+    }
+    return named.get(said.error_code, "error" if said.code in ERROR else "rejected")

@@ -1,0 +1,55 @@
+"""FHIR resources as NDJSON files in a folder, as research databases load them.
+
+One file a Bundle and resource type, one resource a line, as in FHIR Bulk Data: a replay writes
+the same file again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from reporting.delivery import Receipt
+from reporting.delivery.destinations.folder import FolderDestination, write_all
+from reporting.delivery.outcome import one_by_one
+from reporting.outgoing import outgoing
+from reporting.results import Result, ResultKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NdjsonDestination:
+    """A folder that a database reads."""
+
+    name: str
+    folder: Path
+    kinds: frozenset[ResultKind] = frozenset({ResultKind.FHIR_BUNDLE})
+
+    def deliver(self, results: Sequence[Result]) -> Receipt:
+        """Write every resource of every Bundle."""
+        return one_by_one(outgoing(results, self.kinds), self._write)
+
+    def check(self) -> str:
+        """Whether the folder is there, or can be made, and can be written."""
+        return FolderDestination(name=self.name, path=self.folder).check()
+
+    def _write(self, result: Result) -> str:
+        write_all(self.name, self.folder, _files_of(result))
+        return ""
+
+
+def _files_of(result: Result) -> Iterator[tuple[str, bytes]]:
+    stem = Path(result.name).stem
+    for resource_type, lines in lines_by_type(result.content).items():
+        yield f"{resource_type}.{stem}.ndjson", "".join(lines).encode("utf-8")
+
+
+def lines_by_type(bundle: bytes) -> Mapping[str, list[str]]:
+    """The lines of each resource type, in the order of the Bundle."""
+    found: dict[str, list[str]] = {}
+    for entry in json.loads(bundle)["entry"]:
+        resource = entry["resource"]
+        line = json.dumps(resource, ensure_ascii=False, separators=(",", ":"))
+        found.setdefault(str(resource["resourceType"]), []).append(f"{line}\n")
+    return found

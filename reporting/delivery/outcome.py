@@ -1,0 +1,98 @@
+"""Brings the outcomes of single results together into one of the three endings of an attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from reporting.delivery import DeliveryPostponed, DeliveryRefused, Receipt, Refusal
+from reporting.delivery.dimse_status import Verdict, reason_of, verdict_of, written
+from reporting.results import Result
+
+TAKEN = (Verdict.ACCEPTED, Verdict.ACCEPTED_WITH_NOTE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one result. Neither field ever carries patient data."""
+
+    uid: str
+    verdict: Verdict
+    status: str = ""
+    reason: str = ""
+
+    @property
+    def is_taken(self) -> bool:
+        return self.verdict in TAKEN
+
+
+def outcome_of(uid: str, status: int) -> Outcome:
+    """What a DICOM status or failure reason makes of a result."""
+    return Outcome(
+        uid=uid, verdict=verdict_of(status), status=written(status), reason=reason_of(status)
+    )
+
+
+def postponed(uid: str, reason: str) -> Outcome:
+    """It was not taken, and nobody said why."""
+    return Outcome(uid=uid, verdict=Verdict.LATER, reason=reason)
+
+
+def settled(
+    destination: str,
+    outcomes: Sequence[Outcome],
+    *,
+    receipt: Receipt | None = None,
+    after_s: float | None = None,
+) -> Receipt:
+    """The receipt when all were taken; else an error that carries it.
+
+    As long as one result may be taken later the attempt is postponed, so that those which need
+    a person are asked for once more with it and parked when only they are left.
+    """
+    receipt = replace(
+        receipt or Receipt(),
+        accepted=tuple(one.uid for one in outcomes if one.is_taken),
+        warnings=(*(receipt.warnings if receipt else ()), *_notes(outcomes)),
+    )
+    left = [one for one in outcomes if not one.is_taken]
+    if not left:
+        return receipt
+    message = (
+        f"{destination} took {len(receipt.accepted)} of {len(outcomes)} results; "
+        f"the others: {_said(left)}."
+    )
+    refused = tuple(Refusal(uid=one.uid, status=one.status, reason=one.reason) for one in left)
+    if any(one.verdict is Verdict.LATER for one in left):
+        raise DeliveryPostponed(
+            message, code="not_taken_yet", after_s=after_s, receipt=receipt, refused=refused
+        )
+    raise DeliveryRefused(message, code="results_refused", receipt=receipt, refused=refused)
+
+
+def _notes(outcomes: Iterable[Outcome]) -> Iterable[str]:
+    noted = (one for one in outcomes if one.verdict is Verdict.ACCEPTED_WITH_NOTE)
+    return (f"{one.status} {one.reason} {one.uid}" for one in noted)
+
+
+def _said(left: Iterable[Outcome]) -> str:
+    """Each different answer once: `0xA700 out of resources`."""
+    return ", ".join(sorted({f"{one.status} {one.reason}".strip() for one in left}))
+
+
+def one_by_one(results: Iterable[Result], send: Callable[[Result], str]) -> Receipt:
+    """Send each on its own; `send` gives a remark for the audit, or "".
+
+    The first that is not taken ends the attempt, with the receipt of those before it.
+    """
+    accepted: list[str] = []
+    warnings: list[str] = []
+    for result in results:
+        try:
+            remark = send(result)
+        except (DeliveryPostponed, DeliveryRefused) as err:
+            err.receipt = Receipt(accepted=tuple(accepted), warnings=tuple(warnings))
+            raise
+        accepted.append(result.uid)
+        warnings.extend([remark] if remark else [])
+    return Receipt(accepted=tuple(accepted), warnings=tuple(warnings))

@@ -1,0 +1,1 @@
+"""Sockets, TLS, HTTP, OAuth, DICOM associations."""

@@ -1,0 +1,173 @@
+"""Opens an association as SCU, with an end to every phase and a plain word for every failure.
+
+pynetdicom leaves the socket without a time limit once it is connected: a peer that stops reading
+would hold `send` for ever. The limit is set here, as the connection opens.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+from pynetdicom import AE, evt
+from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext, build_context
+
+from pipeline.errors import NeedsReview
+from reporting.delivery import DeliveryPostponed, DeliveryRefused
+from reporting.delivery.transport.pynetdicom_fixes import count_overlooked_rejection, make_pausable
+from reporting.delivery.transport.tls import TlsFiles, client_context
+from reporting.derived_uids import IMPLEMENTATION_CLASS_UID
+
+MAX_PDU_BYTES = 131_072
+REJECTED_PERMANENT = 0x01
+"""PS3.8 Table 9-21; 0x02 is transient."""
+SLOWEST_BYTES_PER_S = 100_000
+"""A peer that takes less is given up, so that an attempt always ends."""
+
+Handler = tuple[Any, Callable[[evt.Event], Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """An application entity, and how long each phase with it may take."""
+
+    ae_title: str
+    host: str
+    port: int
+    calling_ae_title: str
+    timeout_s: float
+    tls: TlsFiles | None
+
+    def __str__(self) -> str:
+        return f"{self.ae_title}@{self.host}:{self.port}"
+
+
+@contextmanager
+def associated(
+    peer: Peer,
+    contexts: Sequence[PresentationContext],
+    *,
+    handlers: Sequence[Handler] = (),
+) -> Iterator[Association]:
+    """An established association, released at the end; aborted when the block raises.
+
+    Raises DeliveryPostponed when the peer cannot be had now, DeliveryRefused when it will not.
+    """
+    association = _associate(peer, contexts, handlers)
+    try:
+        yield association
+    except BaseException:
+        association.abort()
+        raise
+    if association.is_established:
+        association.release()
+
+
+def allow_for(association: Association, timeout_s: float, size_bytes: int) -> None:
+    """Give the next message time for its bytes too: pynetdicom's limit starts at queueing."""
+    association.dimse_timeout = timeout_s + size_bytes / SLOWEST_BYTES_PER_S
+
+
+def _associate(
+    peer: Peer,
+    contexts: Sequence[PresentationContext],
+    handlers: Sequence[Handler],
+) -> Association:
+    association = _entity(peer).associate(
+        _address_of(peer),
+        peer.port,
+        contexts=[*contexts],
+        ae_title=peer.ae_title,
+        max_pdu=MAX_PDU_BYTES,
+        tls_args=_tls_args(peer),
+        evt_handlers=[(evt.EVT_CONN_OPEN, _limit_socket, [peer.timeout_s]), *handlers],
+    )
+    if not association.is_established:
+        count_overlooked_rejection(association)
+        raise _failure(peer, association)
+    make_pausable(association)
+    return association
+
+
+def _entity(peer: Peer) -> AE:
+    entity = AE(ae_title=peer.calling_ae_title)
+    entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    entity.implementation_version_name = "SMEARLINK"
+    entity.connection_timeout = peer.timeout_s
+    entity.acse_timeout = peer.timeout_s
+    entity.dimse_timeout = peer.timeout_s
+    entity.network_timeout = peer.timeout_s
+    return entity
+
+
+def _limit_socket(event: evt.Event, timeout_s: float) -> None:
+    wrapped = event.assoc.dul.socket
+    connection = wrapped.socket if wrapped else None
+    if connection is None:
+        return
+    connection.settimeout(timeout_s)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _address_of(peer: Peer) -> str | tuple[str, int, int]:
+    """pynetdicom takes names with a dot for IPv4 and others for IPv6, so names end here."""
+    try:
+        found = socket.getaddrinfo(peer.host, peer.port, type=socket.SOCK_STREAM)
+    except OSError as err:
+        raise DeliveryPostponed(
+            f"The host of {peer} has no address: check the name and the resolver.",
+            code="peer_unknown",
+        ) from err
+    family, *_, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
+    if family == socket.AF_INET:
+        return str(address[0])
+    number, _, flow_info, scope_id = cast("tuple[str, int, int, int]", address)
+    return number, flow_info, scope_id
+
+
+def _tls_args(peer: Peer) -> tuple[ssl.SSLContext, str] | None:
+    if peer.tls is None:
+        return None
+    try:
+        return client_context(peer.tls), peer.host
+    except NeedsReview as err:
+        raise DeliveryRefused(err.message, code=err.code) from err
+
+
+def _failure(peer: Peer, association: Association) -> DeliveryPostponed | DeliveryRefused:
+    answer = association.acceptor.primitive
+    if association.is_rejected and answer is not None:
+        return _rejection(peer, answer.result, answer.reason_str)
+    # Accepted and then lost on the way is no refusal: it is tried again.
+    if answer is not None and answer.result == 0x00 and not association.accepted_contexts:
+        return DeliveryRefused(
+            f"{peer} accepts none of the presentation contexts: "
+            "let it take the SOP classes of docs/conformance.md.",
+            code="contexts_refused",
+        )
+    return DeliveryPostponed(
+        f"{peer} cannot be reached, or broke off before an association stood.",
+        code="peer_unreachable",
+    )
+
+
+def _rejection(peer: Peer, result: int | None, reason: str) -> DeliveryPostponed | DeliveryRefused:
+    if result == REJECTED_PERMANENT:
+        return DeliveryRefused(
+            f"{peer} rejects the association for good ({reason}): "
+            "register our AE title there, or correct the titles in the settings.",
+            code="association_rejected",
+        )
+    return DeliveryPostponed(
+        f"{peer} rejects the association for now ({reason}).", code="association_rejected"
+    )
+
+
+def context_for(sop_class_uid: str, transfer_syntax_uid: str) -> PresentationContext:
+    """One context a pair: only so does the answer say which transfer syntaxes are taken."""
+    return build_context(sop_class_uid, transfer_syntax_uid)

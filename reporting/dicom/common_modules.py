@@ -1,0 +1,278 @@
+"""What every DICOM object of ours says: whose it is, who made it, from what, and for what.
+
+Each function gives a part as a dataset of its own, to be merged with `Dataset.update`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from io import BytesIO
+from itertools import groupby
+from types import MappingProxyType
+
+from pydicom import Dataset, dcmwrite
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import UID, ExplicitVRLittleEndian
+
+from config.codes import PROCESSING_EQUIPMENT
+from config.dicom_codes import ACQUISITION_EQUIPMENT
+from pipeline.domain import RESEARCH_USE_ONLY, ModelIdentity
+from reporting.derived_uids import IMPLEMENTATION_CLASS_UID
+from reporting.dicom.source_attributes import (
+    code_item,
+    copy_when_present,
+    patient_and_study,
+    time_zone,
+)
+from reporting.results import ObjectReference, ReportContext, ResultKind
+
+MANUFACTURER = "smearlink"
+IMPLEMENTATION_VERSION_NAME = "SMEARLINK"
+
+SERIES_NUMBERS: Mapping[ResultKind, int] = MappingProxyType(
+    {
+        ResultKind.GALLERY: 9001,
+        ResultKind.ANNOTATED_FIELD: 9002,
+        ResultKind.PRESENTATION_STATE: 9003,
+        ResultKind.STRUCTURED_REPORT: 9004,
+        ResultKind.BULK_ANNOTATIONS: 9005,
+        ResultKind.SEGMENTATION: 9006,
+        ResultKind.KEY_OBJECTS: 9007,
+    }
+)
+"""Far above a device's own numbers, the gallery first in a list that sorts by them."""
+
+SERIES_WORDS: Mapping[ResultKind, str] = MappingProxyType(
+    {
+        ResultKind.GALLERY: "Smear gallery",
+        ResultKind.ANNOTATED_FIELD: "Annotated fields",
+        ResultKind.PRESENTATION_STATE: "Cell outlines",
+        ResultKind.STRUCTURED_REPORT: "Smear report",
+        ResultKind.BULK_ANNOTATIONS: "Cell annotations",
+        ResultKind.SEGMENTATION: "Cell segmentation",
+        ResultKind.KEY_OBJECTS: "Result set",
+    }
+)
+
+EQUIPMENT_KEYWORDS = (
+    "Manufacturer",
+    "InstitutionName",
+    "StationName",
+    "InstitutionalDepartmentName",
+    "ManufacturerModelName",
+    "DeviceSerialNumber",
+    "SoftwareVersions",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Authorship:
+    """Whose smear it is (the source's header), which network looked, and for which report."""
+
+    header: Dataset
+    model: ModelIdentity
+    context: ReportContext
+
+    @property
+    def software(self) -> str:
+        """Name and version of this service."""
+        return f"{MANUFACTURER} {self.context.software_version}"
+
+    @property
+    def issued_at(self) -> datetime:
+        """The issue time in the time zone of the source, where it names one."""
+        zone = time_zone(self.header)
+        return self.context.issued_at.astimezone(zone) if zone else self.context.issued_at
+
+
+def common_modules(reference: ObjectReference, author: Authorship, *, modality: str) -> Dataset:
+    """Patient, study, series, equipment and SOP Common (PS3.3 C.7.1 to C.7.5, C.12.1)."""
+    common = patient_and_study(author.header)
+    common.update(_series(reference, author.context, modality))
+    common.update(_equipment(author))
+    common.update(_sop_common(reference, author))
+    return common
+
+
+def _series(reference: ObjectReference, context: ReportContext, modality: str) -> Dataset:
+    series = Dataset()
+    series.Modality = modality
+    series.SeriesInstanceUID = reference.series_instance_uid
+    series.SeriesNumber = SERIES_NUMBERS[reference.kind]
+    series.SeriesDescription = series_description(reference.kind, context)
+    return series
+
+
+def series_description(kind: ResultKind, context: ReportContext) -> str:
+    """At most 64 characters (LO); what tells series apart comes first, as viewers cut the end off.
+
+    The label stands in the pixels or the text of each object as well.
+    """
+    amended = f", version {context.version}" if context.version > 1 else ""
+    return f"{SERIES_WORDS[kind]}{amended} (RESEARCH USE ONLY)"
+
+
+def _equipment(author: Authorship) -> Dataset:
+    """General and Enhanced General Equipment (C.7.5.1, C.7.5.2): the software is the device."""
+    equipment = Dataset()
+    equipment.Manufacturer = MANUFACTURER
+    equipment.ManufacturerModelName = author.model.name
+    equipment.DeviceSerialNumber = author.model.sha256
+    equipment.SoftwareVersions = software_versions(author)
+    return equipment
+
+
+def software_versions(author: Authorship) -> list[str]:
+    """Of the service and of the network."""
+    return [author.software, f"{author.model.name} {author.model.version}"]
+
+
+def _sop_common(reference: ObjectReference, author: Authorship) -> Dataset:
+    sop = Dataset()
+    sop.SOPClassUID = reference.sop_class_uid
+    sop.SOPInstanceUID = reference.sop_instance_uid
+    sop.InstanceNumber = reference.instance_number
+    sop.InstanceCreationDate, sop.InstanceCreationTime = date_and_time(author)
+    sop.ContentQualification = "RESEARCH"
+    sop.ContributingEquipmentSequence = list(_contributing_equipment(author))
+    return sop
+
+
+def date_and_time(author: Authorship) -> tuple[str, str]:
+    """Issue date (DA) and time (TM) of the report."""
+    return author.issued_at.strftime("%Y%m%d"), author.issued_at.strftime("%H%M%S")
+
+
+def timestamp(author: Authorship) -> str:
+    """Issue time as DT, with its offset from UTC."""
+    return author.issued_at.strftime("%Y%m%d%H%M%S%z")
+
+
+def _contributing_equipment(author: Authorship) -> Iterable[Dataset]:
+    acquisition = Dataset()
+    for keyword in EQUIPMENT_KEYWORDS:
+        copy_when_present(author.header, acquisition, keyword)
+    if "Manufacturer" in acquisition:
+        acquisition.PurposeOfReferenceCodeSequence = [code_item(ACQUISITION_EQUIPMENT)]
+        yield acquisition
+    processing = _equipment(author)
+    processing.PurposeOfReferenceCodeSequence = [code_item(PROCESSING_EQUIPMENT)]
+    processing.ContributionDateTime = timestamp(author)
+    processing.ContributionDescription = (
+        f"{RESEARCH_USE_ONLY}. White cells found and classified; network sha256 "
+        f"{author.model.sha256}, run by {author.model.execution_provider}."
+    )
+    yield processing
+
+
+# --- references to other objects
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceReference:
+    """Where one instance lies, for evidence and common references."""
+
+    study_uid: str
+    series_uid: str
+    sop_class_uid: str
+    sop_instance_uid: str
+
+    @classmethod
+    def of_source(cls, header: Dataset) -> InstanceReference:
+        """Of an image that came in."""
+        return cls(
+            study_uid=str(header.StudyInstanceUID),
+            series_uid=str(header.SeriesInstanceUID),
+            sop_class_uid=str(header.SOPClassUID),
+            sop_instance_uid=str(header.SOPInstanceUID),
+        )
+
+    @classmethod
+    def of_object(cls, reference: ObjectReference) -> InstanceReference:
+        """Of an object that we make."""
+        return cls(
+            study_uid=reference.study_instance_uid,
+            series_uid=reference.series_instance_uid,
+            sop_class_uid=reference.sop_class_uid,
+            sop_instance_uid=reference.sop_instance_uid,
+        )
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """For sorting: study, then series, then instance."""
+        return self.study_uid, self.series_uid, self.sop_instance_uid
+
+
+def series_items(references: Iterable[InstanceReference], instances: str) -> list[Dataset]:
+    """One item a series; `instances` is the keyword of the sequence of instances in it."""
+    items = []
+    ordered = sorted(set(references), key=lambda reference: reference.place)
+    for series_uid, members in groupby(ordered, key=lambda reference: reference.series_uid):
+        item = Dataset()
+        item.SeriesInstanceUID = series_uid
+        setattr(item, instances, [_sop_item(member) for member in members])
+        items.append(item)
+    return items
+
+
+def evidence(references: Iterable[InstanceReference]) -> list[Dataset]:
+    """Study by study, as Current Requested Procedure Evidence Sequence (C.17.2.1)."""
+    items = []
+    ordered = sorted(set(references), key=lambda reference: reference.place)
+    for study_uid, members in groupby(ordered, key=lambda reference: reference.study_uid):
+        item = Dataset()
+        item.StudyInstanceUID = study_uid
+        item.ReferencedSeriesSequence = series_items(members, "ReferencedSOPSequence")
+        items.append(item)
+    return items
+
+
+def common_instance_references(study_uid: str, references: Iterable[InstanceReference]) -> Dataset:
+    """Common Instance Reference Module (C.12.2): our own study apart from the others."""
+    listed = list(references)
+    module = Dataset()
+    within = [reference for reference in listed if reference.study_uid == study_uid]
+    beyond = [reference for reference in listed if reference.study_uid != study_uid]
+    if within:
+        module.ReferencedSeriesSequence = series_items(within, "ReferencedInstanceSequence")
+    if beyond:
+        module.StudiesContainingOtherReferencedInstancesSequence = [
+            _study_item(uid, list(members))
+            for uid, members in groupby(
+                sorted(beyond, key=lambda reference: reference.place), key=lambda r: r.study_uid
+            )
+        ]
+    return module
+
+
+def _study_item(study_uid: str, members: list[InstanceReference]) -> Dataset:
+    item = Dataset()
+    item.StudyInstanceUID = study_uid
+    item.ReferencedSeriesSequence = series_items(members, "ReferencedInstanceSequence")
+    return item
+
+
+def _sop_item(reference: InstanceReference) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID = reference.sop_class_uid
+    item.ReferencedSOPInstanceUID = reference.sop_instance_uid
+    return item
+
+
+# --- bytes
+
+
+def part10_bytes(dataset: Dataset, transfer_syntax: str = ExplicitVRLittleEndian) -> bytes:
+    """A DICOM file (PS3.10); the same dataset always gives the same bytes."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    meta.TransferSyntaxUID = UID(transfer_syntax)
+    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
+    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+    buffer = BytesIO()
+    file = FileDataset(buffer, dataset, file_meta=meta, preamble=b"\x00" * 128)
+    dcmwrite(buffer, file, enforce_file_format=True)
+    return buffer.getvalue()

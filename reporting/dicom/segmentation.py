@@ -1,0 +1,223 @@
+"""Cells by call and their nuclei as a Segmentation (PS3.3 A.51), one bit a pixel and segment.
+
+BINARY and not LABELMAP: viewers and archives in service read it, and cells and their nuclei
+overlap. Its place is told by the source image, as a smear photograph has no frame of reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.datadict import tag_for_keyword
+from pydicom.pixels.utils import pack_bits
+from pydicom.tag import BaseTag
+from pydicom.valuerep import DSfloat
+
+from config.codes import (
+    ARTIFICIAL_INTELLIGENCE,
+    LEUKOCYTE,
+    MODALITY_SEGMENTATION,
+    NUCLEUS,
+    Concept,
+)
+from config.dicom_codes import ANATOMICAL_STRUCTURE, SEGMENTATION_DERIVATION
+from pipeline.domain import RESEARCH_USE_ONLY, Call, Contour, FieldFindings, ScaleSource
+from pipeline.rendering.pen import CALL_COLOURS, GREY, Colour
+from reporting.derived_uids import derived_uid
+from reporting.dicom.color import cielab
+from reporting.dicom.common_modules import (
+    Authorship,
+    InstanceReference,
+    common_instance_references,
+    common_modules,
+    date_and_time,
+)
+from reporting.dicom.secondary_capture import lossy_history
+from reporting.dicom.slide_coordinates import UM_PER_MM
+from reporting.dicom.source_attributes import SourceFrame, code_item, image_reference
+from reporting.results import ObjectReference
+
+DEPTH_MM = 0.001
+"""A smear is one layer of cells, and an oil objective sees about a micrometre of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Segment:
+    """One segment: what it shows and the outlines that fill it."""
+
+    label: str
+    property_type: Concept
+    colour: Colour
+    outlines: Sequence[Contour]
+
+
+def build_segmentation(
+    findings: FieldFindings, *, reference: ObjectReference, author: Authorship, source: SourceFrame
+) -> Dataset:
+    """The masks of one field; a segment without a cell is left out. Needs at least one cell."""
+    segments = list(_segments(findings))
+    dataset = common_modules(reference, author, modality=MODALITY_SEGMENTATION.code)
+    dataset.update(_image(findings, author, source))
+    dataset.update(_dimensions(reference))
+    dataset.update(
+        common_instance_references(
+            reference.study_instance_uid, [InstanceReference.of_source(source.header)]
+        )
+    )
+    dataset.SegmentSequence = [
+        _segment_item(number, segment, author) for number, segment in enumerate(segments, start=1)
+    ]
+    dataset.NumberOfFrames = len(segments)
+    dataset.SharedFunctionalGroupsSequence = [_shared_groups(findings)]
+    dataset.PerFrameFunctionalGroupsSequence = [
+        _frame_groups(number, source) for number in range(1, len(segments) + 1)
+    ]
+    masks = np.stack([_mask(segment.outlines, findings) for segment in segments])
+    dataset.PixelData = pack_bits(masks, pad=True)
+    dataset["PixelData"].VR = "OB"
+    return dataset
+
+
+def _segments(findings: FieldFindings) -> Iterator[_Segment]:
+    for call in Call:
+        cells = [finding.cell for finding in findings.cells if finding.call is call]
+        if cells:
+            yield _Segment(
+                label=f"White cells {call} (research)",
+                property_type=LEUKOCYTE,
+                colour=CALL_COLOURS[call],
+                outlines=[cell.contour for cell in cells],
+            )
+    nuclei = [n for finding in findings.cells for n in finding.cell.nucleus_contours]
+    if nuclei:
+        yield _Segment(
+            label="Nuclei (research)", property_type=NUCLEUS, colour=GREY, outlines=nuclei
+        )
+
+
+def _mask(outlines: Sequence[Contour], findings: FieldFindings) -> NDArray[np.uint8]:
+    """Height × width, 0 or 1."""
+    mask = np.zeros((findings.height, findings.width), dtype=np.uint8)
+    cv2.fillPoly(mask, list(outlines), 1)
+    return mask
+
+
+def _image(findings: FieldFindings, author: Authorship, source: SourceFrame) -> Dataset:
+    """General Image, Image Pixel and Segmentation Image (C.7.6.1, C.7.6.3, C.8.20.2)."""
+    image = Dataset()
+    image.PatientOrientation = None
+    image.ImageType = ["DERIVED", "PRIMARY"]
+    image.ContentDate, image.ContentTime = date_and_time(author)
+    image.ContentLabel = "RESEARCH_USE"
+    image.ContentDescription = RESEARCH_USE_ONLY
+    image.ContentCreatorName = None
+    image.BurnedInAnnotation = "NO"
+    image.SamplesPerPixel = 1
+    image.PhotometricInterpretation = "MONOCHROME2"
+    image.Rows, image.Columns = findings.height, findings.width
+    image.BitsAllocated = image.BitsStored = 1
+    image.HighBit = image.PixelRepresentation = 0
+    image.update(lossy_history([source.header], own_ratio=None))
+    image.SegmentationType = "BINARY"
+    image.SegmentsOverlap = "YES"
+    return image
+
+
+def _dimensions(reference: ObjectReference) -> Dataset:
+    """Frames are told apart by their segment (C.7.6.17)."""
+    organization = Dataset()
+    organization.DimensionOrganizationUID = derived_uid("dimension", reference.sop_instance_uid)
+    index = Dataset()
+    index.DimensionOrganizationUID = organization.DimensionOrganizationUID
+    index.DimensionIndexPointer = _tag("ReferencedSegmentNumber")
+    index.FunctionalGroupPointer = _tag("SegmentIdentificationSequence")
+    index.DimensionDescriptionLabel = "Segment number"
+    dimensions = Dataset()
+    dimensions.DimensionOrganizationSequence = [organization]
+    dimensions.DimensionIndexSequence = [index]
+    return dimensions
+
+
+def _tag(keyword: str) -> BaseTag:
+    tag = tag_for_keyword(keyword)
+    if tag is None:
+        raise ValueError(f"{keyword} is not in the data dictionary")
+    return BaseTag(tag)
+
+
+def _segment_item(number: int, segment: _Segment, author: Authorship) -> Dataset:
+    """C.8.20.4."""
+    item = Dataset()
+    item.SegmentNumber = number
+    item.SegmentLabel = segment.label
+    item.SegmentDescription = RESEARCH_USE_ONLY
+    item.SegmentAlgorithmType = "AUTOMATIC"
+    item.SegmentAlgorithmName = author.software
+    item.SegmentationAlgorithmIdentificationSequence = [algorithm_item(author)]
+    item.SegmentedPropertyCategoryCodeSequence = [code_item(ANATOMICAL_STRUCTURE)]
+    item.SegmentedPropertyTypeCodeSequence = [code_item(segment.property_type)]
+    item.RecommendedDisplayCIELabValue = cielab(segment.colour)
+    return item
+
+
+def algorithm_item(author: Authorship) -> Dataset:
+    """Algorithm Identification Macro (PS3.3 Table 10-19)."""
+    item = Dataset()
+    item.AlgorithmFamilyCodeSequence = [code_item(ARTIFICIAL_INTELLIGENCE)]
+    item.AlgorithmName = author.model.name
+    item.AlgorithmVersion = author.model.version
+    item.AlgorithmParameters = f"sha256={author.model.sha256}"
+    item.AlgorithmSource = author.software
+    return item
+
+
+def _shared_groups(findings: FieldFindings) -> Dataset:
+    """How large a pixel is and how the masks lie; OHIF 3.12 draws no mask without either group."""
+    groups = Dataset()
+    groups.PixelMeasuresSequence = [_pixel_measures(findings)]
+    groups.PlaneOrientationSequence = [_plane_orientation()]
+    return groups
+
+
+def _pixel_measures(findings: FieldFindings) -> Dataset:
+    """C.7.6.16.2.1; an assumed size of a pixel is no measurement and is left out."""
+    measures = Dataset()
+    if findings.scale.source is not ScaleSource.ASSUMED:
+        spacing_mm = DSfloat(findings.scale.um_per_px / UM_PER_MM, auto_format=True)
+        measures.PixelSpacing = [spacing_mm, spacing_mm]
+    measures.SliceThickness = DEPTH_MM
+    return measures
+
+
+def _plane_orientation() -> Dataset:
+    """C.7.6.16.2.4: row upon row of the photograph, neither turned nor mirrored.
+
+    Without a Frame of Reference it claims no direction in a patient.
+    """
+    orientation = Dataset()
+    orientation.ImageOrientationPatient = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    return orientation
+
+
+def _frame_groups(number: int, source: SourceFrame) -> Dataset:
+    """One segment, derived from the one source frame (C.7.6.16.2.6), pixel upon pixel.
+
+    The derivation is the same for all; readers look for it frame by frame.
+    """
+    content = Dataset()
+    content.DimensionIndexValues = number
+    segment = Dataset()
+    segment.ReferencedSegmentNumber = number
+    derivation = Dataset()
+    derivation.DerivationCodeSequence = [code_item(SEGMENTATION_DERIVATION)]
+    derivation.SourceImageSequence = [image_reference(source)]
+    groups = Dataset()
+    groups.DerivationImageSequence = [derivation]
+    groups.FrameContentSequence = [content]
+    groups.SegmentIdentificationSequence = [segment]
+    return groups

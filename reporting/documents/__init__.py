@@ -1,0 +1,1 @@
+"""PDF, HL7 v2 and CSV."""

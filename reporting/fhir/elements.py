@@ -1,0 +1,133 @@
+"""The small pieces every FHIR resource of ours is made of: labels, codes, references, figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from config import codes
+from config.codes import Concept
+from pipeline.domain import RESEARCH_USE_ONLY, SmearFindings
+from reporting.content.identifiers import BusinessIdentifier, SmearOrigin
+from reporting.content.measurements import Share
+from reporting.derived_uids import derived_id
+from reporting.results import ObjectReference, ReportContext
+
+Element: TypeAlias = "dict[str, Any]"
+"""A FHIR element or resource as JSON values."""
+
+DICOM_UID_SYSTEM = "urn:dicom:uid"
+DATA_ABSENT_URL = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
+
+SECURITY_LABELS = (codes.AI_ASSERTED, codes.HEALTHCARE_RESEARCH)
+"""On every resource: made by an AI, and for research. Why these two: ADR 0006."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SmearReport:
+    """Everything one Bundle speaks of."""
+
+    smear: SmearFindings
+    origin: SmearOrigin
+    images: Sequence[ObjectReference]
+    """The DICOM objects of the same result set."""
+    context: ReportContext
+
+    @property
+    def status(self) -> str:
+        """Never final: no person has looked. From the second version on, amended."""
+        return "preliminary" if self.context.version == 1 else "amended"
+
+    @property
+    def labels(self) -> list[Element]:
+        """Security labels of every resource and of the Bundle itself."""
+        added = (codes.PSEUDONYMISED,) if self.origin.is_pseudonymised else ()
+        return [label.fhir for label in (*SECURITY_LABELS, *added)]
+
+    @property
+    def issued(self) -> str:
+        return self.context.issued_at.isoformat(timespec="milliseconds")
+
+    def resource_id(self, kind: str, *parts: str) -> str:
+        """The same for every version of the smear's report and for every version of the network,
+        so that an amended report becomes version two of the same resource."""
+        return derived_id(kind, self.smear.smear_id, self.smear.model.name, *parts)
+
+    @property
+    def device_id(self) -> str:
+        """One Device for each software, network and hardware that answered."""
+        model = self.smear.model
+        return derived_id(
+            "device", self.context.software_version, model.key, model.execution_provider
+        )
+
+    @property
+    def specimen_id(self) -> str:
+        return derived_id("specimen", self.smear.smear_id)
+
+    def imaging_study_id(self, study_uid: str) -> str:
+        return self.resource_id("imaging-study", study_uid)
+
+    @property
+    def study_uids(self) -> tuple[str, ...]:
+        return tuple(sorted({field.study_uid for field in self.smear.fields}))
+
+    @property
+    def subject(self) -> Element:
+        """The patient by identifier: a logical reference, as we know no Patient resource."""
+        if self.origin.patient is None:
+            return {
+                "type": "Patient",
+                "display": "No Patient ID in the images",
+                "extension": [{"url": DATA_ABSENT_URL, "valueCode": "unknown"}],
+            }
+        return {"type": "Patient", "identifier": identifier(self.origin.patient)}
+
+
+def resource(kind: str, resource_id: str, **elements: Any) -> Element:
+    """A resource; elements that are None or empty are left out, as FHIR asks."""
+    kept = {name: value for name, value in elements.items() if value not in (None, [], "")}
+    return {"resourceType": kind, "id": resource_id, **kept}
+
+
+def reference(kind: str, resource_id: str) -> Element:
+    return {"reference": f"{kind}/{resource_id}"}
+
+
+def identifier(known: BusinessIdentifier, *, kind: Concept | None = None) -> Element:
+    return {
+        **({"type": coded(kind)} if kind else {}),
+        **({"system": known.system} if known.system else {}),
+        "value": known.value,
+        **({"assigner": {"display": known.assigner}} if known.assigner else {}),
+    }
+
+
+def dicom_identifier(uid: str) -> Element:
+    """A DICOM UID as FHIR writes it (R4 ImagingStudy, notes)."""
+    return {"system": DICOM_UID_SYSTEM, "value": f"urn:oid:{uid}"}
+
+
+def coded(concept: Concept, text: str = "") -> Element:
+    """A CodeableConcept."""
+    return {"coding": [concept.fhir], "text": text or concept.display}
+
+
+def worded(text: str) -> Element:
+    """A CodeableConcept for which no published code fits."""
+    return {"text": text}
+
+
+def percent(share: Share) -> Element:
+    """A Quantity in %."""
+    return {
+        "value": share.percent,
+        "unit": codes.PERCENT.display,
+        "system": codes.PERCENT.system.url,
+        "code": codes.PERCENT.code,
+    }
+
+
+def research_note() -> list[Element]:
+    return [{"text": RESEARCH_USE_ONLY}]

@@ -1,0 +1,83 @@
+"""What made the report and that it was made: Device, Provenance, AuditEvent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from config import codes
+from pipeline.domain import RESEARCH_USE_ONLY
+from reporting.fhir.elements import (
+    Element,
+    SmearReport,
+    coded,
+    reference,
+    research_note,
+    resource,
+    worded,
+)
+
+
+def build_device(report: SmearReport) -> Element:
+    """The software with its version, the network with its hash, and what really ran it."""
+    model = report.smear.model
+    finder = [{"type": worded("cell finder SHA-256"), "value": model.finder_sha256}]
+    return resource(
+        "Device",
+        report.device_id,
+        status="active",
+        manufacturer="smearlink",
+        deviceName=[
+            {"name": "smearlink", "type": "user-friendly-name"},
+            {"name": model.name, "type": "model-name"},
+        ],
+        type=coded(codes.ARTIFICIAL_INTELLIGENCE),
+        version=[
+            {"type": worded("software version"), "value": report.context.software_version},
+            {"type": worded("network version"), "value": model.version},
+            {"type": worded("network SHA-256"), "value": model.sha256},
+            {"type": worded("execution provider"), "value": model.execution_provider},
+            *(finder if model.finder_sha256 else []),
+        ],
+        note=research_note(),
+    )
+
+
+def build_provenance(report: SmearReport, targets: Sequence[Element]) -> Element:
+    """Who made `targets` from what; one for each version of the report."""
+    return resource(
+        "Provenance",
+        report.resource_id("provenance", str(report.context.version)),
+        target=list(targets),
+        recorded=report.issued,
+        reason=[coded(codes.HEALTHCARE_RESEARCH, RESEARCH_USE_ONLY)],
+        activity=coded(codes.CREATED if report.context.version == 1 else codes.UPDATED),
+        agent=[{"type": coded(codes.ASSEMBLER), "who": reference("Device", report.device_id)}],
+        entity=[
+            {
+                "role": "source",
+                "what": reference("ImagingStudy", report.imaging_study_id(study_uid)),
+            }
+            for study_uid in report.study_uids
+        ],
+    )
+
+
+def build_audit_event(report: SmearReport, made: Element) -> Element:
+    """That the report was sent as a transaction; one for each version of the report."""
+    return resource(
+        "AuditEvent",
+        report.resource_id("audit-event", str(report.context.version)),
+        type=codes.RESTFUL_OPERATION.fhir,
+        subtype=[codes.TRANSACTION.fhir],
+        action="C" if report.context.version == 1 else "U",
+        recorded=report.issued,
+        outcome="0",
+        outcomeDesc=RESEARCH_USE_ONLY,
+        purposeOfEvent=[coded(codes.HEALTHCARE_RESEARCH)],
+        agent=[{"who": reference("Device", report.device_id), "requestor": True}],
+        source={
+            "observer": reference("Device", report.device_id),
+            "type": [codes.APPLICATION_SERVER.fhir],
+        },
+        entity=[{"what": made, "type": codes.SYSTEM_OBJECT.fhir, "role": codes.REPORT_ROLE.fhir}],
+    )

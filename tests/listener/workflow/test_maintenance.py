@@ -1,0 +1,204 @@
+"""What a worker sees to beside its work: the dead, the forgotten, its own lock, and old work."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from listener.queue.client import WorkClient
+from listener.queue.dbos_adapter import make_queue
+from listener.queue.jobs import Job, close_job, image_job
+from listener.queue.worker_lock import FileHold, FileLocks
+from listener.storage.inbox import Inbox
+from listener.storage.results import ResultsFolder
+from listener.workflow.maintenance import LOOKS_UNTIL_LOST, Upkeep, UpkeepTimes
+from pipeline.domain import SmearId, SOPInstanceUID
+from reporting.audit.trail import Event
+from tests.fakes import RecordingAudit
+from tests.listener.house import receive
+
+SMEAR = SmearId("1.2.3")
+LONG_AGO_MS = 1_000
+
+
+@dataclass
+class Bench:
+    """An upkeep on real folders and a real queue; what it would requeue is only noted."""
+
+    root: Path
+    client: WorkClient
+    inbox: Inbox
+    locks: FileLocks
+    hold: FileHold
+    requeued: list[str] = field(default_factory=list)
+    in_threads: set[str] = field(default_factory=set)
+    audit: RecordingAudit = field(default_factory=RecordingAudit)
+
+    def upkeep(self) -> Upkeep:
+        return Upkeep(
+            client=self.client,
+            inbox=self.inbox,
+            results=ResultsFolder(self.root / "results", worker_id="w1"),
+            hold=self.hold,
+            locks=self.locks,
+            runner=self,
+            retention=None,
+            audit=self.audit,
+        )
+
+    def requeue_of(self, worker_id: str) -> None:
+        self.requeued.append(worker_id)
+
+    def requeue(self, job_id: str) -> None:
+        self.requeued.append(job_id)
+
+    def running(self) -> set[str]:
+        return self.in_threads
+
+    def change(self, job: Job, **columns: object) -> None:
+        changes = ", ".join(f"{name} = ?" for name in columns)
+        with closing(sqlite3.connect(self.root / "state.sqlite")) as connection, connection:
+            connection.execute(
+                f"UPDATE workflow_status SET {changes} WHERE workflow_uuid = ?",  # noqa: S608
+                (*columns.values(), job.id),
+            )
+
+    def in_hand_of(self, worker_id: str, number: int) -> Job:
+        job = image_job(SOPInstanceUID(f"{SMEAR}.{number}"), SMEAR)
+        self.client.ask(job)
+        self.change(job, status="PENDING", executor_id=worker_id)
+        return job
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    url = f"sqlite:///{tmp_path / 'state.sqlite'}"
+    make_queue(url)
+    inbox = Inbox(tmp_path / "inbox")
+    client = WorkClient(url, inbox=inbox, gather_by="series")
+    locks = FileLocks(tmp_path / "workers")
+    hold = locks.try_take("w1")
+    assert hold is not None
+    yield Bench(root=tmp_path, client=client, inbox=inbox, locks=locks, hold=hold)
+    client.destroy()
+
+
+def test_the_work_of_the_dead_alone_is_taken_over(bench: Bench) -> None:
+    living = bench.locks.try_take("living")
+    assert living is not None
+    for number, worker_id in enumerate(("w1", "living", "dead"), start=1):
+        bench.in_hand_of(worker_id, number)
+
+    taken = bench.upkeep().take_over()
+
+    living.close()
+    assert (taken, bench.requeued) == (1, ["dead"])
+    assert bench.audit.events == [Event.WORKER_TAKEN_OVER]
+
+
+def test_the_drafts_of_the_dead_are_swept(bench: Bench) -> None:
+    """What it had half-written is nobody's."""
+    draft = bench.root / "results" / "tmp" / "dead" / "draft"
+    draft.mkdir(parents=True)
+    bench.in_hand_of("dead", 1)
+
+    bench.upkeep().take_over()
+
+    assert not draft.exists()
+
+
+def test_the_dead_one_s_name_is_free_again_afterwards(bench: Bench) -> None:
+    bench.in_hand_of("dead", 1)
+
+    bench.upkeep().take_over()
+
+    assert bench.locks.try_take("dead") is not None
+
+
+def test_claimed_work_that_no_thread_runs_is_queued_again(bench: Bench) -> None:
+    """Only after a while, as all work is so for a moment; and only this worker's own."""
+    lost, running, of_another = (
+        bench.in_hand_of(worker_id, number)
+        for number, worker_id in enumerate(("w1", "w1", "w2"), start=1)
+    )
+    bench.in_threads = {running.id}
+    upkeep = bench.upkeep()
+
+    rounds = [upkeep.take_back() for _ in range(LOOKS_UNTIL_LOST)]
+
+    assert rounds == [0] * (LOOKS_UNTIL_LOST - 1) + [1]
+    assert bench.requeued == [lost.id]
+    assert of_another.id in bench.client.tables.in_hand("w2")
+
+
+def test_work_that_is_late_to_begin_is_left_alone(bench: Bench) -> None:
+    late = bench.in_hand_of("w1", 1)
+    upkeep = bench.upkeep()
+    for _ in range(2):
+        for _ in range(LOOKS_UNTIL_LOST - 1):
+            upkeep.take_back()
+        bench.in_threads = {late.id}
+        upkeep.take_back()
+        bench.in_threads = set()
+
+    assert bench.requeued == []
+
+
+def test_a_lost_lock_is_taken_again(bench: Bench) -> None:
+    upkeep = bench.upkeep()
+    bench.hold.close()
+
+    upkeep.keep_lock()
+
+    assert bench.locks.try_take("w1") is None
+
+
+def test_an_image_that_the_queue_has_not_heard_of_is_asked_for_once(bench: Bench) -> None:
+    upkeep = bench.upkeep()
+    known, forgotten = (receive(bench.inbox, SMEAR, number) for number in (1, 2))
+    bench.client.ask_for_image(known)
+
+    rounds = [upkeep.reconcile(), upkeep.reconcile()]
+    late = receive(bench.inbox, SMEAR, 3)
+    rounds.append(upkeep.reconcile())
+
+    assert rounds == [1, 0, 1]
+    waiting = set(bench.client.unfinished_images(SMEAR))
+    assert waiting == {one.sop_instance_uid for one in (known, forgotten, late)}
+
+
+def test_a_sweep_forgets_finished_work_only_after_its_time(bench: Bench) -> None:
+    old, young, parked, waiting = (
+        close_job(SMEAR, trigger=name, known=None) for name in ("old", "young", "parked", "waiting")
+    )
+    for job, state in ((old, "SUCCESS"), (young, "SUCCESS"), (parked, "ERROR"), (waiting, None)):
+        bench.client.ask(job)
+        if state:
+            bench.change(job, status=state)
+        if job is not young:
+            bench.change(job, created_at=LONG_AGO_MS, updated_at=LONG_AGO_MS)
+
+    bench.upkeep().sweep()
+
+    left = {row.id for row in bench.client._queue.rows_beginning("close:")}
+    assert left == {young.id, parked.id, waiting.id}
+
+
+def test_a_duty_that_fails_keeps_no_other_from_its_turn(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upkeep = bench.upkeep()
+    stopping = threading.Event()
+    receive(bench.inbox, SMEAR, 1)
+    monkeypatch.setattr(upkeep, "keep_lock", lambda: 1 / 0)
+    monkeypatch.setattr(upkeep, "sweep", stopping.set)
+
+    upkeep.run(UpkeepTimes(), stopping)
+
+    assert list(bench.client.unfinished_images(SMEAR)) == [f"{SMEAR}.1"]

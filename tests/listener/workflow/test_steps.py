@@ -1,0 +1,168 @@
+"""A step may run twice and does its work once; what goes wrong with one image stays with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from pydicom import Dataset
+
+from listener.workflow.steps import Standing
+from pipeline.domain import FieldFindings, SmearId, SOPInstanceUID
+from pipeline.errors import RetryLater
+from reporting.audit.trail import Event
+from tests.fakes import RecordingAudit
+from tests.findings import MODEL
+from tests.listener.house import BAD_SERIES, House, QuickAnalysis, Shelf, make_house, receive
+
+SMEAR = SmearId("1.2.3.4")
+
+
+@pytest.fixture
+def audit() -> RecordingAudit:
+    return RecordingAudit()
+
+
+@pytest.fixture
+def house(tmp_path: Path, audit: RecordingAudit) -> House:
+    return make_house(tmp_path, audit=audit, destinations=[Shelf()])
+
+
+def analysed(house: House, *numbers: int, smear: SmearId = SMEAR) -> list[SOPInstanceUID]:
+    images = [receive(house.inbox, smear, number).sop_instance_uid for number in numbers]
+    for image in images:
+        house.steps.images.analyse(image, smear)
+    return images
+
+
+class TestImages:
+    def test_an_image_is_analysed_once_however_often_the_step_runs(
+        self, house: House, audit: RecordingAudit
+    ) -> None:
+        [image] = analysed(house, 1)
+
+        again = house.steps.images.analyse(image, SMEAR)
+
+        assert again is None
+        assert house.analysis.seen == {image: 1}
+        assert audit.events == [Event.IMAGE_ANALYSED]
+
+    def test_one_that_breaks_a_rule_is_parked_under_its_code(
+        self, house: House, audit: RecordingAudit
+    ) -> None:
+        image = receive(house.inbox, BAD_SERIES, 1).sop_instance_uid
+
+        code = house.steps.images.analyse(image, SmearId(BAD_SERIES))
+
+        assert code == "decode_failed"
+        assert list(house.inbox.parked()) == [(image, "decode_failed")]
+        assert not house.inbox.is_waiting(image)
+        assert audit.events == [Event.IMAGE_PARKED]
+
+    def test_what_nobody_thought_of_parks_that_image_alone(self, tmp_path: Path) -> None:
+        house = make_house(tmp_path, audit=RecordingAudit(), analysis=_Failing(ZeroDivisionError()))
+
+        code = house.steps.images.analyse(receive(house.inbox, SMEAR, 1).sop_instance_uid, SMEAR)
+
+        assert code == "defect"
+
+    def test_a_world_that_is_not_ready_parks_nothing(self, tmp_path: Path) -> None:
+        trouble = RetryLater("The disk is away", code="storage_unavailable")
+        house = make_house(tmp_path, audit=RecordingAudit(), analysis=_Failing(trouble))
+        image = receive(house.inbox, SMEAR, 1).sop_instance_uid
+
+        with pytest.raises(RetryLater):
+            house.steps.images.analyse(image, SMEAR)
+
+        assert house.inbox.is_waiting(image)
+
+    def test_it_is_settled_when_analysed_or_parked_and_not_before(self, house: House) -> None:
+        images = house.steps.images
+        fresh = receive(house.inbox, SMEAR, 1).sop_instance_uid
+        [done] = analysed(house, 2)
+        bad = receive(house.inbox, BAD_SERIES, 1).sop_instance_uid
+        images.analyse(bad, SmearId(BAD_SERIES))
+
+        settled = [images.is_settled(one, SMEAR) for one in (fresh, done, bad)]
+
+        assert settled == [False, True, True]
+
+
+class TestReports:
+    def test_nothing_is_reported_of_a_smear_without_images(self, house: House) -> None:
+        assert close(house).standing is Standing.EMPTY
+
+    def test_it_waits_for_images_that_are_still_queued(self, house: House) -> None:
+        analysed(house, 1)
+
+        assert close(house, is_waiting=True).standing is Standing.WAITING
+
+    def test_a_close_that_a_newer_image_overtook_is_left_to_that_one_s(self, house: House) -> None:
+        analysed(house, 1, 2)
+
+        assert close(house, known=1).standing is Standing.OVERTAKEN
+        assert close(house, known=2).standing is Standing.REPORTED
+
+    def test_closing_twice_reports_once_and_names_the_same_deliveries(
+        self, house: House, audit: RecordingAudit
+    ) -> None:
+        analysed(house, 1)
+
+        first, second = close(house), close(house)
+
+        assert (first.standing, second.standing) == (Standing.REPORTED, Standing.UNCHANGED)
+        assert (first.version, first.destinations) == (second.version, second.destinations)
+        assert first.destinations == ("pacs",)
+        assert audit.events.count(Event.SMEAR_REPORTED) == 1
+
+    def test_a_late_image_makes_the_next_version_of_all(self, house: House) -> None:
+        early = analysed(house, 1, 2)
+        close(house)
+        late = analysed(house, 3)
+
+        closing = close(house)
+
+        latest = house.results.smear(SMEAR).latest()
+        assert (closing.standing, closing.version) == (Standing.REPORTED, 2)
+        assert latest is not None
+        assert set(latest.sources) == {*early, *late}
+
+    def test_findings_of_an_older_model_are_made_anew(self, tmp_path: Path, house: House) -> None:
+        """One report speaks with one voice."""
+        [image] = analysed(house, 1)
+        newer = _Newer()
+        later = make_house(tmp_path, audit=RecordingAudit(), analysis=newer)
+
+        later.steps.reports.close(SMEAR, known=None, is_waiting=False)
+
+        assert newer.seen == {image: 1}
+        [field] = later.results.smear(SMEAR).fields(image)
+        assert field.model.sha256 == newer.model_key
+
+
+def close(house: House, *, known: int | None = None, is_waiting: bool = False) -> object:
+    return house.steps.reports.close(SMEAR, known=known, is_waiting=is_waiting)
+
+
+class _Failing:
+    model_key = MODEL.key
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def __call__(self, dataset: Dataset) -> tuple[FieldFindings, ...]:
+        raise self._error
+
+
+class _Newer(QuickAnalysis):
+    def __init__(self) -> None:
+        super().__init__(model_key="f" * 64)
+
+    def __call__(self, dataset: Dataset) -> tuple[FieldFindings, ...]:
+        return tuple(self._renewed(super().__call__(dataset)))
+
+    def _renewed(self, fields: tuple[FieldFindings, ...]) -> Iterator[FieldFindings]:
+        for field in fields:
+            yield replace(field, model=replace(field.model, sha256=self.model_key))

@@ -1,0 +1,399 @@
+"""Whatever is killed, whenever: an accepted image is reported and delivered, once as seen outside.
+
+The real steps run on real folders; only the queue is in memory, so that hypothesis can choose
+every order of events and kill the worker at every moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from listener.queue.jobs import (
+    CommitmentWait,
+    DeliveryTry,
+    Job,
+    JobKind,
+    close_job,
+    image_job,
+    image_of,
+)
+from listener.storage.receipts import DeliveryState
+from listener.storage.smear_grouping import smear_id_of
+from listener.workflow.transitions import Flow
+from pipeline.domain import SmearId, SOPInstanceUID
+from pipeline.errors import NeedsReview, SmearlinkError
+from reporting.audit.trail import Event
+from reporting.delivery import (
+    CommitmentReport,
+    DeliveryPostponed,
+    DeliveryRefused,
+    Receipt,
+    Refusal,
+)
+from reporting.results import ResultKind
+from tests.fakes import RecordingAudit
+from tests.listener.house import BAD_SERIES, House, Shelf, make_house, receive
+
+SERIES = "1.2.3.4"
+
+
+class Killed(BaseException):
+    """The process is gone from here on."""
+
+
+class TurnedQueue:
+    """A durable queue in memory: jobs by id, each done once, delays left to the test's order."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, Job] = {}
+        self.unfinished: list[str] = []
+        self.parked: dict[str, SmearlinkError] = {}
+        self.kill_in: int | None = None
+
+    def ask(self, job: Job) -> None:
+        self._maybe_die()
+        if job.id not in self.jobs:
+            self.jobs[job.id] = job
+            self.unfinished.append(job.id)
+        self._maybe_die()
+
+    def unfinished_images(self, smear_id: SmearId) -> Iterator[SOPInstanceUID]:
+        return (
+            image_of(job_id)
+            for job_id in self.unfinished
+            if self.jobs[job_id].smear_id == smear_id and job_id.startswith("image:")
+        )
+
+    def drop_parked_deliveries(self, smear_id: SmearId, destination: str, *, below: int) -> None:
+        for job_id in list(self.parked):
+            if job_id.startswith(f"deliver:{destination}:{smear_id}:"):
+                go = DeliveryTry.of(self.jobs[job_id].arguments)
+                if go.version < below:
+                    del self.parked[job_id]
+
+    def run(self, flow: Flow, job_id: str) -> None:
+        """Run one job; a kill leaves it unfinished, as a dead worker's job is."""
+        job = self.jobs[job_id]
+        functions = {
+            JobKind.ANALYSE_IMAGE: lambda: flow.analyse_image(*job.arguments),  # type: ignore[arg-type]
+            JobKind.CLOSE_SMEAR: lambda: flow.close_smear(*job.arguments),  # type: ignore[arg-type]
+            JobKind.DELIVER: lambda: flow.deliver(DeliveryTry.of(job.arguments)),
+            JobKind.CHECK_COMMITMENT: lambda: flow.check_commitment(
+                CommitmentWait.of(job.arguments)
+            ),
+        }
+        try:
+            functions[job.kind]()
+            self._maybe_die()
+        except Killed:
+            self.kill_in = None
+            return
+        except SmearlinkError as err:
+            self.parked[job_id] = err
+        self.unfinished.remove(job_id)
+
+    def run_all(self, flow: Flow) -> None:
+        """Run in order until nothing is left."""
+        while self.unfinished:
+            self.run(flow, self.unfinished[0])
+
+    def _maybe_die(self) -> None:
+        if self.kill_in is not None:
+            self.kill_in -= 1
+            if self.kill_in < 0:
+                raise Killed
+
+
+def make_flow(house: House, queue: TurnedQueue) -> Flow:
+    return Flow(
+        steps=house.steps,
+        outlets=house.outlets,
+        queue=queue,
+        audit=house.audit,
+        quiet_s=10.0,
+        jitter=lambda: 0.0,
+    )
+
+
+def bring(house: House, queue: TurnedQueue, number: int, series: str = SERIES) -> None:
+    image = receive(house.inbox, series, number)
+    queue.ask(image_job(image.sop_instance_uid, smear_id_of(image, "series")))
+
+
+@pytest.fixture
+def pacs() -> Shelf:
+    return Shelf()
+
+
+@pytest.fixture
+def house(tmp_path: Path, pacs: Shelf) -> House:
+    return make_house(tmp_path, audit=RecordingAudit(), destinations=[pacs])
+
+
+@pytest.fixture
+def queue() -> TurnedQueue:
+    return TurnedQueue()
+
+
+@pytest.fixture
+def flow(house: House, queue: TurnedQueue) -> Flow:
+    return make_flow(house, queue)
+
+
+def versions(house: House, series: str = SERIES) -> int:
+    latest = house.results.smear(SmearId(series)).latest()
+    return latest.version if latest else 0
+
+
+@settings(max_examples=60)
+@given(data=st.data())
+def test_every_image_is_reported_and_delivered_whatever_is_killed(data: st.DataObject) -> None:
+    """Any arrival order, any queue order, any kills, any refusals that pass."""
+    with TemporaryDirectory() as folder:
+        troubles: list[Exception] = [
+            DeliveryPostponed("away", code="connection_refused")
+            for _ in range(data.draw(st.integers(0, 2), label="troubles"))
+        ]
+        shelf, ehr = Shelf(troubles=troubles), Shelf(name="ehr")
+        house = make_house(Path(folder), audit=RecordingAudit(), destinations=[shelf, ehr])
+        queue = TurnedQueue()
+        to_come = [
+            (number, series)
+            for series in (SERIES, "1.2.3.5")
+            for number in range(data.draw(st.integers(1, 3), label="images"))
+        ]
+        while to_come or queue.unfinished:
+            if to_come and (not queue.unfinished or data.draw(st.booleans(), label="arrives")):
+                bring(house, queue, *to_come.pop(0))
+                continue
+            job_id = data.draw(st.sampled_from(queue.unfinished), label="job")
+            queue.kill_in = data.draw(st.one_of(st.none(), st.integers(0, 3)), label="kill")
+            queue.run(make_flow(house, queue), job_id)
+            queue.kill_in = None
+
+        assert not queue.parked
+        for series in (SERIES, "1.2.3.5"):
+            folder_of = house.results.smear(SmearId(series))
+            latest = folder_of.latest()
+            assert latest is not None
+            assert set(latest.sources) == folder_of.analysed() == set(_waiting(house, series))
+            for destination in (shelf, ehr):
+                for result in latest.results:
+                    assert (
+                        destination.arrived[result.uid][-1]
+                        == folder_of.read(latest.version, result).content
+                    )
+        for destination in (shelf, ehr):
+            for contents in destination.arrived.values():
+                immutable = {content for content in contents if not content.startswith(b"bundle")}
+                assert len(immutable) <= 1, "one UID was sent with two contents"
+
+
+def _waiting(house: House, series: str) -> list[str]:
+    return [image for image in house.inbox.waiting() if image.startswith(f"{series}.")]
+
+
+def test_an_image_that_breaks_a_rule_is_parked_and_its_smear_goes_on(
+    house: House, queue: TurnedQueue, flow: Flow
+) -> None:
+    bring(house, queue, 1, BAD_SERIES)
+    bring(house, queue, 1)
+
+    queue.run_all(flow)
+
+    assert list(house.inbox.parked()) == [(f"{BAD_SERIES}.1", "decode_failed")]
+    assert (versions(house), versions(house, BAD_SERIES)) == (1, 0)
+
+
+def test_a_smear_waits_for_images_that_are_still_queued(
+    house: House, queue: TurnedQueue, flow: Flow
+) -> None:
+    bring(house, queue, 1)
+    bring(house, queue, 2)
+    queue.run(flow, f"image:{SERIES}.1")
+
+    queue.run(flow, f"close:{SERIES}:{SERIES}.1")
+
+    assert versions(house) == 0
+
+
+def test_a_parked_image_does_not_hold_its_smear_up(
+    house: House, queue: TurnedQueue, flow: Flow
+) -> None:
+    bring(house, queue, 1)
+    bring(house, queue, 2)
+    queue.run(flow, f"image:{SERIES}.1")
+    house.inbox.park(f"{SERIES}.2", "decode_failed")
+
+    queue.run(flow, f"close:{SERIES}:{SERIES}.1")
+
+    assert versions(house) == 1
+
+
+def test_a_late_image_amends_the_report_and_leaves_its_first_objects_as_they_were(
+    house: House, queue: TurnedQueue, flow: Flow, pacs: Shelf
+) -> None:
+    bring(house, queue, 1)
+    queue.run_all(flow)
+    first = house.results.smear(SmearId(SERIES)).latest()
+    assert first is not None
+
+    bring(house, queue, 2)
+    queue.run_all(flow)
+
+    second = house.results.smear(SmearId(SERIES)).latest()
+    assert second is not None
+    assert second.version == 2
+    field = next(r for r in first.results if r.kind is ResultKind.ANNOTATED_FIELD)
+    assert field in second.results
+    assert len(pacs.arrived[field.uid]) == 1
+
+
+def test_an_older_version_never_overtakes_its_amendment(
+    house: House, queue: TurnedQueue, flow: Flow, pacs: Shelf
+) -> None:
+    bring(house, queue, 1)
+    queue.run(flow, f"image:{SERIES}.1")
+    queue.run(flow, f"close:{SERIES}:{SERIES}.1")
+    bring(house, queue, 2)
+    queue.run(flow, f"image:{SERIES}.2")
+    queue.run(flow, f"close:{SERIES}:{SERIES}.2")
+
+    queue.run(flow, f"deliver:pacs:{SERIES}:v2:0.1")
+    queue.run(flow, f"deliver:pacs:{SERIES}:v1:0.1")
+
+    bundles = [c for contents in pacs.arrived.values() for c in contents if b"bundle" in c]
+    assert bundles == [b"bundle v2 of 2"]
+
+
+def test_a_destination_that_stays_away_is_parked_after_its_tries(
+    house: House, queue: TurnedQueue, flow: Flow, pacs: Shelf
+) -> None:
+    pacs.troubles = [DeliveryPostponed("away", code="connection_refused")] * 9
+    bring(house, queue, 1)
+
+    queue.run_all(flow)
+
+    assert pacs.attempts == 3
+    assert [(err.code, type(err)) for err in queue.parked.values()] == [
+        ("connection_refused", NeedsReview)
+    ]
+    audit = house.audit
+    assert isinstance(audit, RecordingAudit)
+    assert len(audit.of(Event.DELIVERY_POSTPONED)) == 2
+    assert len(audit.of(Event.DELIVERY_PARKED)) == 1
+
+
+def test_a_refusal_is_parked_at_once_and_what_was_taken_is_not_sent_again(
+    house: House, queue: TurnedQueue, flow: Flow, pacs: Shelf
+) -> None:
+    bring(house, queue, 1)
+    queue.run(flow, f"image:{SERIES}.1")
+    queue.run(flow, f"close:{SERIES}:{SERIES}.1")
+    latest = house.results.smear(SmearId(SERIES)).latest()
+    assert latest is not None
+    taken = latest.results[0]
+    refusal = Refusal(uid=latest.results[1].uid, status="0xA900", reason="no such class")
+    pacs.troubles = [
+        DeliveryRefused("refused", code="refused", receipt=_receipt(taken.uid), refused=(refusal,))
+    ]
+
+    queue.run_all(flow)
+    again = DeliveryTry(smear_id=SmearId(SERIES), version=1, destination="pacs", series=1)
+    flow.deliver(again)
+
+    assert [err.code for err in queue.parked.values()] == ["refused"]
+    assert taken.uid not in pacs.arrived
+    assert len(pacs.arrived) == len(latest.results) - 1
+
+
+def _receipt(uid: str) -> Receipt:
+    return Receipt(accepted=(uid,))
+
+
+def test_a_delivered_amendment_clears_the_parked_delivery_of_the_version_before(
+    house: House, queue: TurnedQueue, flow: Flow, pacs: Shelf
+) -> None:
+    pacs.troubles = [DeliveryRefused("refused", code="refused")]
+    bring(house, queue, 1)
+    queue.run_all(flow)
+    assert queue.parked
+
+    bring(house, queue, 2)
+    queue.run_all(flow)
+
+    assert not queue.parked
+
+
+def test_a_wished_close_comes_back_until_the_images_are_analysed(
+    house: House, queue: TurnedQueue, flow: Flow
+) -> None:
+    bring(house, queue, 1)
+    queue.ask(close_job(SmearId(SERIES), trigger="wish-1", known=None))
+
+    queue.run(flow, f"close:{SERIES}:wish-1")
+    queue.run(flow, f"image:{SERIES}.1")
+    queue.run(flow, f"close:{SERIES}:wish-1:2")
+
+    assert versions(house) == 1
+
+
+def test_a_commitment_report_settles_the_delivery(
+    house: House, queue: TurnedQueue, flow: Flow, pacs: Shelf
+) -> None:
+    pacs.awaits_commitment = True
+    bring(house, queue, 1)
+    _run_until_commitment(queue, flow)
+    uids = tuple(pacs.arrived)
+    house.commitments.keep(CommitmentReport(transaction_uid="2.25.1", committed=uids))
+
+    queue.run_all(flow)
+
+    lines = house.results.smear(SmearId(SERIES)).receipts("pacs").latest()
+    assert {line.state for line in lines.values()} == {DeliveryState.CONFIRMED}
+    assert house.commitments.find("2.25.1") is None
+
+
+def test_what_a_commitment_report_disowns_is_sent_again(
+    house: House, queue: TurnedQueue, flow: Flow, pacs: Shelf
+) -> None:
+    pacs.awaits_commitment = True
+    bring(house, queue, 1)
+    _run_until_commitment(queue, flow)
+    lost, *kept = pacs.arrived
+    refusal = Refusal(uid=lost, status="0x0112", reason="no such object")
+    house.commitments.keep(
+        CommitmentReport(transaction_uid="2.25.1", committed=tuple(kept), failed=(refusal,))
+    )
+    pacs.awaits_commitment = False
+
+    queue.run_all(flow)
+
+    assert {uid: len(contents) for uid, contents in pacs.arrived.items()} == {
+        lost: 2,
+        **dict.fromkeys(kept, 1),
+    }
+
+
+def test_a_commitment_that_never_comes_is_asked_for_again_and_then_parked(
+    house: House, queue: TurnedQueue, flow: Flow, pacs: Shelf
+) -> None:
+    pacs.awaits_commitment = True
+    bring(house, queue, 1)
+
+    queue.run_all(flow)
+
+    assert [err.code for err in queue.parked.values()] == ["commitment_overdue"]
+    asked = {job_id.split(":")[1] for job_id in queue.jobs if job_id.startswith("commitment:")}
+    assert asked == {"2.25.1", "2.25.2", "2.25.3", "2.25.4"}
+
+
+def _run_until_commitment(queue: TurnedQueue, flow: Flow) -> None:
+    while not queue.unfinished[0].startswith("commitment:"):
+        queue.run(flow, queue.unfinished[0])

@@ -1,0 +1,131 @@
+"""A cell is called only when nothing speaks against it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pipeline.domain import (
+    CELL_TYPES,
+    Box,
+    Call,
+    Cell,
+    CellFinding,
+    CellKind,
+    CellShape,
+    CellType,
+    DecisionPolicy,
+    FieldQuality,
+    Prediction,
+    QualityFlag,
+    ReferralReason,
+)
+from pipeline.findings.decision import LEAST_OUTLINE_CONFIDENCE, assess
+
+POLICY = DecisionPolicy(refer_above=0.3, leukemic_from=0.7, novelty_limit=10.0)
+GOOD = FieldQuality(flags=frozenset(), is_usable=True)
+SQUARE = np.array([[0, 0], [9, 0], [9, 9], [0, 9]], dtype=np.int32)
+CELL = Cell(
+    index=1,
+    kind=CellKind.WHITE_CELL,
+    box=Box(x=0, y=0, width=10, height=10),
+    contour=SQUARE,
+    nucleus_contours=(SQUARE,),
+    shape=CellShape(
+        area_um2=100.0,
+        nucleus_area_um2=60.0,
+        perimeter_um=40.0,
+        equivalent_diameter_um=11.0,
+        circularity=0.9,
+        solidity=0.95,
+        eccentricity=0.2,
+        nucleus_to_cell_ratio=0.6,
+        nucleus_lobes=1,
+    ),
+    is_cut_by_edge=False,
+    is_touching=False,
+    confidence=0.9,
+)
+
+
+def prediction(
+    probability: float, cell_type: CellType = CellType.LYMPHOBLAST, novelty: float = 1.0
+) -> Prediction:
+    likely = CELL_TYPES.index(cell_type)
+    types = [0.02] * len(CELL_TYPES)
+    types[likely] = 1 - 0.02 * (len(CELL_TYPES) - 1)
+    return Prediction(
+        leukemic_probability=probability,
+        type_probabilities=tuple(types),
+        activation_map=np.zeros((7, 7), dtype=np.float32),
+        novelty=novelty,
+    )
+
+
+def assess_one(said: Prediction, cell: Cell = CELL, quality: FieldQuality = GOOD) -> CellFinding:
+    return assess([cell], [said], POLICY, quality)[0]
+
+
+def test_cells_and_predictions_that_do_not_match_are_refused() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        assess([CELL], [], POLICY, GOOD)
+
+
+@pytest.mark.parametrize(
+    ("said", "cell", "quality", "reason"),
+    [
+        (prediction(0.5), CELL, GOOD, ReferralReason.UNCERTAIN),
+        (prediction(0.99, CellType.NEUTROPHIL), CELL, GOOD, ReferralReason.UNCERTAIN),
+        (prediction(0.99, novelty=11.0), CELL, GOOD, ReferralReason.UNLIKE_TRAINING),
+        (prediction(0.99), replace(CELL, is_cut_by_edge=True), GOOD, ReferralReason.CUT_BY_EDGE),
+        (
+            prediction(0.99),
+            replace(CELL, kind=CellKind.SMUDGE_CELL),
+            GOOD,
+            ReferralReason.SMUDGE_CELL,
+        ),
+        (
+            prediction(0.99),
+            replace(CELL, confidence=LEAST_OUTLINE_CONFIDENCE / 2),
+            GOOD,
+            ReferralReason.POOR_OUTLINE,
+        ),
+        (
+            prediction(0.01),
+            CELL,
+            FieldQuality(flags=frozenset({QualityFlag.OUT_OF_FOCUS}), is_usable=True),
+            ReferralReason.FIELD_QUALITY,
+        ),
+    ],
+)
+def test_each_doubt_refers_the_cell_with_its_reason(
+    said: Prediction, cell: Cell, quality: FieldQuality, reason: ReferralReason
+) -> None:
+    finding = assess_one(said, cell, quality)
+
+    assert finding.call is Call.REFERRED
+    assert finding.reasons == (reason,)
+
+
+@pytest.mark.parametrize(
+    ("probability", "call"),
+    [(0.0, Call.NORMAL), (0.299, Call.NORMAL), (0.3, Call.REFERRED), (0.7, Call.LEUKEMIC)],
+)
+def test_the_band_is_closed_below_and_open_above(probability: float, call: Call) -> None:
+    assert assess_one(prediction(probability)).call is call
+
+
+def test_a_cell_called_normal_is_never_shown_as_a_blast() -> None:
+    finding = assess_one(prediction(0.1, CellType.LYMPHOBLAST))
+
+    assert finding.call is Call.NORMAL
+    assert finding.cell_type not in {CellType.LYMPHOBLAST, CellType.MYELOBLAST}
+    assert finding.type_probability == pytest.approx(0.02)
+
+
+def test_a_thin_field_does_not_refer_its_cells() -> None:
+    thin = FieldQuality(flags=frozenset({QualityFlag.TOO_THIN}), is_usable=True)
+
+    assert assess_one(prediction(0.9), quality=thin).call is Call.LEUKEMIC

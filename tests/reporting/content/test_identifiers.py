@@ -1,0 +1,141 @@
+"""What a report says of patient, order and specimen stands in the headers, or is not said."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydicom import Dataset
+from pydicom.uid import SecondaryCaptureImageStorage
+
+from pipeline.errors import NeedsReview
+from reporting.content.identifiers import BusinessIdentifier, SmearOrigin, read_origin
+
+
+def header(uid: str = "1.2.3.1", **attributes: Any) -> Dataset:
+    dataset = Dataset()
+    dataset.SOPClassUID = SecondaryCaptureImageStorage
+    dataset.SOPInstanceUID = uid
+    dataset.StudyInstanceUID = "1.2.3"
+    dataset.SeriesInstanceUID = "1.2.3.4"
+    for keyword, value in attributes.items():
+        setattr(dataset, keyword, value)
+    return dataset
+
+
+def issuer(**attributes: str) -> Dataset:
+    item = Dataset()
+    for keyword, value in attributes.items():
+        setattr(item, keyword, value)
+    return item
+
+
+def origin_of(*headers: Dataset) -> SmearOrigin:
+    return read_origin({h.SOPInstanceUID: h for h in headers})
+
+
+def test_two_patients_in_one_smear_wait_for_a_person() -> None:
+    with pytest.raises(NeedsReview) as refused:
+        origin_of(header("1.2.3.1", PatientID="A"), header("1.2.3.2", PatientID="B"))
+
+    assert refused.value.code == "smear_with_two_patients"
+    assert "A" not in refused.value.message.split()
+
+
+def test_the_same_id_of_two_issuers_is_two_patients() -> None:
+    with pytest.raises(NeedsReview):
+        origin_of(
+            header("1.2.3.1", PatientID="A", IssuerOfPatientID="North"),
+            header("1.2.3.2", PatientID="A", IssuerOfPatientID="South"),
+        )
+
+
+@pytest.mark.parametrize("empty", [{}, {"PatientID": ""}, {"PatientID": None}])
+def test_a_missing_patient_id_stays_missing(empty: dict[str, Any]) -> None:
+    assert origin_of(header(**empty)).patient is None
+
+
+def test_an_empty_header_gives_an_empty_origin() -> None:
+    origin = origin_of(header())
+
+    assert (origin.accessions, origin.specimens, origin.containers) == ((), (), ())
+    assert origin.acquired_at == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "identifier", "system"),
+    [
+        ("ISO", "1.2.840.1", "urn:oid:1.2.840.1"),
+        (
+            "UUID",
+            "0DB7F9B2-0000-4000-8000-000000000001",
+            "urn:uuid:0db7f9b2-0000-4000-8000-000000000001",
+        ),
+        ("URI", "https://lab.example/ids", "https://lab.example/ids"),
+        ("DNS", "lab.example", ""),
+    ],
+)
+def test_an_issuer_with_a_universal_id_becomes_a_uri(
+    kind: str, identifier: str, system: str
+) -> None:
+    item = issuer(UniversalEntityID=identifier, UniversalEntityIDType=kind)
+
+    origin = origin_of(header(PatientID="A", IssuerOfPatientIDQualifiersSequence=[item]))
+
+    assert origin.patient == BusinessIdentifier(value="A", system=system)
+
+
+def test_order_and_specimen_come_with_their_issuers() -> None:
+    lab = issuer(LocalNamespaceEntityID="LAB")
+    specimen = issuer(SpecimenIdentifier="S-1")
+    specimen.IssuerOfTheSpecimenIdentifierSequence = [lab]
+
+    origin = origin_of(
+        header(
+            AccessionNumber="ACC1",
+            IssuerOfAccessionNumberSequence=[lab],
+            ContainerIdentifier="SLIDE-7",
+            SpecimenDescriptionSequence=[specimen],
+        )
+    )
+
+    assert origin.accessions == (BusinessIdentifier(value="ACC1", assigner="LAB"),)
+    assert origin.specimens == (BusinessIdentifier(value="S-1", assigner="LAB"),)
+    assert origin.containers == (BusinessIdentifier(value="SLIDE-7"),)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "acquired_at"),
+    [
+        ({"AcquisitionDateTime": "20261122203015.25+0100"}, "2026-11-22T20:30:15+01:00"),
+        ({"AcquisitionDateTime": "20261122203015"}, "2026-11-22"),
+        ({"AcquisitionDateTime": "2026"}, ""),
+        (
+            {"StudyDate": "20261122", "StudyTime": "0830", "TimezoneOffsetFromUTC": "-0500"},
+            "2026-11-22",
+        ),
+        (
+            {"StudyDate": "20261122", "StudyTime": "083001", "TimezoneOffsetFromUTC": "-0500"},
+            "2026-11-22T08:30:01-05:00",
+        ),
+        ({"StudyDate": "20261122", "ContentDate": "20261123"}, "2026-11-23"),
+        ({"StudyDate": "19000230"}, ""),
+    ],
+)
+def test_a_moment_is_as_exact_as_the_header(attributes: dict[str, str], acquired_at: str) -> None:
+    assert origin_of(header(**attributes)).acquired_at == acquired_at
+
+
+def test_a_smear_is_pseudonymised_when_every_image_is() -> None:
+    with_pseudonym = header("1.2.3.1", PatientIdentityRemoved="YES")
+
+    assert origin_of(with_pseudonym).is_pseudonymised
+    assert not origin_of(with_pseudonym, header("1.2.3.2")).is_pseudonymised
+
+
+def test_the_earliest_image_dates_the_smear() -> None:
+    origin = origin_of(
+        header("1.2.3.1", ContentDate="20261124"), header("1.2.3.2", ContentDate="20261123")
+    )
+
+    assert origin.acquired_at == "2026-11-23"

@@ -1,0 +1,159 @@
+"""Files in a folder: whole, once, and never outside it."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from pydicom.uid import JPEGBaseline8Bit
+
+from pipeline.errors import Defect, RetryLater
+from reporting.delivery import DeliveryPostponed, Receipt
+from reporting.delivery.destinations import folder as folder_room
+from reporting.delivery.destinations.folder import FolderDestination
+from reporting.results import ResultKind
+from tests.reporting.delivery.labelled import make_bundle, make_picture, picture_pixels
+
+
+class TestThingsThatGoWrong:
+    @pytest.mark.parametrize(
+        "name", ["../x.dcm", "a/b.dcm", "..", "", ".hidden", "a\x00b", "é.dcm"]
+    )
+    def test_a_name_that_is_not_plain_is_our_defect(self, tmp_path: Path, name: str) -> None:
+        inside = tmp_path / "inside"
+
+        with pytest.raises(Defect):
+            FolderDestination(name="files", path=inside).deliver(
+                [replace(make_bundle(), name=name)]
+            )
+
+        assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+    @pytest.mark.parametrize(
+        ("number", "code"),
+        [
+            (errno.ENOSPC, "disk_full"),
+            (errno.EDQUOT, "disk_full"),
+            (errno.EROFS, "folder_not_writable"),
+            (errno.EACCES, "folder_not_writable"),
+            (errno.EIO, "folder_unusable"),
+        ],
+    )
+    def test_a_disk_in_trouble_is_tried_later_and_leaves_nothing_half(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: str
+    ) -> None:
+        def fails(_descriptor: int) -> None:
+            raise OSError(number, "no")
+
+        monkeypatch.setattr(folder_room.os, "fsync", fails)
+
+        with pytest.raises(RetryLater) as told:
+            FolderDestination(name="files", path=tmp_path).deliver([make_bundle()])
+
+        assert told.value.code == code
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_file_where_the_folder_should_be_is_tried_later(self, tmp_path: Path) -> None:
+        (tmp_path / "taken").write_text("a file")
+
+        with pytest.raises(RetryLater):
+            FolderDestination(name="files", path=tmp_path / "taken").deliver([make_bundle()])
+
+    def test_what_was_written_before_the_trouble_is_in_the_receipt(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first, second = make_bundle("first"), make_bundle("second")
+        written = folder_room.write_durably
+
+        def fails_on_second(folder: Path, name: str, content: bytes) -> None:
+            if name == second.name:
+                raise OSError(errno.ENOSPC, "full")
+            written(folder, name, content)
+
+        monkeypatch.setattr(folder_room, "write_durably", fails_on_second)
+
+        with pytest.raises(DeliveryPostponed) as told:
+            FolderDestination(name="files", path=tmp_path).deliver([first, second])
+
+        assert told.value.receipt == Receipt(accepted=(first.uid,))
+
+
+class TestWhatIsWritten:
+    def test_each_result_under_its_name(self, tmp_path: Path) -> None:
+        results = [make_picture(), make_bundle()]
+
+        receipt = FolderDestination(name="files", path=tmp_path / "new", png=False).deliver(results)
+
+        assert receipt.accepted == tuple(one.uid for one in results)
+        for one in results:
+            assert (tmp_path / "new" / one.name).read_bytes() == one.content
+
+    @pytest.mark.parametrize("syntax", [None, JPEGBaseline8Bit])
+    def test_pictures_get_a_png_in_the_right_colours(
+        self, tmp_path: Path, syntax: str | None
+    ) -> None:
+        picture = make_picture(**({"syntax": syntax} if syntax else {}))
+
+        FolderDestination(name="files", path=tmp_path).deliver([picture])
+
+        shown = cv2.imread(str(tmp_path / f"{picture.uid}.png"))
+        difference = cv2.cvtColor(shown, cv2.COLOR_BGR2RGB).astype(int) - picture_pixels()
+        assert np.abs(difference).max() <= (12 if syntax else 0)
+
+    def test_other_objects_get_no_png(self, tmp_path: Path) -> None:
+        other = make_picture(kind=ResultKind.SEGMENTATION)
+
+        FolderDestination(name="files", path=tmp_path).deliver([other])
+
+        assert [path.name for path in tmp_path.iterdir()] == [other.name]
+
+    def test_a_replay_leaves_the_same_files_untouched(self, tmp_path: Path) -> None:
+        destination = FolderDestination(name="files", path=tmp_path)
+
+        destination.deliver([make_bundle()])
+        before = {path: path.stat().st_ino for path in tmp_path.iterdir()}
+        destination.deliver([make_bundle()])
+
+        assert {path: path.stat().st_ino for path in tmp_path.iterdir()} == before
+
+    def test_new_content_replaces_the_old(self, tmp_path: Path) -> None:
+        destination = FolderDestination(name="files", path=tmp_path)
+        amended = replace(make_bundle(ids=("o3",)), name=make_bundle().name)
+
+        destination.deliver([make_bundle()])
+        destination.deliver([amended])
+
+        assert [path.read_bytes() for path in tmp_path.iterdir()] == [amended.content]
+
+    def test_bytes_are_synced_before_the_name_is_given(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        steps: list[str] = []
+        real_sync, real_replace = folder_room.os.fsync, Path.replace
+        monkeypatch.setattr(
+            folder_room.os, "fsync", lambda one: (steps.append("fsync"), real_sync(one))
+        )
+        monkeypatch.setattr(
+            Path, "replace", lambda self, to: (steps.append("rename"), real_replace(self, to))[1]
+        )
+
+        FolderDestination(name="files", path=tmp_path).deliver([make_bundle()])
+
+        assert steps == ["fsync", "rename", "fsync"]
+
+
+class TestCheck:
+    def test_a_folder_that_can_be_made_is_made(self, tmp_path: Path) -> None:
+        destination = FolderDestination(name="files", path=tmp_path / "a" / "b")
+
+        assert "can be written" in destination.check()
+
+    def test_a_file_in_its_place_is_told(self, tmp_path: Path) -> None:
+        (tmp_path / "taken").write_text("a file")
+
+        with pytest.raises(RetryLater):
+            FolderDestination(name="files", path=tmp_path / "taken").check()

@@ -1,0 +1,189 @@
+"""An answer is the sender's: pynetdicom's reactor never takes it, however slow it is to pause.
+
+And a rejection counts as one, however slow the sender is to look for it.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pynetdicom import AE
+from pynetdicom.association import Association
+from pynetdicom.sop_class import Verification
+from pynetdicom.transport import AssociationSocket
+
+from listener.demo.mock_servers import StandInPacs
+from reporting.delivery.transport.pynetdicom_fixes import (
+    Checkpoint,
+    count_overlooked_rejection,
+    make_pausable,
+)
+from tests.reporting.delivery.strict_peer import strict_peer
+
+SET_ASIDE_S = 0.5
+
+
+class SlowCheckpoint(threading.Event):
+    """A reactor that a busy machine sets aside between passing here and looking for messages."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.set()
+        self.has_passed = threading.Event()
+        self.goes_on = threading.Event()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        result = super().wait(timeout)
+        self.has_passed.set()
+        self.goes_on.wait(SET_ASIDE_S)
+        return result
+
+
+def test_the_answer_reaches_the_sender_when_the_reactor_is_slow_to_pause(tmp_path: Path) -> None:
+    with StandInPacs(tmp_path) as pacs:
+        association = associate(pacs)
+        slow = association._reactor_checkpoint = SlowCheckpoint()
+        association.dimse.send_msg = sending_slowly(association, slow.goes_on)
+        slow.has_passed.wait()
+
+        make_pausable(association)
+        answer = association.send_c_echo()
+        association.release()
+
+        assert answer.get("Status") == 0x0000
+
+
+class SlowToLook(threading.Event):
+    """Tells a sender that the line stands only after it was closed again."""
+
+    def __init__(self, line: AssociationSocket) -> None:
+        super().__init__()
+        self._line = line
+
+    def wait(self, timeout: float | None = None) -> bool:
+        told = super().wait(timeout)
+        give_up = time.monotonic() + 10
+        while self._line._is_connected and time.monotonic() < give_up:
+            time.sleep(0.01)
+        return told
+
+
+@pytest.fixture
+def slow_to_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a busy machine: the reactor has read the answer before the sender looks."""
+    begin = AssociationSocket.__init__
+
+    def slowly(line: AssociationSocket, *arguments: Any, **options: Any) -> None:
+        begin(line, *arguments, **options)
+        line._ready = SlowToLook(line)
+
+    monkeypatch.setattr(AssociationSocket, "__init__", slowly)
+
+
+@pytest.mark.usefixtures("slow_to_look")
+def test_a_rejection_that_pynetdicom_overlooks_counts() -> None:
+    with strict_peer(Verification) as port:
+        association = asking(port)
+        assert not association.is_rejected, "pynetdicom has mended it: drop our way round it"
+
+        count_overlooked_rejection(association)
+
+    assert association.is_rejected
+    assert not association.is_aborted
+    answer = association.acceptor.primitive
+    assert answer is not None
+    assert (answer.result, answer.result_source, answer.diagnostic) == (1, 1, 7)
+
+
+def test_a_line_that_broke_off_is_no_rejection() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        hanging_up = threading.Thread(target=lambda: server.accept()[0].close())
+        hanging_up.start()
+        association = asking(server.getsockname()[1])
+        hanging_up.join()
+
+    count_overlooked_rejection(association)
+
+    assert association.is_aborted
+    assert not association.is_rejected
+
+
+def asking(port: int) -> Association:
+    entity = AE()
+    entity.acse_timeout = 5
+    entity.add_requested_context(Verification)
+    return entity.associate("127.0.0.1", port, ae_title="SOMEBODY")
+
+
+def sending_slowly(
+    association: Association, reactor_goes_on: threading.Event
+) -> Callable[..., None]:
+    """Comes back after the answer is there and the reactor has had the time to look for it."""
+    send, received = association.dimse.send_msg, association.dimse.msg_queue
+
+    def slowly(*message: object) -> None:
+        send(*message)
+        while received.empty():
+            time.sleep(0.01)
+        reactor_goes_on.set()
+        give_up = time.monotonic() + SET_ASIDE_S
+        while not received.empty() and time.monotonic() < give_up:
+            time.sleep(0.01)
+
+    return slowly
+
+
+def test_what_is_said_of_a_pause_by_others_holds_no_sender_up(tmp_path: Path) -> None:
+    """As pynetdicom does when it has answered a report that came in the midst of sending."""
+    with StandInPacs(tmp_path) as pacs:
+        association = associate(pacs)
+        make_pausable(association)
+        association._reactor_checkpoint.clear()
+        while not association._is_paused:
+            time.sleep(0.001)
+
+        association._is_paused = False
+        answer = association.send_c_echo()
+        association.release()
+
+        assert answer.get("Status") == 0x0000
+
+
+def test_an_association_that_has_ended_is_not_waited_for(tmp_path: Path) -> None:
+    with StandInPacs(tmp_path) as pacs:
+        association = associate(pacs)
+        make_pausable(association)
+        association.abort()
+        association.join()
+
+        assert association._is_paused
+
+
+def test_a_checkpoint_knows_whether_somebody_waits_at_it() -> None:
+    checkpoint = Checkpoint()
+    reactor = threading.Thread(target=checkpoint.wait)
+    checkpoint.clear()
+
+    nobody = checkpoint.is_holding
+    reactor.start()
+    while not checkpoint.is_holding:
+        time.sleep(0.001)
+    checkpoint.set()
+    was_let_go = not checkpoint.is_holding
+    reactor.join()
+
+    assert (nobody, was_let_go) == (False, True)
+
+
+def associate(pacs: StandInPacs) -> Association:
+    entity = AE(ae_title="DEVICE")
+    entity.add_requested_context(Verification)
+    association = entity.associate("127.0.0.1", pacs.port, ae_title=pacs.ae_title)
+    assert association.is_established
+    return association
