@@ -28,11 +28,11 @@ from listener.observability.audit_forwarder import AuditForwarder, place_file_of
 from listener.observability.logging_setup import adopt_library_loggers
 from listener.observability.metrics import CountedAudit, Metrics
 from listener.queue.status import WorkflowStatus
-from listener.queue.worker_lock import Hold, WorkerLocks, claim_worker, worker_locks
+from listener.queue.worker_lock import WorkerLease, WorkerLocks, claim_worker, worker_locks
 from listener.storage.data_folder import MEBIBYTE, Store, open_store
 from listener.web.app import Receiving, Showing, build_app
 from listener.web.server import WebServer, read_token
-from listener.workflow.delivery import Outlets, Sender
+from listener.workflow.delivery import Destinations, Sender
 from listener.workflow.destinations import Routes, make_outlets, parse_rules
 from listener.workflow.image_analysis import ImageAnalysis
 from listener.workflow.pseudonyms import SitePseudonyms
@@ -114,7 +114,7 @@ def running(settings: Settings, *, listens: bool = True) -> Iterator[Service]:
         trail = stack.enter_context(open_trail(settings, classifier, segmenter))
         audit = CountedAudit(trail, metrics)
         store = open_store(settings, worker_id=hold.worker_id)
-        outlets = Outlets(make_outlets(settings.destinations))
+        outlets = Destinations(make_outlets(settings.destinations))
         routes = Routes(parse_rules(settings.routes), [outlet.name for outlet in outlets])
         analysis = ImageAnalysis(classifier, segmenter, limits=image_limits(settings))
         workflow = _build_workflow(settings, store, analysis, outlets, routes, hold, locks, audit)
@@ -226,9 +226,9 @@ def _build_workflow(
     settings: Settings,
     store: Store,
     analysis: ImageAnalysis,
-    outlets: Outlets,
+    outlets: Destinations,
     routes: Routes,
-    hold: Hold,
+    hold: WorkerLease,
     locks: WorkerLocks,
     audit: AuditSink,
 ) -> Workflow:
@@ -326,7 +326,7 @@ def _start_web(
         software_version=SOFTWARE_VERSION,
         metrics=metrics,
         read_status=workflow.status,
-        checks={"queue": workflow.check_ready, "disk": store.inbox.check_room},
+        checks={"queue": workflow.check_ready, "disk": store.inbox.check_free_space},
         audit_dir=settings.audit_dir,
         clock=lambda: datetime.now(UTC),
         model=classifier.identity,

@@ -59,10 +59,10 @@ def analyse_field(
         scale=found.scale,
         quality=found.quality,
         cells=assess(found.cells, predictions, classifier.policy, found.quality),
-        model=who_answers(classifier, segmenter),
+        model=model_identity(classifier, segmenter),
     )
 
 
-def who_answers(classifier: Classifier, segmenter: Segmenter | None) -> ModelIdentity:
+def model_identity(classifier: Classifier, segmenter: Segmenter | None) -> ModelIdentity:
     """The networks whose answers the findings are."""
     return replace(classifier.identity, finder_sha256=segmenter.sha256 if segmenter else "")

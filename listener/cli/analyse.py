@@ -12,9 +12,9 @@ from pydicom import FileDataset
 
 from config.model import Settings
 from listener.modality.find_files import image_files
-from listener.modality.secondary_capture import as_dicom
+from listener.modality.secondary_capture import to_dicom
 from listener.service import image_limits, load_classifier, load_segmenter
-from listener.workflow.error_boundary import named_errors
+from listener.workflow.error_boundary import translate_errors
 from pipeline.analyse import Classifier, analyse_field
 from pipeline.decoding.frames import read_frames
 from pipeline.domain import (
@@ -45,7 +45,7 @@ def analyse_files(
     failed = 0
     for path in image_files(paths):
         try:
-            with named_errors():
+            with translate_errors():
                 for image, found in _frames(path, classifier, segmenter, settings):
                     write(_record(path, found))
                     _keep_pictures(path, image, found, out, segmenter if with_stages else None)
@@ -58,7 +58,7 @@ def analyse_files(
 def _frames(
     path: Path, classifier: Classifier, segmenter: Segmenter, settings: Settings
 ) -> Iterator[tuple[SourceImage, FieldFindings]]:
-    for dataset in as_dicom([path]):
+    for dataset in to_dicom([path]):
         for image in read_frames(dataset, limits=image_limits(settings)):
             found = analyse_field(
                 image, **_place_of(dataset), classifier=classifier, segmenter=segmenter

@@ -102,7 +102,7 @@ def _model_line(settings: Settings) -> str:
 
 
 def _inbox_line(settings: Settings) -> str:
-    Inbox(settings.data_dir / "inbox").check_room()
+    Inbox(settings.data_dir / "inbox").check_free_space()
     return f"{settings.data_dir} can be written"
 
 

@@ -77,14 +77,14 @@ class Steps:
 def send_with_progress(paths: Sequence[Path], to: str, calling_ae_title: str, order: Order) -> int:
     """Send files, say what was refused, and how many that were."""
     from listener.modality.find_files import image_files
-    from listener.modality.secondary_capture import as_dicom
+    from listener.modality.secondary_capture import to_dicom
     from listener.modality.store_scu import PeerAddress, send_images
 
     peer, files = PeerAddress.parse(to), image_files(paths)
     with Steps().counted(f"Sending to {peer.ae_title}", len(files)) as advance:
         sent = list(
             send_images(
-                as_dicom(files, order),
+                to_dicom(files, order),
                 peer,
                 calling_ae_title=calling_ae_title,
                 on_sent=lambda _: advance(),

@@ -21,7 +21,7 @@ from pydicom import FileDataset
 from config.model import Settings
 from config.settings import make_settings
 from listener.cli.console import Steps, show_demo
-from listener.demo.mock_servers import StandInFhir, StandInPacs
+from listener.demo.mock_servers import MockPacs, StandInFhir
 from listener.demo.phantom import Recipe, draw_field
 from listener.demo.phantom.field import HEALTHY_CELLS
 from listener.demo.results import DemoImage, DemoOutcome, lay_out_results
@@ -70,7 +70,7 @@ def run_demo(
     with ExitStack() as stack:
         log = stack.enter_context((out / "service.log").open("w", encoding="utf-8"))
         set_up_logging("info", "json", log)
-        pacs = stack.enter_context(StandInPacs(out / "pacs"))
+        pacs = stack.enter_context(MockPacs(out / "pacs"))
         ehr = stack.enter_context(StandInFhir())
         settings = _settings(out, pacs, ehr, model)
         with running(settings) as service:
@@ -134,7 +134,7 @@ def draw_phantom(folder: Path, fields: int, steps: Steps) -> Iterator[Path]:
             yield path
 
 
-def _settings(out: Path, pacs: StandInPacs, ehr: StandInFhir, model: Path | None) -> Settings:
+def _settings(out: Path, pacs: MockPacs, ehr: StandInFhir, model: Path | None) -> Settings:
     patience = {"first_delay_s": 0.5, "max_delay_s": 5.0, "max_tries": 4}
     return make_settings(
         {

@@ -31,7 +31,7 @@ def run_service(read_settings: Callable[[], Settings], *, listens: bool) -> None
     from listener.service import running
 
     with running(settings, listens=listens) as service:
-        _tell_start(service)
+        _log_startup(service)
         while signals.wait():
             service.reload(lambda: _reread(settings, read_settings))
     # Threads of a step that hangs would keep the process alive; their work is queued again.
@@ -49,7 +49,7 @@ def _reread(old: Settings, read_settings: Callable[[], Settings]) -> Settings:
         raise
 
 
-def _tell_start(service: Service) -> None:
+def _log_startup(service: Service) -> None:
     ports = {"dicom": service.dicom_port, "web": service.web_port}
     log = get_log("listener.cli.serve")
     for protocol, port in ports.items():

@@ -49,7 +49,7 @@ class _Server(ThreadedAssociationServer):
         BaseServer.shutdown(self)
 
 
-class StandInPacs:
+class MockPacs:
     """Stores what it gets by C-STORE as `<SOP Instance UID>.dcm`; answers C-ECHO."""
 
     def __init__(self, folder: Path, *, ae_title: str = "STANDIN", port: int = 0) -> None:

@@ -39,9 +39,9 @@ from listener.dicom.negotiation import (
     Agreement,
     Caller,
     Refusal,
-    agree,
+    accept,
     read_request,
-    refusal_of,
+    rejection_for,
 )
 from listener.dicom.upper_layer import (
     AbortReason,
@@ -49,9 +49,9 @@ from listener.dicom.upper_layer import (
     Fragment,
     PduType,
     PeerAborted,
-    PeerReleased,
-    ProtocolBroken,
-    Wire,
+    ProtocolViolation,
+    ReleaseRequested,
+    UpperLayer,
     abort,
     command_pdu,
     fragments,
@@ -118,7 +118,7 @@ class Services(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class House:
+class ScpPolicy:
     """The rules that every connection is held to."""
 
     access: AccessPolicy
@@ -134,7 +134,7 @@ class House:
 
 
 @dataclass(slots=True, kw_only=True)
-class Progress:
+class ConnectionState:
     """Where a connection stands, for whoever watches it from outside."""
 
     socket: socket.socket
@@ -147,7 +147,7 @@ class Progress:
     """The code of what went wrong, if anything did."""
 
 
-def converse(progress: Progress, house: House, services: Services) -> End:
+def serve_association(progress: ConnectionState, house: ScpPolicy, services: Services) -> End:
     """Serve one connection to its end. Raises nothing that the peer can cause."""
     deadline = time.monotonic() + house.deadlines.acse_s
     try:
@@ -155,13 +155,13 @@ def converse(progress: Progress, house: House, services: Services) -> End:
     except OSError:
         progress.problem = "tls_failed"
         return End.LOST
-    wire = Wire(progress.socket, max_pdu_bytes=house.max_pdu_bytes)
+    wire = UpperLayer(progress.socket, max_pdu_bytes=house.max_pdu_bytes)
     try:
-        agreement = _welcome(wire, progress, house, within_s=deadline - time.monotonic())
+        agreement = _negotiate(wire, progress, house, within_s=deadline - time.monotonic())
         if agreement is None:
             return End.REFUSED
-        return _Conversation(wire, agreement, progress, house, services).run()
-    except ProtocolBroken as err:
+        return _Association(wire, agreement, progress, house, services).run()
+    except ProtocolViolation as err:
         progress.problem = err.code
         _say_abort(wire, err.reason)
         return End.ABORTED_BY_US
@@ -171,7 +171,7 @@ def converse(progress: Progress, house: House, services: Services) -> End:
         return End.LOST
 
 
-def _secure(progress: Progress, house: House) -> None:
+def _secure(progress: ConnectionState, house: ScpPolicy) -> None:
     """Put the socket inside TLS, where TLS is on; here, so that the accept loop never waits."""
     progress.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if house.tls_context is None:
@@ -184,18 +184,20 @@ def _secure(progress: Progress, house: House) -> None:
     wrapped.do_handshake()
 
 
-def _welcome(wire: Wire, progress: Progress, house: House, *, within_s: float) -> Agreement | None:
+def _negotiate(
+    wire: UpperLayer, progress: ConnectionState, house: ScpPolicy, *, within_s: float
+) -> Agreement | None:
     """Negotiate; None when the caller was turned away."""
     pdu = wire.read_pdu(first_byte_s=within_s, rest_s=within_s)
     if pdu.kind is not PduType.ASSOCIATE_RQ:
-        raise ProtocolBroken("Expected A-ASSOCIATE-RQ", reason=AbortReason.UNEXPECTED_PDU)
+        raise ProtocolViolation("Expected A-ASSOCIATE-RQ", reason=AbortReason.UNEXPECTED_PDU)
     request = read_request(wire.header_of(pdu))
     progress.caller = Caller(
         ae_title=request.calling_ae_title,
         address=progress.caller.address,
         certificate_subject=_certificate_subject(progress.socket),
     )
-    refusal = refusal_of(request, progress.caller, house.access)
+    refusal = rejection_for(request, progress.caller, house.access)
     if refusal is None and not house.take_slot():
         refusal = Refusal.TOO_MANY_ASSOCIATIONS
     if refusal is not None:
@@ -204,7 +206,7 @@ def _welcome(wire: Wire, progress: Progress, house: House, *, within_s: float) -
         wire.linger(within_s=LINGER_S)
         return None
     progress.has_slot = True
-    agreement = agree(request, max_pdu_bytes=house.max_pdu_bytes)
+    agreement = accept(request, max_pdu_bytes=house.max_pdu_bytes)
     wire.send(agreement.reply, within_s=house.deadlines.acse_s)
     return agreement
 
@@ -216,21 +218,21 @@ def _certificate_subject(sock: socket.socket) -> str:
     return x509.load_der_x509_certificate(certificate).subject.rfc4514_string()
 
 
-def _say_abort(wire: Wire, reason: AbortReason) -> None:
+def _say_abort(wire: UpperLayer, reason: AbortReason) -> None:
     with suppress(ConnectionLost):
         wire.send(abort(reason), within_s=LINGER_S)
         wire.linger(within_s=LINGER_S)
 
 
-class _Conversation:
+class _Association:
     """The messages of one accepted association."""
 
     def __init__(
         self,
-        wire: Wire,
+        wire: UpperLayer,
         agreement: Agreement,
-        progress: Progress,
-        house: House,
+        progress: ConnectionState,
+        house: ScpPolicy,
         services: Services,
     ) -> None:
         self._wire = wire
@@ -245,7 +247,7 @@ class _Conversation:
         try:
             while not self._house.is_stopping():
                 self._serve_message()
-        except PeerReleased:
+        except ReleaseRequested:
             self._wire.send(release_reply(), within_s=self._house.deadlines.dimse_s)
             self._wire.linger(within_s=LINGER_S)
             return End.RELEASED
@@ -288,14 +290,14 @@ class _Conversation:
         for piece in self._pieces(context, command):
             data += piece
             if len(data) > MAX_REPORT_BYTES:
-                raise ProtocolBroken(
+                raise ProtocolViolation(
                     "A commitment report is too long", reason=AbortReason.NOT_SPECIFIED
                 )
         is_implicit = context.transfer_syntax[0] == ImplicitVRLittleEndian
         try:
             report = read_dataset(io.BytesIO(bytes(data)), is_implicit, True)
         except Exception as err:
-            raise ProtocolBroken(
+            raise ProtocolViolation(
                 "A commitment report is no dataset", reason=AbortReason.NOT_SPECIFIED
             ) from err
         answer = self._services.report_commitment(self._caller, command, report)
@@ -340,7 +342,7 @@ class _Conversation:
                 raise _unexpected("Expected a dataset (PS3.8 annex E)")
             received += len(fragment.data)
             if received > self._house.max_message_bytes:
-                raise ProtocolBroken("A dataset has no end", reason=AbortReason.NOT_SPECIFIED)
+                raise ProtocolViolation("A dataset has no end", reason=AbortReason.NOT_SPECIFIED)
             patience_s = self._house.deadlines.dimse_s + received / SLOWEST_BYTES_PER_S
             if time.monotonic() - started > patience_s:
                 raise ConnectionLost("The peer sends too slowly", code="peer_slow")
@@ -361,7 +363,7 @@ class _Conversation:
             elif pdu.kind is PduType.ABORT:
                 raise PeerAborted
             elif pdu.kind is PduType.RELEASE_RQ and not is_busy:
-                raise PeerReleased
+                raise ReleaseRequested
             else:
                 raise _unexpected("Expected P-DATA-TF")
 
@@ -370,5 +372,5 @@ def _id_of(context: PresentationContext) -> int:
     return int(context.context_id or 0)
 
 
-def _unexpected(message: str) -> ProtocolBroken:
-    return ProtocolBroken(message, reason=AbortReason.UNEXPECTED_PDU)
+def _unexpected(message: str) -> ProtocolViolation:
+    return ProtocolViolation(message, reason=AbortReason.UNEXPECTED_PDU)

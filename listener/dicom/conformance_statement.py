@@ -37,7 +37,12 @@ from pipeline.decoding.frames import SAMPLES
 from pipeline.domain import RESEARCH_USE_ONLY
 from reporting.delivery.destinations import transfer_syntax as transcode
 from reporting.delivery.destinations.dicom_store import DicomDestination
-from reporting.delivery.dimse_status import Verdict, reason_of, verdict_of, written
+from reporting.delivery.dimse_status import (
+    Verdict,
+    classify_status,
+    describe_status,
+    format_status,
+)
 from reporting.delivery.transport import association, tls
 from reporting.derived_uids import IMPLEMENTATION_CLASS_UID
 from reporting.dicom.common_modules import SERIES_NUMBERS, SERIES_WORDS
@@ -270,7 +275,10 @@ def _sender() -> Iterator[str]:
     )
     yield from _table(
         ("Status", "Read as", "What happens"),
-        [(written(one), reason_of(one), ANSWERS[verdict_of(one)]) for one in EXAMPLE_STATUSES],
+        [
+            (format_status(one), describe_status(one), ANSWERS[classify_status(one)])
+            for one in EXAMPLE_STATUSES
+        ],
     )
     yield from _text(
         f"""
@@ -290,7 +298,7 @@ def _sender() -> Iterator[str]:
 def _offered(sop_class_uid: str) -> Sequence[UID]:
     """Pictures are made as JPEG unless the site says otherwise; all else is uncompressed."""
     is_picture = sop_class_uid == SOP_CLASSES[ResultKind.GALLERY]
-    return transcode.offers(
+    return transcode.candidate_syntaxes(
         JPEGBaseline8Bit if is_picture else ExplicitVRLittleEndian,
         has_8_bit_pixels=is_picture,
         preference=transcode.BY_PREFERENCE,
@@ -478,7 +486,7 @@ def _meanings(statuses: type[IntEnum]) -> Iterator[tuple[str, str]]:
             case ast.Assign(targets=[ast.Name(id=name)]):
                 continue
             case ast.Expr(value=ast.Constant(value=str(words))) if name:
-                yield written(statuses[name]), " ".join(words.split())
+                yield format_status(statuses[name]), " ".join(words.split())
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from listener.dicom.association import Progress
+from listener.dicom.association import ConnectionState
 
-MAX_STRANGERS = 64
+MAX_UNASSOCIATED = 64
 """Connections that have not associated yet; one more drops the oldest of them, so that junk
 cannot keep a device out."""
 _GRACE_STEP_S = 0.05
@@ -23,10 +23,10 @@ class Connections:
     def __init__(self, *, max_associations: int) -> None:
         self._max_associations = max_associations
         self._lock = threading.Lock()
-        self._threads: dict[int, tuple[Progress, threading.Thread]] = {}
+        self._threads: dict[int, tuple[ConnectionState, threading.Thread]] = {}
         self._associations = 0
 
-    def add(self, progress: Progress, serve: Callable[[Progress], None]) -> None:
+    def add(self, progress: ConnectionState, serve: Callable[[ConnectionState], None]) -> None:
         """Serve the connection on a thread of its own and close it afterwards."""
         thread = threading.Thread(
             target=self._run, args=(progress, serve), name="dicom-association", daemon=True
@@ -34,8 +34,8 @@ class Connections:
         with self._lock:
             strangers = [one for one, _ in self._threads.values() if not one.has_slot]
             self._threads[id(progress)] = progress, thread
-        if len(strangers) >= MAX_STRANGERS:
-            hang_up(strangers[0])
+        if len(strangers) >= MAX_UNASSOCIATED:
+            shutdown_socket(strangers[0])
         thread.start()
 
     def take_slot(self) -> bool:
@@ -58,16 +58,16 @@ class Connections:
         for thread in self._hang_up_on(lambda _: True):
             thread.join()
 
-    def _hang_up_on(self, chosen: Callable[[Progress], bool]) -> list[threading.Thread]:
+    def _hang_up_on(self, chosen: Callable[[ConnectionState], bool]) -> list[threading.Thread]:
         """Shut the chosen connections; the threads of all that are still there."""
         with self._lock:
             connections = list(self._threads.values())
         for progress, _ in connections:
             if chosen(progress):
-                hang_up(progress)
+                shutdown_socket(progress)
         return [thread for _, thread in connections]
 
-    def _run(self, progress: Progress, serve: Callable[[Progress], None]) -> None:
+    def _run(self, progress: ConnectionState, serve: Callable[[ConnectionState], None]) -> None:
         try:
             serve(progress)
         finally:
@@ -77,7 +77,7 @@ class Connections:
             progress.socket.close()
 
 
-def hang_up(progress: Progress) -> None:
+def shutdown_socket(progress: ConnectionState) -> None:
     """Wake the connection's thread with an end of stream; it closes the socket itself."""
     with suppress(OSError):
         # Not SSLSocket.shutdown, which would take the TLS state from under its thread.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
 
-from listener.dicom.upper_layer import AbortReason, ProtocolBroken
+from listener.dicom.upper_layer import AbortReason, ProtocolViolation
 
 MAX_COMMAND_BYTES = 16 * 1024
 """A C-STORE-RQ takes some 200 bytes; attribute lists of other commands a few thousand."""
@@ -88,7 +88,7 @@ _MAX_COMMENT = 64
 def decode_command(data: bytes | bytearray) -> Command:
     """Read a command set: implicit VR little endian, group 0000 only (PS3.7 6.3.1).
 
-    Raises ProtocolBroken when it is not one.
+    Raises ProtocolViolation when it is not one.
     """
     elements = _elements(data)
     return Command(
@@ -155,5 +155,7 @@ def _padded(text: str, padding: str) -> bytes:
     return data + padding.encode() if len(data) % 2 else data
 
 
-def _malformed() -> ProtocolBroken:
-    return ProtocolBroken("Not a command set (PS3.7 6.3.1)", reason=AbortReason.INVALID_PARAMETER)
+def _malformed() -> ProtocolViolation:
+    return ProtocolViolation(
+        "Not a command set (PS3.7 6.3.1)", reason=AbortReason.INVALID_PARAMETER
+    )

@@ -42,7 +42,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     Verification,
 )
 
-from listener.dicom.upper_layer import AbortReason, ProtocolBroken
+from listener.dicom.upper_layer import AbortReason, ProtocolViolation
 from listener.storage.part10 import IMPLEMENTATION_VERSION_NAME
 from reporting.derived_uids import IMPLEMENTATION_CLASS_UID
 
@@ -90,7 +90,7 @@ class Refusal(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PeerTie:
+class PeerBinding:
     """A calling AE title is believed only from these addresses and with this certificate."""
 
     ae_title: str
@@ -104,7 +104,7 @@ class AccessPolicy:
 
     called_aes: frozenset[str] = frozenset()
     calling_aes: frozenset[str] = frozenset()
-    ties: tuple[PeerTie, ...] = ()
+    ties: tuple[PeerBinding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,19 +128,19 @@ class Agreement:
 
 
 def read_request(pdu: bytes) -> A_ASSOCIATE_RQ:
-    """Decode an A-ASSOCIATE-RQ. Raises ProtocolBroken."""
+    """Decode an A-ASSOCIATE-RQ. Raises ProtocolViolation."""
     request = A_ASSOCIATE_RQ()
     try:
         request.decode(pdu)
         _ = request.to_primitive()
     except Exception as err:
-        raise ProtocolBroken(
+        raise ProtocolViolation(
             "Not an A-ASSOCIATE-RQ (PS3.8 9.3.2)", reason=AbortReason.INVALID_PARAMETER
         ) from err
     return request
 
 
-def refusal_of(request: A_ASSOCIATE_RQ, caller: Caller, policy: AccessPolicy) -> Refusal | None:
+def rejection_for(request: A_ASSOCIATE_RQ, caller: Caller, policy: AccessPolicy) -> Refusal | None:
     """Why this caller is turned away, or None."""
     if not request.protocol_version & 1:
         return Refusal.PROTOCOL_VERSION_UNKNOWN
@@ -156,7 +156,7 @@ def refusal_of(request: A_ASSOCIATE_RQ, caller: Caller, policy: AccessPolicy) ->
     return None
 
 
-def agree(request: A_ASSOCIATE_RQ, *, max_pdu_bytes: int) -> Agreement:
+def accept(request: A_ASSOCIATE_RQ, *, max_pdu_bytes: int) -> Agreement:
     """Choose presentation contexts and roles, and word the acceptance."""
     proposal = request.to_primitive()
     items = proposal.user_information
@@ -178,7 +178,7 @@ def agree(request: A_ASSOCIATE_RQ, *, max_pdu_bytes: int) -> Agreement:
     )
 
 
-def _is_tied(caller: Caller, tie: PeerTie) -> bool:
+def _is_tied(caller: Caller, tie: PeerBinding) -> bool:
     address_fits = not tie.networks or any(
         ip_address(caller.address) in network for network in tie.networks
     )

@@ -16,10 +16,10 @@ from contextlib import suppress
 from ipaddress import ip_network
 
 from config.sections import DicomSettings
-from listener.dicom.association import Deadlines, End, House, Progress, converse
+from listener.dicom.association import ConnectionState, Deadlines, End, ScpPolicy, serve_association
 from listener.dicom.connections import Connections
-from listener.dicom.negotiation import AccessPolicy, Caller, PeerTie
-from listener.dicom.store_scp import Receiver, actor_of
+from listener.dicom.negotiation import AccessPolicy, Caller, PeerBinding
+from listener.dicom.store_scp import StoreScp, actor_of
 from listener.storage.inbox import Inbox, ReceivedImage
 from reporting.audit.trail import AuditSink, Event, Outcome
 from reporting.delivery import CommitmentReport
@@ -82,9 +82,9 @@ class DicomListener:
             self._server.close()
         self._connections.drain(grace_s)
 
-    def _build_house(self) -> House:
+    def _build_house(self) -> ScpPolicy:
         settings = self._settings
-        return House(
+        return ScpPolicy(
             access=_access(settings),
             deadlines=Deadlines(
                 acse_s=settings.acse_timeout_s,
@@ -106,11 +106,11 @@ class DicomListener:
                 self._stopping.wait(_ACCEPT_PAUSE_S)
                 continue
             stranger = Caller(ae_title="", address=str(address[0]), certificate_subject="")
-            self._connections.add(Progress(socket=sock, caller=stranger), self._serve)
+            self._connections.add(ConnectionState(socket=sock, caller=stranger), self._serve)
 
-    def _serve(self, progress: Progress) -> None:
+    def _serve(self, progress: ConnectionState) -> None:
         """The boundary of a connection's thread: whatever happens in it is recorded here."""
-        receiver = Receiver(
+        receiver = StoreScp(
             self._inbox,
             self._audit,
             on_received=self._on_received,
@@ -118,7 +118,7 @@ class DicomListener:
             committing_aes=frozenset(tie.ae_title for tie in self._house.access.ties),
         )
         try:
-            end = converse(progress, self._house, receiver)
+            end = serve_association(progress, self._house, receiver)
             self._record_end(progress, end)
             if end is End.RELEASED and receiver.firsts and self._on_association_released:
                 self._on_association_released(receiver.firsts.values())
@@ -131,7 +131,7 @@ class DicomListener:
                 error_type=type(err).__name__,
             )
 
-    def _record_end(self, progress: Progress, end: End) -> None:
+    def _record_end(self, progress: ConnectionState, end: End) -> None:
         """One event an association; none for a connection that closed without a word."""
         if end is End.LOST and progress.problem == "peer_gone" and not progress.has_slot:
             return
@@ -156,7 +156,7 @@ def _access(settings: DicomSettings) -> AccessPolicy:
         called_aes=frozenset(called),
         calling_aes=frozenset(settings.allowed_calling_aes),
         ties=tuple(
-            PeerTie(
+            PeerBinding(
                 ae_title=peer.ae_title,
                 networks=tuple(ip_network(text, strict=False) for text in peer.addresses),
                 certificate_subject=peer.certificate_subject,

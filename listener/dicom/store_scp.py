@@ -10,9 +10,9 @@ from pydicom.uid import UID
 from listener.dicom.association import Answer
 from listener.dicom.dimse import Command, Status
 from listener.dicom.negotiation import IMAGE_SOP_CLASSES, Caller
-from listener.dicom.upper_layer import Interrupted
+from listener.dicom.upper_layer import AssociationEnded
 from listener.storage.dataset_scan import is_uid
-from listener.storage.inbox import Inbox, Offer, ReceivedImage
+from listener.storage.inbox import Inbox, ReceivedImage, StoreRequest
 from pipeline.domain import SeriesUID
 from pipeline.errors import Rejected, RetryLater, SmearlinkError
 from reporting.audit.trail import Actor, AuditSink, Event, Outcome
@@ -35,7 +35,7 @@ _STATUSES: dict[str, Status] = {
 """For the codes of rejections; any other is a dataset that cannot be understood."""
 
 
-class Receiver:
+class StoreScp:
     """The services of one association; remembers which smears came in it."""
 
     def __init__(
@@ -66,7 +66,7 @@ class Receiver:
         """Keep one image; the boundary at which whatever goes wrong becomes a status."""
         try:
             received = self._keep(caller, command, transfer_syntax_uid, pieces)
-        except Interrupted:
+        except AssociationEnded:
             raise
         except SmearlinkError as err:
             answer = Answer(status=status_of(err), comment=err.message)
@@ -85,7 +85,7 @@ class Receiver:
         """Tell the queue, now that the sender need not wait for it."""
         received, self._unannounced = self._unannounced, None
         if received is not None:
-            announce(received, to=self._on_received, audit=self._audit)
+            enqueue_received(received, to=self._on_received, audit=self._audit)
 
     def report_commitment(self, caller: Caller, command: Command, report: Dataset) -> Answer:
         """Pass a storage commitment report on (PS3.4 J.3.3)."""
@@ -115,7 +115,7 @@ class Receiver:
                 "This SOP class is not analysed; send single smear fields",
                 code="sop_class_not_supported",
             )
-        offer = Offer(
+        offer = StoreRequest(
             sop_class_uid=command.sop_class_uid,
             sop_instance_uid=command.sop_instance_uid,
             transfer_syntax_uid=transfer_syntax_uid,
@@ -168,7 +168,7 @@ class Receiver:
         return Answer(status=status)
 
 
-def announce(
+def enqueue_received(
     received: ReceivedImage, *, to: Callable[[ReceivedImage], None], audit: AuditSink
 ) -> None:
     """Word to the work queue; when that fails the queue finds the image in the inbox by itself."""

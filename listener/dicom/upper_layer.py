@@ -41,25 +41,25 @@ class AbortReason(IntEnum):
     INVALID_PARAMETER = 6
 
 
-class Interrupted(Exception):
+class AssociationEnded(Exception):
     """The association ends here, whatever was going on; `code` is a stable word."""
 
     code = "interrupted"
 
 
-class PeerReleased(Interrupted):
+class ReleaseRequested(AssociationEnded):
     """A-RELEASE-RQ came in."""
 
     code = "released"
 
 
-class PeerAborted(Interrupted):
+class PeerAborted(AssociationEnded):
     """A-ABORT came in."""
 
     code = "peer_aborted"
 
 
-class ConnectionLost(Interrupted):
+class ConnectionLost(AssociationEnded):
     """The peer is gone, silent, or no DICOM peer; it may not hear us any more."""
 
     def __init__(self, message: str, *, code: str) -> None:
@@ -67,7 +67,7 @@ class ConnectionLost(Interrupted):
         self.code = code
 
 
-class ProtocolBroken(Interrupted):
+class ProtocolViolation(AssociationEnded):
     """The peer said something that the protocol does not allow; it is answered with A-ABORT."""
 
     code = "protocol_broken"
@@ -102,7 +102,7 @@ _REJECT = Struct(">BxLxBBB")
 _IS_COMMAND, _IS_LAST = 1, 2
 
 
-class Wire:
+class UpperLayer:
     """PDUs over one connected socket, with one buffer for all of them."""
 
     def __init__(
@@ -122,7 +122,7 @@ class Wire:
     def read_pdu(self, *, first_byte_s: float, rest_s: float) -> Pdu:
         """The next PDU: its first byte within `first_byte_s`, all of it `rest_s` after that.
 
-        Raises ConnectionLost or ProtocolBroken.
+        Raises ConnectionLost or ProtocolViolation.
         """
         self._fill(1, self._monotonic() + first_byte_s)
         deadline = self._monotonic() + rest_s
@@ -164,9 +164,9 @@ class Wire:
         try:
             kind = PduType(number)
         except ValueError as err:
-            raise ProtocolBroken("Not a DICOM PDU", reason=AbortReason.UNRECOGNIZED_PDU) from err
+            raise ProtocolViolation("Not a DICOM PDU", reason=AbortReason.UNRECOGNIZED_PDU) from err
         if length > self._longest(kind):
-            raise ProtocolBroken(
+            raise ProtocolViolation(
                 "A PDU is longer than agreed (PS3.8 D.1)", reason=AbortReason.INVALID_PARAMETER
             )
         return kind
@@ -207,7 +207,7 @@ class Wire:
 
 
 def fragments(pdu: Pdu) -> Iterator[Fragment]:
-    """Every presentation data value of a P-DATA-TF. Raises ProtocolBroken."""
+    """Every presentation data value of a P-DATA-TF. Raises ProtocolViolation."""
     position, size = 0, len(pdu.body)
     while position < size:
         if size - position < _FRAGMENT_HEADER.size:
@@ -246,7 +246,7 @@ def reject(result: int, source: int, reason: int) -> bytes:
     return _REJECT.pack(PduType.ASSOCIATE_RJ, _CONTROL_BYTES, result, source, reason)
 
 
-def _torn() -> ProtocolBroken:
-    return ProtocolBroken(
+def _torn() -> ProtocolViolation:
+    return ProtocolViolation(
         "A presentation data value does not fit its PDU", reason=AbortReason.INVALID_PARAMETER
     )

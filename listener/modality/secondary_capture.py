@@ -1,6 +1,6 @@
 """Photographs become DICOM: Secondary Capture, the class for what was not born in DICOM.
 
-    for dataset in as_dicom(paths, accession="A-1"):   # a folder becomes one study, one series
+    for dataset in to_dicom(paths, accession="A-1"):   # a folder becomes one study, one series
         ...
 
 UIDs derive from the files' content: the same folder sent again is the same images again. A
@@ -70,7 +70,7 @@ class _Pixels:
     compression_ratio: float | None = None
 
 
-def as_dicom(paths: Sequence[Path], order: Order | None = None) -> Iterator[FileDataset]:
+def to_dicom(paths: Sequence[Path], order: Order | None = None) -> Iterator[FileDataset]:
     """Every file as a DICOM image: wrapped, or read when it is DICOM; DICOM first, by name.
 
     Raises Rejected `not_an_image` for a file that is neither.
@@ -236,7 +236,7 @@ def _kept_jpeg(content: bytes) -> _Pixels | None:
     if photometric is None:
         return None
     _, rows, columns, components = _FRAME.unpack_from(header.body)
-    frame = _without_notes(content, found)
+    frame = _strip_metadata(content, found)
     return _Pixels(
         rows=rows,
         columns=columns,
@@ -258,7 +258,7 @@ def _photometric(header: Segment, found: Sequence[Segment]) -> str | None:
     return "YBR_FULL_422" if components == 3 and is_ybr and not is_adobe else None
 
 
-def _without_notes(content: bytes, found: Sequence[Segment]) -> bytes:
+def _strip_metadata(content: bytes, found: Sequence[Segment]) -> bytes:
     """The stream without APP1 to APP13, APP15 and comments: places, owners, serial numbers."""
     kept = [content[:2]]
     position = 2

@@ -13,7 +13,7 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
 
 from pipeline.errors import Rejected, RetryLater
-from reporting.delivery.transport.pynetdicom_fixes import make_pausable
+from reporting.delivery.transport.pynetdicom_fixes import fix_reactor_pause
 
 PEER_FORM = re.compile(
     r"(?P<ae>[ -\[\]-~]{1,16})@(?P<host>[A-Za-z0-9_.\-]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})"
@@ -102,7 +102,7 @@ def _send_batch(
     association = entity.associate(peer.host, peer.port, ae_title=peer.ae_title)
     if not association.is_established:
         raise _unreachable(peer, "refused the association or is not there")
-    make_pausable(association)
+    fix_reactor_pause(association)
     try:
         for image in images:
             sent = _store(association, image, peer)

@@ -69,7 +69,7 @@ def set_up_logging(
     # Where a library formats its line wrongly, logging would print the arguments by itself.
     logging.raiseExceptions = False
     adopt_library_loggers()
-    sys.excepthook = _tell_end_of_process
+    sys.excepthook = _log_uncaught
     threading.excepthook = _tell_end_of_thread
     structlog.configure(
         processors=[
@@ -175,7 +175,7 @@ def _drop_texts_of_error(_logger: WrappedLogger, _method: str, fields: EventDict
 _drop_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
 
 
-def _tell_end_of_process(
+def _log_uncaught(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
     if issubclass(kind, KeyboardInterrupt):

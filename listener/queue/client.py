@@ -13,7 +13,7 @@ from listener.queue.database import check_database_is_there
 from listener.queue.dbos_adapter import DurableQueue, QueueLimits, QueueRow
 from listener.queue.jobs import (
     IMAGES,
-    DeliveryTry,
+    DeliveryAttempt,
     Job,
     JobKind,
     close_job,
@@ -21,7 +21,7 @@ from listener.queue.jobs import (
     image_key,
     image_of,
 )
-from listener.queue.parked import is_named, once_more, parked_image, parked_work
+from listener.queue.parked import is_named, parked_image, parked_work, retry_job
 from listener.queue.queries import QueueTables
 from listener.queue.status import ParkedWork, WorkflowStatus, queue_statuses
 from listener.storage.inbox import Inbox, ReceivedImage
@@ -67,7 +67,7 @@ class WorkClient:
 
     def close(self, smear_id: SmearId) -> None:
         """Have a smear reported as soon as its images are analysed, without a quiet time."""
-        self.ask(close_job(smear_id, trigger=_wish(), known=None))
+        self.ask(close_job(smear_id, trigger=_manual_request_id(), known=None))
 
     def set_limits(self, limits: Iterable[QueueLimits]) -> None:
         """Have these queues worked off, each within its limits."""
@@ -115,7 +115,7 @@ class WorkClient:
         if below <= 1:
             return
         for row in self._queue.failed(JobKind.DELIVER):
-            go = DeliveryTry.of(row.arguments)
+            go = DeliveryAttempt.of(row.arguments)
             if (go.smear_id, go.destination) == (smear_id, destination) and go.version < below:
                 self._queue.delete([row.id])
 
@@ -129,7 +129,7 @@ class WorkClient:
         """Note, durably, that a piece of work is begun for the n-th time."""
         self._queue.note_start(job_id, starts)
 
-    def hasten_delays(self, now: datetime) -> int:
+    def shorten_delays(self, now: datetime) -> int:
         """Shorten delays that a clock set back has made longer than they were meant; how many."""
         now_ms = int(now.timestamp() * 1000)
         rows = self._queue.rows(self.tables.delayed_from_the_future(now_ms))
@@ -160,7 +160,7 @@ class WorkClient:
         rows = [row for row in self._queue.failed() if is_meant(parked_work(row))]
         for row in rows:
             # First the new, then without the old: a kill between leaves both, and asks once.
-            self.ask(once_more(row, wish=_wish()))
+            self.ask(retry_job(row, wish=_manual_request_id()))
             self._queue.delete([row.id])
         return len(images) + len(rows)
 
@@ -177,7 +177,7 @@ class WorkClient:
         self._queue.delete([*keys, *later])
 
 
-def _wish() -> str:
+def _manual_request_id() -> str:
     return f"wish-{uuid4().hex}"
 
 

@@ -136,10 +136,12 @@ class DurableQueue:
                 self._client.register_queue(
                     queue.name,
                     polling_interval_sec=queue.poll_s,
-                    worker_concurrency=queue.a_worker,
-                    global_concurrency=queue.everywhere,
-                    partition_concurrency=queue.a_partition,
-                    limiter={"limit": queue.a_minute, "period": 60.0} if queue.a_minute else None,
+                    worker_concurrency=queue.per_worker,
+                    global_concurrency=queue.total,
+                    partition_concurrency=queue.per_partition,
+                    limiter={"limit": queue.per_minute, "period": 60.0}
+                    if queue.per_minute
+                    else None,
                 )
 
     def _rows(self, **chosen: Any) -> list[QueueRow]:
@@ -172,13 +174,13 @@ class QueueLimits:
     name: str
     poll_s: float
     """How often it is looked at."""
-    a_worker: int | None = None
+    per_worker: int | None = None
     """Pieces that one worker has in hand at most; None for any number."""
-    everywhere: int | None = None
+    total: int | None = None
     """Pieces that all workers together have in hand at most."""
-    a_partition: int | None = None
+    per_partition: int | None = None
     """Pieces of one partition (one smear) that are in hand at most."""
-    a_minute: int = 0
+    per_minute: int = 0
     """Pieces that are begun in a minute at most; 0 for any number."""
 
 
@@ -269,7 +271,7 @@ class QueueRunner:
         return bool(self.running())
 
 
-class HandedBack(BaseException):
+class Requeue(BaseException):
     """Ends a claimed piece of work at a stop without an outcome, so that it runs again later.
 
     Not an Exception: DBOS writes those down as the outcome.

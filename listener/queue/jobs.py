@@ -90,7 +90,7 @@ def close_job(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeliveryTry:
+class DeliveryAttempt:
     """One go at one destination."""
 
     smear_id: SmearId
@@ -109,7 +109,7 @@ class DeliveryTry:
         return cls(**dict(zip(cls.__slots__, arguments, strict=True)))
 
 
-def delivery_job(go: DeliveryTry, *, delay_s: float = 0.0) -> Job:
+def delivery_job(go: DeliveryAttempt, *, delay_s: float = 0.0) -> Job:
     """Bring a report to a destination."""
     return Job(
         kind=JobKind.DELIVER,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from listener.queue.dbos_adapter import QueueRow
 from listener.queue.jobs import (
     CommitmentWait,
-    DeliveryTry,
+    DeliveryAttempt,
     Job,
     JobKind,
     close_job,
@@ -63,10 +63,10 @@ def is_named(parked: ParkedWork, key: str) -> bool:
     return bool(key) and key in names
 
 
-def once_more(row: QueueRow, *, wish: str) -> Job:
+def retry_job(row: QueueRow, *, wish: str) -> Job:
     """The same work as a new piece; `wish` is a name that no earlier one had."""
     if row.kind is JobKind.DELIVER:
-        go = DeliveryTry.of(row.arguments)
+        go = DeliveryAttempt.of(row.arguments)
         return delivery_job(replace(go, series=go.series + 1, attempt=1, tries=1))
     if row.kind is JobKind.CHECK_COMMITMENT:
         wait = CommitmentWait.of(row.arguments)

@@ -21,7 +21,7 @@ from reporting.durable_files import make_folder
 MOST_WORKERS_A_HOST = 64
 
 
-class Hold(Protocol):
+class WorkerLease(Protocol):
     """One taken lock."""
 
     @property
@@ -39,7 +39,7 @@ class Hold(Protocol):
 class WorkerLocks(Protocol):
     """The locks of all workers of one database."""
 
-    def try_take(self, worker_id: str) -> Hold | None:
+    def try_take(self, worker_id: str) -> WorkerLease | None:
         """The lock, or None when its worker lives. RetryLater when that cannot be told now."""
         ...
 
@@ -143,7 +143,7 @@ def worker_locks(database_url: str, *, folder: Path) -> WorkerLocks:
     return FileLocks(folder)
 
 
-def claim_worker(locks: WorkerLocks, *, wanted: str, host: str = "") -> Hold:
+def claim_worker(locks: WorkerLocks, *, wanted: str, host: str = "") -> WorkerLease:
     """Take a worker id for this process, the wanted one or the first free one of this host.
 
     Raises NeedsReview `worker_id_taken` when a living process has it.

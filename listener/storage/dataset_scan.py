@@ -51,7 +51,7 @@ def is_uid(text: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
+class DatasetIdentifiers:
     """What the inbox needs to know of a dataset."""
 
     sop_class_uid: str
@@ -73,7 +73,9 @@ class Element:
     length: int
 
 
-def peek(stream: BinaryIO, *, start: int, length: int, transfer_syntax_uid: str) -> Header:
+def scan_dataset(
+    stream: BinaryIO, *, start: int, length: int, transfer_syntax_uid: str
+) -> DatasetIdentifiers:
     """Check the whole structure and read the identifiers.
 
     `stream` is seekable and holds the dataset from `start` on, in its native encoding (see
@@ -302,8 +304,8 @@ def _value(stream: BinaryIO, element: Element) -> bytes:
     return stream.read(element.length).strip(b" \0")
 
 
-def _header(values: _Values) -> Header:
-    return Header(
+def _header(values: _Values) -> DatasetIdentifiers:
+    return DatasetIdentifiers(
         sop_class_uid=_uid(values, _SOP_CLASS),
         sop_instance_uid=_uid(values, _SOP_INSTANCE),
         study_uid=_uid(values, _STUDY),

@@ -23,13 +23,19 @@ from uuid import uuid4
 
 from pydicom import Dataset, dcmread
 
-from listener.storage.dataset_scan import Header, inflate, is_deflated, is_uid, peek
+from listener.storage.dataset_scan import (
+    DatasetIdentifiers,
+    inflate,
+    is_deflated,
+    is_uid,
+    scan_dataset,
+)
 from listener.storage.filesystem import Disk, LocalDisk, is_abandoned
 from listener.storage.part10 import (
     FACTS_BYTES,
     Facts,
-    Offer,
     ReceivedImage,
+    StoreRequest,
     encode_facts,
     encode_header,
     read_received,
@@ -39,7 +45,7 @@ from listener.storage.part10 import (
 from pipeline.domain import SOPInstanceUID
 from pipeline.errors import Rejected, RetryLater
 
-__all__ = ["Inbox", "InboxLimits", "IncomingFile", "IncomingImage", "Offer", "ReceivedImage"]
+__all__ = ["Inbox", "InboxLimits", "IncomingFile", "IncomingImage", "ReceivedImage", "StoreRequest"]
 
 Bytes = bytes | bytearray | memoryview
 
@@ -80,7 +86,7 @@ class Inbox:
             folder.mkdir(parents=True, exist_ok=True)
 
     @contextmanager
-    def receive(self, offer: Offer) -> Iterator[IncomingImage]:
+    def receive(self, offer: StoreRequest) -> Iterator[IncomingImage]:
         """Take an image in, piece by piece; without `commit` nothing of it stays.
 
         Raises Rejected `invalid_uid`, RetryLater `disk_full` or `inbox_unwritable`.
@@ -88,7 +94,7 @@ class Inbox:
         _check_uids(offer)
         path = self._tmp / f"{uuid4().hex}.part"
         with _disk_trouble():
-            self.check_room()
+            self.check_free_space()
             descriptor = self._disk.create(path)
         try:
             incoming = IncomingImage(
@@ -164,7 +170,7 @@ class Inbox:
             found.unlink(missing_ok=True)
             self._disk.sync_folder(found.parent)
 
-    def sweep_partial(self) -> int:
+    def delete_partial_files(self) -> int:
         """Remove what dead receivers left half-written, and say how many files that was.
 
         A file that a living process writes is locked by it and stays.
@@ -174,7 +180,7 @@ class Inbox:
             path.unlink(missing_ok=True)
         return len(abandoned)
 
-    def check_room(self) -> None:
+    def check_free_space(self) -> None:
         """Raise RetryLater `disk_full` when there is less room than the site keeps free."""
         if self._disk.free_bytes(self._tmp) < self._limits.min_free_bytes:
             raise _disk_full()
@@ -221,7 +227,7 @@ class IncomingImage:
 
     def __init__(
         self,
-        offer: Offer,
+        offer: StoreRequest,
         *,
         path: Path,
         descriptor: int,
@@ -282,18 +288,18 @@ class IncomingImage:
                 return _settled(path, facts.sha256)
         return received_image(facts, path, is_duplicate=False)
 
-    def _peek(self) -> Header:
+    def _peek(self) -> DatasetIdentifiers:
         syntax = self._offer.transfer_syntax_uid
         with _disk_trouble(), self._path.open("rb") as stored:
             if not is_deflated(syntax):
-                return peek(
+                return scan_dataset(
                     stored, start=self._start, length=self._length, transfer_syntax_uid=syntax
                 )
             stored.seek(self._start)
             with tempfile.TemporaryFile(dir=self._path.parent) as file:
                 plain = cast(BinaryIO, file)
                 length = inflate(stored, plain, max_bytes=self._limits.max_object_bytes)
-                return peek(plain, start=0, length=length, transfer_syntax_uid=syntax)
+                return scan_dataset(plain, start=0, length=length, transfer_syntax_uid=syntax)
 
 
 class IncomingFile:
@@ -332,7 +338,7 @@ class IncomingFile:
         return image
 
 
-def _check_uids(offer: Offer) -> None:
+def _check_uids(offer: StoreRequest) -> None:
     if not is_uid(offer.sop_instance_uid):
         raise _invalid_uid("SOP Instance UID")
     if not is_uid(offer.sop_class_uid):
@@ -341,7 +347,7 @@ def _check_uids(offer: Offer) -> None:
         raise _invalid_uid("Transfer Syntax UID")
 
 
-def _check_same(header: Header, offer: Offer) -> None:
+def _check_same(header: DatasetIdentifiers, offer: StoreRequest) -> None:
     """The dataset must be what the command said (PS3.4 B.2.3, statuses A9xx)."""
     if header.sop_class_uid != offer.sop_class_uid:
         raise Rejected("The dataset is of another SOP class", code="sop_class_mismatch")

@@ -39,7 +39,7 @@ _GROUP_LENGTH = Struct("<HH2sHL")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Offer:
+class StoreRequest:
     """What a sender says that it is about to send."""
 
     sop_class_uid: str
@@ -81,7 +81,7 @@ class ReceivedImage:
     received_at: datetime
 
 
-def encode_header(offer: Offer) -> bytes:
+def encode_header(offer: StoreRequest) -> bytes:
     """Preamble and File Meta Information; its last FACTS_BYTES are blank, for the facts."""
     meta = FileMetaDataset()
     meta.FileMetaInformationVersion = b"\0\1"
@@ -129,7 +129,7 @@ def received_image(facts: Facts, path: Path, *, is_duplicate: bool) -> ReceivedI
     )
 
 
-def split_header(head: bytes, *, source: str, is_all: bool) -> tuple[Offer, bytes] | None:
+def split_header(head: bytes, *, source: str, is_all: bool) -> tuple[StoreRequest, bytes] | None:
     """What a Part 10 file offers and the first bytes of its dataset; None while more is needed.
 
     The preamble, or the whole header, may be missing: some STOW-RS clients send a bare dataset.
@@ -154,11 +154,11 @@ def _has_whole_header(head: bytes) -> bool:
     return len(head) >= _PREAMBLE_BYTES + _GROUP_LENGTH.size + int(length)
 
 
-def _offer_of_header(head: bytes, start: int, source: str) -> tuple[Offer, bytes]:
+def _offer_of_header(head: bytes, start: int, source: str) -> tuple[StoreRequest, bytes]:
     stream: BinaryIO = io.BytesIO(head[start:])
     meta = dcmread(stream, force=True, specific_tags=[], stop_before_pixels=True).file_meta
     length = meta.FileMetaInformationGroupLength + _GROUP_LENGTH.size
-    offer = Offer(
+    offer = StoreRequest(
         sop_class_uid=str(meta.MediaStorageSOPClassUID),
         sop_instance_uid=str(meta.MediaStorageSOPInstanceUID),
         transfer_syntax_uid=str(meta.TransferSyntaxUID),
@@ -170,11 +170,11 @@ def _offer_of_header(head: bytes, start: int, source: str) -> tuple[Offer, bytes
 _SOP_INSTANCE = Tag("SOPInstanceUID")
 
 
-def _offer_of_dataset(head: bytes, source: str) -> Offer:
+def _offer_of_dataset(head: bytes, source: str) -> StoreRequest:
     is_implicit = not head[4:6].isalpha()
     dataset = _leading_elements(head, is_implicit=is_implicit)
     syntax = ImplicitVRLittleEndian if is_implicit else ExplicitVRLittleEndian
-    return Offer(
+    return StoreRequest(
         sop_class_uid=str(dataset.SOPClassUID),
         sop_instance_uid=str(dataset.SOPInstanceUID),
         transfer_syntax_uid=str(syntax),

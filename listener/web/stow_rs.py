@@ -19,9 +19,9 @@ from python_multipart.multipart import MultipartParser
 
 from listener.dicom.dimse import Status
 from listener.dicom.negotiation import IMAGE_SOP_CLASSES, TRANSFER_SYNTAXES
-from listener.dicom.store_scp import announce, status_of
+from listener.dicom.store_scp import enqueue_received, status_of
 from listener.storage.dataset_scan import is_uid
-from listener.storage.inbox import Inbox, IncomingImage, Offer, ReceivedImage
+from listener.storage.inbox import Inbox, IncomingImage, ReceivedImage, StoreRequest
 from listener.storage.part10 import split_header
 from pipeline.errors import Rejected, RetryLater, SmearlinkError
 from reporting.audit.trail import Actor, AuditSink, Event, Outcome
@@ -135,7 +135,7 @@ class StowReader:
             return self._refuse(part, Status.PROCESSING_FAILURE, err)
         finally:
             part.close()
-        announce(received, to=self._on_received, audit=self._audit)
+        enqueue_received(received, to=self._on_received, audit=self._audit)
         return _outcome(part.offer, Status.SUCCESS)
 
     def _record_received(self, received: ReceivedImage) -> None:
@@ -174,7 +174,7 @@ class _Part:
     """One part on its way in. After its first fault the rest of it is passed over."""
 
     inbox: Inbox
-    offer: Offer | None = None
+    offer: StoreRequest | None = None
     header_name: bytes = b""
     header_value: bytes = b""
     fault: Exception | None = None
@@ -224,7 +224,7 @@ class _Part:
         return image
 
 
-def _check_offer(offer: Offer) -> None:
+def _check_offer(offer: StoreRequest) -> None:
     """What DICOM peers agree on before they send."""
     if UID(offer.sop_class_uid) not in IMAGE_SOP_CLASSES:
         raise Rejected(
@@ -238,7 +238,9 @@ def _check_offer(offer: Offer) -> None:
         )
 
 
-def _outcome(offer: Offer | None, status: Status, *, is_temporary: bool = False) -> PartOutcome:
+def _outcome(
+    offer: StoreRequest | None, status: Status, *, is_temporary: bool = False
+) -> PartOutcome:
     is_named = offer is not None and is_uid(offer.sop_instance_uid) and is_uid(offer.sop_class_uid)
     return PartOutcome(
         status=status,

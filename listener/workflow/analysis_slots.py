@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Closed(Exception):
+class ShuttingDown(Exception):
     """The gate was closed before a place came free."""
 
 
-class Gate:
+class AnalysisSlots:
     """A number of places; whoever comes alone waits for all of them."""
 
     def __init__(self, places: int) -> None:
@@ -21,13 +21,13 @@ class Gate:
         self._changed = threading.Condition()
 
     @contextmanager
-    def entered(self, *, is_alone: bool = False) -> Iterator[None]:
+    def entered(self, *, exclusive: bool = False) -> Iterator[None]:
         """Hold one place, or all of them; raises Closed instead of waiting once it is closed."""
-        wanted = self._places if is_alone else 1
+        wanted = self._places if exclusive else 1
         with self._changed:
             self._changed.wait_for(lambda: self._is_closed or self._free >= wanted)
             if self._is_closed:
-                raise Closed
+                raise ShuttingDown
             self._free -= wanted
         try:
             yield

@@ -9,12 +9,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, cast
 
-from listener.queue.jobs import CommitmentWait, DeliveryTry
+from listener.queue.jobs import CommitmentWait, DeliveryAttempt
 from listener.storage.commitment_reports import CommitmentReports
 from listener.storage.receipts import DeliveryState, ReceiptJournal, ReceiptLine, iso
 from listener.storage.results import IndexedResult, ReportIndex, ResultsFolder, SmearFolder
-from listener.workflow.error_boundary import named_errors
-from listener.workflow.outlet import Outlet
+from listener.workflow.error_boundary import translate_errors
+from listener.workflow.outlet import DestinationQueue
 from pipeline.errors import NeedsReview
 from reporting.audit.trail import AuditSink, Event, Outcome
 from reporting.delivery import (
@@ -34,21 +34,21 @@ COMMITMENT_ROUNDS = 3
 """How often a destination is asked whether it keeps what it took, before a person is."""
 
 
-class Outlets:
+class Destinations:
     """The destinations of the moment; a reload replaces them all at once."""
 
-    def __init__(self, outlets: Iterable[Outlet]) -> None:
-        self._by_name: Mapping[str, Outlet] = {}
+    def __init__(self, outlets: Iterable[DestinationQueue]) -> None:
+        self._by_name: Mapping[str, DestinationQueue] = {}
         self.replace(outlets)
 
-    def replace(self, outlets: Iterable[Outlet]) -> None:
+    def replace(self, outlets: Iterable[DestinationQueue]) -> None:
         """Take a new set; attempts in hand end with the old one."""
         self._by_name = {outlet.name: outlet for outlet in outlets}
 
-    def __iter__(self) -> Iterator[Outlet]:
+    def __iter__(self) -> Iterator[DestinationQueue]:
         return iter(self._by_name.values())
 
-    def get(self, name: str) -> Outlet:
+    def get(self, name: str) -> DestinationQueue:
         """Raises NeedsReview `destination_unknown` when it was taken out of the settings."""
         if name not in self._by_name:
             raise NeedsReview(
@@ -95,7 +95,7 @@ class Sender:
         self,
         *,
         results: ResultsFolder,
-        outlets: Outlets,
+        outlets: Destinations,
         commitments: CommitmentReports,
         audit: AuditSink,
         clock: Callable[[], datetime],
@@ -106,12 +106,12 @@ class Sender:
         self._audit = audit
         self._clock = clock
 
-    def deliver(self, go: DeliveryTry) -> Delivered:
+    def deliver(self, go: DeliveryAttempt) -> Delivered:
         """Try once. Raises RetryLater or NeedsReview for the rest, after noting what arrived.
 
         A version that a newer one amends is not sent any more, so that it cannot overtake it.
         """
-        with named_errors():
+        with translate_errors():
             outlet = self._outlets.get(go.destination)
             folder = self._results.smear(go.smear_id)
             journal = folder.receipts(go.destination)
@@ -137,7 +137,7 @@ class Sender:
         Raises NeedsReview `commitment_overdue` when it was asked often enough, RetryLater when it
         cannot be asked now.
         """
-        with named_errors():
+        with translate_errors():
             outlet = self._outlets.get(wait.destination)
             folder = self._results.smear(wait.smear_id)
             journal = folder.receipts(wait.destination)
@@ -152,8 +152,8 @@ class Sender:
 
     def _send(
         self,
-        go: DeliveryTry,
-        outlet: Outlet,
+        go: DeliveryAttempt,
+        outlet: DestinationQueue,
         folder: SmearFolder,
         batch: Sequence[IndexedResult],
         journal: ReceiptJournal,
@@ -169,7 +169,7 @@ class Sender:
         journal.append(self._lines(receipt, batch, go.version))
         return receipt
 
-    def _note(self, go: DeliveryTry, receipt: Receipt) -> None:
+    def _note(self, go: DeliveryAttempt, receipt: Receipt) -> None:
         """Audit before the receipt is kept: a kill between sends, and says so, twice."""
         if receipt.accepted:
             self._audit.record(
@@ -232,7 +232,11 @@ class Sender:
         return _check(CommitmentStanding.SETTLED, report.transaction_uid)
 
     def _ask_again(
-        self, outlet: Outlet, folder: SmearFolder, journal: ReceiptJournal, wait: CommitmentWait
+        self,
+        outlet: DestinationQueue,
+        folder: SmearFolder,
+        journal: ReceiptJournal,
+        wait: CommitmentWait,
     ) -> CommitmentCheck:
         if wait.asked >= COMMITMENT_ROUNDS:
             raise NeedsReview(
@@ -268,7 +272,7 @@ def _is_amended(folder: SmearFolder, version: int) -> bool:
 
 
 def _unconfirmed(
-    index: ReportIndex, outlet: Outlet, journal: ReceiptJournal
+    index: ReportIndex, outlet: DestinationQueue, journal: ReceiptJournal
 ) -> list[IndexedResult]:
     known = journal.latest()
     return [
@@ -276,7 +280,7 @@ def _unconfirmed(
     ]
 
 
-def _wanted(index: ReportIndex, outlet: Outlet) -> list[IndexedResult]:
+def _wanted(index: ReportIndex, outlet: DestinationQueue) -> list[IndexedResult]:
     """What a destination is to get of a report; under pseudonyms all of it or nothing."""
     return [
         result
@@ -286,11 +290,11 @@ def _wanted(index: ReportIndex, outlet: Outlet) -> list[IndexedResult]:
     ]
 
 
-def _lacks_pseudonyms(index: ReportIndex, outlet: Outlet) -> bool:
+def _lacks_pseudonyms(index: ReportIndex, outlet: DestinationQueue) -> bool:
     return outlet.is_pseudonymous and not any(r.is_pseudonymous for r in index.results)
 
 
-def _refuse_without_pseudonyms(index: ReportIndex, outlet: Outlet) -> None:
+def _refuse_without_pseudonyms(index: ReportIndex, outlet: DestinationQueue) -> None:
     """Patient data never goes where pseudonyms were asked for."""
     if _lacks_pseudonyms(index, outlet):
         raise NeedsReview(
@@ -310,7 +314,7 @@ def _arrived(line: ReceiptLine | None, result: IndexedResult) -> bool:
     )
 
 
-def is_confirmed(index: ReportIndex, outlet: Outlet, journal: ReceiptJournal) -> bool:
+def is_confirmed(index: ReportIndex, outlet: DestinationQueue, journal: ReceiptJournal) -> bool:
     """True when a destination stands behind everything that it was to get of a report."""
     known = journal.latest()
     return not _lacks_pseudonyms(index, outlet) and all(

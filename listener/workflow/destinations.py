@@ -18,7 +18,7 @@ from config.destinations import (
 )
 from config.sections import ClientTls
 from listener.storage.inbox import ReceivedImage
-from listener.workflow.outlet import Outlet
+from listener.workflow.outlet import DestinationQueue
 from pipeline.domain import SmearFindings
 from reporting.delivery import SENSIBLE_KINDS, Destination
 from reporting.delivery.destinations import dicom_store as dicom
@@ -33,17 +33,17 @@ from reporting.delivery.transport.tls import TlsFiles
 from reporting.results import ResultKind
 
 
-def make_outlets(settings: Sequence[DestinationSettings]) -> tuple[Outlet, ...]:
+def make_outlets(settings: Sequence[DestinationSettings]) -> tuple[DestinationQueue, ...]:
     """Every destination of a site with its queue, in the order of the settings."""
     return tuple(make_outlet(one) for one in settings)
 
 
-def make_outlet(settings: DestinationSettings) -> Outlet:
+def make_outlet(settings: DestinationSettings) -> DestinationQueue:
     """One destination, and how patiently it is tried."""
     patience = {}
     if isinstance(settings, DicomDestination):
         patience["commitment_timeout_s"] = settings.commitment_timeout_s
-    return Outlet(
+    return DestinationQueue(
         destination=make_destination(settings),
         concurrency=settings.concurrency,
         rate_per_minute=settings.rate_per_minute,

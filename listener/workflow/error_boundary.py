@@ -10,7 +10,7 @@ from pipeline.errors import Defect, RetryLater, SmearlinkError
 
 
 @contextmanager
-def named_errors() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Let our own errors pass, and name all others by what happens next.
 
     A file system or a memory that gives out is the world's fault and passes: RetryLater. Anything

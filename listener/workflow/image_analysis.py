@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydicom import Dataset
 
-from pipeline.analyse import Classifier, analyse_field, who_answers
+from pipeline.analyse import Classifier, analyse_field, model_identity
 from pipeline.decoding.frames import ImageLimits, read_frames
 from pipeline.domain import FieldFindings, SeriesUID, StudyUID
 from pipeline.segmentation.network_maps import Segmenter
@@ -23,7 +23,7 @@ class ImageAnalysis:
     @property
     def model_key(self) -> str:
         """Which networks answer, as in `ModelIdentity.key`."""
-        return who_answers(self._classifier, self._segmenter).key
+        return model_identity(self._classifier, self._segmenter).key
 
     def __call__(self, dataset: Dataset) -> tuple[FieldFindings, ...]:
         """Findings of every frame, in order; Rejected when the image breaks a rule."""

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from listener.queue.client import MOST_FORGOTTEN_AT_ONCE, WorkClient
-from listener.queue.worker_lock import Hold, WorkerLocks
+from listener.queue.worker_lock import WorkerLease, WorkerLocks
 from listener.storage.inbox import Inbox
 from listener.storage.results import ResultsFolder
 from listener.workflow.retention import Retention
@@ -57,7 +57,7 @@ class Runner(Protocol):
         """Queue again a piece that this worker has claimed."""
 
 
-class Upkeep:
+class Maintenance:
     """The duties of one worker beside its work."""
 
     def __init__(
@@ -66,7 +66,7 @@ class Upkeep:
         client: WorkClient,
         inbox: Inbox,
         results: ResultsFolder,
-        hold: Hold,
+        hold: WorkerLease,
         locks: WorkerLocks,
         runner: Runner,
         retention: Retention | None,
@@ -86,18 +86,18 @@ class Upkeep:
     def run(self, times: UpkeepTimes, stopping: threading.Event) -> None:
         """Go round until `stopping` is set."""
         duties = (
-            _Duty(every_s=times.takeover_s, do=self.keep_lock),
-            _Duty(every_s=times.takeover_s, do=self.take_over),
-            _Duty(every_s=times.takeover_s, do=self.take_back),
-            _Duty(every_s=times.reconcile_s, do=self.reconcile),
-            _Duty(every_s=times.reconcile_s, do=self.correct_delays),
-            _Duty(every_s=times.sweep_s, do=self.sweep),
+            _PeriodicTask(every_s=times.takeover_s, do=self.renew_lock),
+            _PeriodicTask(every_s=times.takeover_s, do=self.adopt_dead_workers),
+            _PeriodicTask(every_s=times.takeover_s, do=self.requeue_orphans),
+            _PeriodicTask(every_s=times.reconcile_s, do=self.reconcile),
+            _PeriodicTask(every_s=times.reconcile_s, do=self.correct_delays),
+            _PeriodicTask(every_s=times.sweep_s, do=self.sweep),
         )
         elapsed_s = 0.0
         while not stopping.is_set():
             for duty in duties:
                 if not stopping.is_set():
-                    duty.come_round(elapsed_s)
+                    duty.run_if_due(elapsed_s)
             elapsed_s = min(duty.every_s for duty in duties)
             stopping.wait(elapsed_s)
 
@@ -105,7 +105,7 @@ class Upkeep:
         """Give up this worker's lock: from here on it counts as dead."""
         self._hold.close()
 
-    def keep_lock(self) -> None:
+    def renew_lock(self) -> None:
         """Take this worker's lock again when it was lost, as with the database's session."""
         if self._hold.is_held():
             return
@@ -114,12 +114,12 @@ class Upkeep:
             self._hold.close()
             self._hold = hold
 
-    def take_over(self) -> int:
+    def adopt_dead_workers(self) -> int:
         """Queue again what dead workers had in hand; how many workers that were."""
         others = set(self._client.tables.executors()) - {self._hold.worker_id}
         return sum(self._take_over(worker_id) for worker_id in sorted(others))
 
-    def take_back(self) -> int:
+    def requeue_orphans(self) -> int:
         """Queue again what this worker has claimed and does not run; how many pieces.
 
         A claim can take effect although its answer is lost with the connection. Nobody else looks
@@ -149,7 +149,7 @@ class Upkeep:
 
     def correct_delays(self) -> int:
         """Shorten delays that a clock set back has lengthened; how many."""
-        return self._client.hasten_delays(datetime.now(UTC))
+        return self._client.shorten_delays(datetime.now(UTC))
 
     def sweep(self) -> None:
         """Remove images whose time is over, and forget finished work that is older still."""
@@ -174,14 +174,14 @@ class Upkeep:
 
 
 @dataclass(slots=True)
-class _Duty:
+class _PeriodicTask:
     """One duty and the time until it is due; due at once in the first round."""
 
     every_s: float
     do: Callable[[], object]
     left_s: float = 0.0
 
-    def come_round(self, elapsed_s: float) -> None:
+    def run_if_due(self, elapsed_s: float) -> None:
         self.left_s -= elapsed_s
         if self.left_s > 0:
             return

@@ -9,7 +9,7 @@ from reporting.delivery import Destination
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outlet:
+class DestinationQueue:
     """A destination with its queue."""
 
     destination: Destination

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from config.model import Settings
-from listener.workflow.delivery import Outlets
+from listener.workflow.delivery import Destinations
 from reporting.dicom.deidentification import Pseudonymiser, read_site_key
 
 
 class SitePseudonyms:
     """Answers `listener.workflow.steps.Pseudonyms`; the key is read when a destination needs it."""
 
-    def __init__(self, settings: Settings, outlets: Outlets) -> None:
+    def __init__(self, settings: Settings, outlets: Destinations) -> None:
         self._settings = settings
         self._outlets = outlets
 

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from listener.storage.inbox import Inbox
 from listener.storage.results import ReportIndex, ResultsFolder, SmearFolder
 from listener.storage.smear_grouping import GatherBy, smear_id_of
-from listener.workflow.delivery import Outlets, is_confirmed
-from listener.workflow.error_boundary import named_errors
+from listener.workflow.delivery import Destinations, is_confirmed
+from listener.workflow.error_boundary import translate_errors
 from pipeline.domain import SmearId, SOPInstanceUID
 from reporting.audit.trail import AuditSink, Event
 
@@ -26,7 +26,7 @@ class Retention:
         *,
         inbox: Inbox,
         results: ResultsFolder,
-        outlets: Outlets,
+        outlets: Destinations,
         gather_by: GatherBy,
         keep: timedelta,
         audit: AuditSink,
@@ -45,7 +45,7 @@ class Retention:
 
     def sweep(self, now: datetime) -> int:
         """Remove what may go; how many images that were. RetryLater when the disk gives out."""
-        with named_errors():
+        with translate_errors():
             old = self._older_than(now - self._keep)
             return sum(self._remove(smear_id, images) for smear_id, images in old.items())
 

@@ -21,7 +21,7 @@ from listener.storage.acquisition import in_order_of_acquisition
 from listener.storage.inbox import Inbox, ReceivedImage
 from listener.storage.results import ReportIndex, ResultsFolder, SmearFolder
 from listener.workflow.delivery import Sender
-from listener.workflow.error_boundary import named_errors
+from listener.workflow.error_boundary import translate_errors
 from pipeline.domain import Call, FieldFindings, SmearFindings, SmearId, SOPInstanceUID
 from pipeline.errors import NeedsReview, Rejected, RetryLater, SmearlinkError
 from pipeline.findings.smear_summary import gather_smear
@@ -72,7 +72,7 @@ class ReportSettings:
     software_version: str
 
 
-class Standing(StrEnum):
+class ReportStatus(StrEnum):
     """How a smear stood when its close was tried."""
 
     WAITING = "waiting"
@@ -86,10 +86,10 @@ class Standing(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Closing:
+class CloseResult:
     """The outcome of one try to close a smear."""
 
-    standing: Standing
+    standing: ReportStatus
     version: int = 0
     destinations: tuple[str, ...] = ()
 
@@ -119,7 +119,7 @@ class ImageStep:
         """
         folder = self._results.smear(smear_id)
         try:
-            with named_errors():
+            with translate_errors():
                 if not folder.has_fields(image):
                     self._analyse(image, folder)
         except RetryLater:
@@ -130,7 +130,7 @@ class ImageStep:
 
     def park(self, image: SOPInstanceUID, err: SmearlinkError) -> str:
         """Set an image aside under the error's code."""
-        with named_errors():
+        with translate_errors():
             self._inbox.park(image, err.code)
         self._audit.record(
             Event.IMAGE_PARKED,
@@ -143,12 +143,12 @@ class ImageStep:
 
     def analysed_count(self, smear_id: SmearId) -> int:
         """How many images of a smear were analysed so far."""
-        with named_errors():
+        with translate_errors():
             return len(self._results.smear(smear_id).analysed())
 
     def is_settled(self, image: SOPInstanceUID, smear_id: SmearId) -> bool:
         """True when an image was analysed, parked or removed: nothing more will come of it."""
-        with named_errors():
+        with translate_errors():
             return self._results.smear(smear_id).has_fields(image) or not self._inbox.is_waiting(
                 image
             )
@@ -198,24 +198,24 @@ class ReportStep:
         self._audit = audit
         self._clock = clock
 
-    def close(self, smear_id: SmearId, *, known: int | None, is_waiting: bool) -> Closing:
+    def close(self, smear_id: SmearId, *, known: int | None, is_waiting: bool) -> CloseResult:
         """Report a smear if it is due.
 
         `known` is how many images were analysed when this close was asked for; None closes
         whatever is there. `is_waiting` says that images of the smear are still in the queue.
         """
-        with named_errors():
+        with translate_errors():
             folder = self._results.smear(smear_id)
             analysed = folder.analysed()
             latest = folder.latest()
             if is_waiting:
-                return Closing(standing=Standing.WAITING)
+                return CloseResult(standing=ReportStatus.WAITING)
             if not analysed:
-                return Closing(standing=Standing.EMPTY)
+                return CloseResult(standing=ReportStatus.EMPTY)
             if known is not None and len(analysed) > known:
-                return Closing(standing=Standing.OVERTAKEN)
+                return CloseResult(standing=ReportStatus.OVERTAKEN)
             if latest is not None and frozenset(latest.sources) == analysed:
-                return _closing(Standing.UNCHANGED, latest)
+                return _closing(ReportStatus.UNCHANGED, latest)
             version = latest.version + 1 if latest else 1
             index = self._report(smear_id, folder, analysed, version)
         self._audit.record(
@@ -225,7 +225,7 @@ class ReportStep:
             count=len(index.results),
             model_sha256=index.model_sha256,
         )
-        return _closing(Standing.REPORTED, index)
+        return _closing(ReportStatus.REPORTED, index)
 
     def _report(
         self,
@@ -318,8 +318,8 @@ def _naming_what_is_gone() -> Iterator[None]:
         ) from err
 
 
-def _closing(standing: Standing, index: ReportIndex) -> Closing:
-    return Closing(standing=standing, version=index.version, destinations=index.destinations)
+def _closing(standing: ReportStatus, index: ReportIndex) -> CloseResult:
+    return CloseResult(standing=standing, version=index.version, destinations=index.destinations)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,16 +14,16 @@ from typing import Any, Protocol
 from listener.queue.backoff import next_delay_s
 from listener.queue.jobs import (
     CommitmentWait,
-    DeliveryTry,
+    DeliveryAttempt,
     Job,
     close_job,
     commitment_job,
     delivery_job,
     image_job,
 )
-from listener.workflow.delivery import CommitmentCheck, CommitmentStanding, Outlets
-from listener.workflow.outlet import Outlet
-from listener.workflow.steps import Standing, Steps
+from listener.workflow.delivery import CommitmentCheck, CommitmentStanding, Destinations
+from listener.workflow.outlet import DestinationQueue
+from listener.workflow.steps import ReportStatus, Steps
 from pipeline.domain import SmearId, SOPInstanceUID
 from pipeline.errors import Defect, NeedsReview, RetryLater, SmearlinkError
 from reporting.audit.trail import AuditSink, Event, Outcome
@@ -57,11 +57,11 @@ class WorkQueue(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Flow:
+class Transitions:
     """The story of an image, piece by piece."""
 
     steps: Steps
-    outlets: Outlets
+    outlets: Destinations
     queue: WorkQueue
     audit: AuditSink
     quiet_s: float
@@ -98,13 +98,15 @@ class Flow:
         except SmearlinkError as err:
             self._note_parked(Event.SMEAR_PARKED, err, smear_id)
             raise
-        if closing.standing is Standing.WAITING and known is None:
+        if closing.standing is ReportStatus.WAITING and known is None:
             self._close_again(smear_id, trigger, known, attempt, min(float(attempt), 10.0))
         for destination in closing.destinations:
-            go = DeliveryTry(smear_id=smear_id, version=closing.version, destination=destination)
+            go = DeliveryAttempt(
+                smear_id=smear_id, version=closing.version, destination=destination
+            )
             self.queue.ask(delivery_job(go))
 
-    def deliver(self, go: DeliveryTry) -> None:
+    def deliver(self, go: DeliveryAttempt) -> None:
         """Try once to bring a report to a destination; ask for the next try, or park it."""
         try:
             delivered = self.steps.sender.deliver(go)
@@ -133,16 +135,18 @@ class Flow:
             check = self.steps.sender.check_commitment(wait, is_overdue=is_overdue)
             self._after_check(wait, check, outlet)
         except RetryLater as err:
-            self._look_again(wait, self._storage_delay_s(wait.look, err))
+            self._poll_again(wait, self._storage_delay_s(wait.look, err))
         except SmearlinkError as err:
             self._note_parked(Event.COMMITMENT_OVERDUE, err, wait.smear_id, wait.destination)
             raise
 
-    def _after_check(self, wait: CommitmentWait, check: CommitmentCheck, outlet: Outlet) -> None:
+    def _after_check(
+        self, wait: CommitmentWait, check: CommitmentCheck, outlet: DestinationQueue
+    ) -> None:
         if check.standing is CommitmentStanding.WAITING:
             delay_s = min(FIRST_LOOK_S * 2.0 ** min(wait.look, 20), LONGEST_LOOK_S)
             left_s = outlet.commitment_timeout_s - wait.waited_s
-            self._look_again(wait, min(delay_s, max(left_s, 0.1)))
+            self._poll_again(wait, min(delay_s, max(left_s, 0.1)))
         elif check.standing is CommitmentStanding.ASKED_AGAIN:
             again = replace(
                 wait,
@@ -154,20 +158,20 @@ class Flow:
             )
             self.queue.ask(commitment_job(again, delay_s=FIRST_LOOK_S))
         elif check.standing is CommitmentStanding.DISOWNED:
-            self._send_disowned(wait, outlet)
+            self._resend_uncommitted(wait, outlet)
 
-    def _look_again(self, wait: CommitmentWait, delay_s: float) -> None:
+    def _poll_again(self, wait: CommitmentWait, delay_s: float) -> None:
         later = replace(wait, look=wait.look + 1, waited_s=wait.waited_s + delay_s)
         self.queue.ask(commitment_job(later, delay_s=delay_s))
 
-    def _send_disowned(self, wait: CommitmentWait, outlet: Outlet) -> None:
+    def _resend_uncommitted(self, wait: CommitmentWait, outlet: DestinationQueue) -> None:
         if wait.series + 1 >= outlet.max_tries:
             raise NeedsReview(
                 f"{outlet.name} takes results and then disowns them (PS3.4 annex J): look there, "
                 "then retry",
                 code="commitment_refused",
             )
-        go = DeliveryTry(
+        go = DeliveryAttempt(
             smear_id=wait.smear_id,
             version=wait.version,
             destination=wait.destination,
@@ -175,7 +179,7 @@ class Flow:
         )
         self.queue.ask(delivery_job(go, delay_s=outlet.first_delay_s))
 
-    def _deliver_again(self, go: DeliveryTry, err: RetryLater) -> None:
+    def _deliver_again(self, go: DeliveryAttempt, err: RetryLater) -> None:
         outlet = self.outlets.get(go.destination)
         is_blamed = err.code not in NOT_THE_DESTINATION
         if is_blamed and go.tries >= outlet.max_tries:

@@ -19,22 +19,22 @@ from typing import Any
 
 from listener.queue.client import WorkClient
 from listener.queue.database import prepare_database
-from listener.queue.dbos_adapter import HandedBack, QueueLimits, QueueRunner
-from listener.queue.jobs import IMAGES, SMEARS, CommitmentWait, DeliveryTry, JobKind, image_job
+from listener.queue.dbos_adapter import QueueLimits, QueueRunner, Requeue
+from listener.queue.jobs import IMAGES, SMEARS, CommitmentWait, DeliveryAttempt, JobKind, image_job
 from listener.queue.status import WorkflowStatus
-from listener.queue.worker_lock import Hold, WorkerLocks
+from listener.queue.worker_lock import WorkerLease, WorkerLocks
 from listener.storage.commitment_reports import CommitmentReports
 from listener.storage.inbox import Inbox, ReceivedImage
 from listener.storage.results import ResultsFolder
 from listener.storage.smear_grouping import GatherBy, smear_id_of
-from listener.workflow.analysis_slots import Closed, Gate
-from listener.workflow.delivery import Outlets
-from listener.workflow.error_boundary import named_errors
-from listener.workflow.maintenance import Upkeep, UpkeepTimes
-from listener.workflow.outlet import Outlet
+from listener.workflow.analysis_slots import AnalysisSlots, ShuttingDown
+from listener.workflow.delivery import Destinations
+from listener.workflow.error_boundary import translate_errors
+from listener.workflow.maintenance import Maintenance, UpkeepTimes
+from listener.workflow.outlet import DestinationQueue
 from listener.workflow.retention import Retention
 from listener.workflow.steps import Steps
-from listener.workflow.transitions import Flow
+from listener.workflow.transitions import Transitions
 from pipeline.domain import SmearId, SOPInstanceUID
 from pipeline.errors import Defect, RetryLater, SmearlinkError
 from reporting.audit.trail import AuditSink, Event, Outcome
@@ -90,10 +90,10 @@ class Workflow:
         settings: WorkflowSettings,
         inbox: Inbox,
         steps: Steps,
-        outlets: Outlets,
+        outlets: Destinations,
         results: ResultsFolder,
         commitments: CommitmentReports,
-        hold: Hold,
+        hold: WorkerLease,
         locks: WorkerLocks,
         audit: AuditSink,
         retention: Retention | None = None,
@@ -111,11 +111,11 @@ class Workflow:
         self._soon: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._opened = threading.Event()
         self._stopping = threading.Event()
-        self._gate = Gate(settings.analyse_workers)
+        self._gate = AnalysisSlots(settings.analyse_workers)
         self._threads: list[threading.Thread] = []
         self._runner: QueueRunner | None = None
         self._client: WorkClient | None = None
-        self._upkeep: Upkeep | None = None
+        self._upkeep: Maintenance | None = None
 
     @property
     def client(self) -> WorkClient:
@@ -131,7 +131,7 @@ class Workflow:
         """
         settings = self._settings
         prepare_database(settings.database_url)
-        self._inbox.sweep_partial()
+        self._inbox.delete_partial_files()
         self._results.sweep_drafts(self._hold.worker_id)
         runner = QueueRunner(database_url=settings.database_url, worker_id=self._hold.worker_id)
         self._runner = runner
@@ -192,13 +192,13 @@ class Workflow:
 
         Raises RetryLater when the disk does not take it.
         """
-        with named_errors():
+        with translate_errors():
             self._commitments.keep(report)
         self._soon.put(lambda: self._wake_commitment(report.transaction_uid))
 
     # --- what the operator asks
 
-    def reload(self, outlets: Iterable[Outlet]) -> None:
+    def reload(self, outlets: Iterable[DestinationQueue]) -> None:
         """Go on with other destinations; work of one that is gone will park."""
         self._outlets.replace(outlets)
         if self._client is not None:
@@ -224,7 +224,7 @@ class Workflow:
             self._run(lambda flow: flow.close_smear(SmearId(smear_id), trigger, known, attempt))
 
         def deliver(*arguments: Any) -> None:
-            self._run(lambda flow: flow.deliver(DeliveryTry.of(arguments)))
+            self._run(lambda flow: flow.deliver(DeliveryAttempt.of(arguments)))
 
         def check_commitment(*arguments: Any) -> None:
             self._run(lambda flow: flow.check_commitment(CommitmentWait.of(arguments)))
@@ -240,28 +240,28 @@ class Workflow:
         settings = self._settings
         seldom_s = 2 * settings.poll_s
         images = QueueLimits(
-            name=IMAGES, poll_s=settings.poll_s, a_worker=settings.analyse_workers * CLAIMED_AHEAD
+            name=IMAGES, poll_s=settings.poll_s, per_worker=settings.analyse_workers * CLAIMED_AHEAD
         )
         smears = QueueLimits(
-            name=SMEARS, poll_s=seldom_s, a_worker=settings.report_workers, a_partition=1
+            name=SMEARS, poll_s=seldom_s, per_worker=settings.report_workers, per_partition=1
         )
         deliveries = [
             QueueLimits(
                 name=outlet.queue,
                 poll_s=seldom_s,
-                everywhere=outlet.concurrency,
-                a_minute=outlet.rate_per_minute,
+                total=outlet.concurrency,
+                per_minute=outlet.rate_per_minute,
             )
             for outlet in self._outlets
         ]
         return [images, smears, *deliveries]
 
-    def _run(self, piece: Callable[[Flow], None]) -> None:
+    def _run(self, piece: Callable[[Transitions], None]) -> None:
         """The boundary of all work: what goes wrong has a name, or gets one and is recorded."""
         # Work that an earlier run left begins before `start` has come to its end.
         self._opened.wait()
         if self._client is None:
-            raise HandedBack
+            raise Requeue
         try:
             self._see_through(piece)
         except SmearlinkError:
@@ -272,7 +272,7 @@ class Workflow:
             )
             raise Defect(f"{type(err).__name__} in a piece of work", code="defect") from err
 
-    def _see_through(self, piece: Callable[[Flow], None]) -> None:
+    def _see_through(self, piece: Callable[[Transitions], None]) -> None:
         """Do a piece of work, again and again while what follows cannot be asked for.
 
         The flow asks again for everything that the world is not ready for. What comes out of it
@@ -284,10 +284,10 @@ class Workflow:
             except RetryLater as err:
                 _log.warning("work waits: %s", type(err).__name__)
             if self._stopping.wait(DATABASE_PAUSE_S):
-                raise HandedBack
+                raise Requeue
 
-    def _flow(self) -> Flow:
-        return Flow(
+    def _flow(self) -> Transitions:
+        return Transitions(
             steps=self._steps,
             outlets=self._outlets,
             queue=self.client,
@@ -296,23 +296,25 @@ class Workflow:
             jitter=random.random,
         )
 
-    def _analyse(self, flow: Flow, image: SOPInstanceUID, smear_id: SmearId, attempt: int) -> None:
+    def _analyse(
+        self, flow: Transitions, image: SOPInstanceUID, smear_id: SmearId, attempt: int
+    ) -> None:
         job = image_job(image, smear_id, attempt=attempt)
         starts = self.client.starts(job.id) + 1
         try:
-            with self._gate.entered(is_alone=starts >= SUSPECT_FROM):
+            with self._gate.entered(exclusive=starts >= SUSPECT_FROM):
                 self.client.note_start(job.id, starts)
                 if starts > MOST_STARTS:
                     flow.park_crasher(image, smear_id)
                 else:
                     flow.analyse_image(image, smear_id, attempt)
-        except Closed:
-            raise HandedBack from None
+        except ShuttingDown:
+            raise Requeue from None
 
     # --- beside the work
 
-    def _make_upkeep(self, runner: QueueRunner) -> Upkeep:
-        return Upkeep(
+    def _make_upkeep(self, runner: QueueRunner) -> Maintenance:
+        return Maintenance(
             client=self.client,
             inbox=self._inbox,
             results=self._results,

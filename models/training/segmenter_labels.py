@@ -31,11 +31,11 @@ from pipeline.domain import RGB, Cell
 from pipeline.field.masks import Mask, disc
 from pipeline.field.optical_density import (
     Density,
+    estimate_illumination,
     green_of,
-    measure_lamp,
     optical_density,
+    stain_hue,
     stained_level,
-    violet,
 )
 from pipeline.segmentation.find_cells import central_cell, find_cells
 from pipeline.segmentation.pixel_scale import RED_CELL_UM, find_scale
@@ -201,7 +201,7 @@ def label(
     size = max(8, round(pixels.shape[1] * zoom)), max(8, round(pixels.shape[0] * zoom))
     way = cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
     small = np.asarray(cv2.resize(pixels, size, interpolation=way), np.uint8)
-    density = optical_density(small, measure_lamp(pixels))
+    density = optical_density(small, estimate_illumination(pixels))
     blank = np.zeros(small.shape[:2], np.uint8)
     sheet = _Sheet(zoom, blank.copy(), blank.copy(), blank.copy())
     if row.source in MASKED:
@@ -311,7 +311,7 @@ def _lay_central(sheet: _Sheet, cells: Sequence[Cell], central: Cell | None) -> 
 def _dark_elsewhere(density: Density, cells: NDArray[np.uint8]) -> Mask:
     """Around what is as violet as a nucleus outside the outlined cell: perhaps another."""
     stained = density[..., 1] > stained_level(green_of(density))
-    colour = violet(density)
+    colour = stain_hue(density)
     usual = float(np.median(colour[stained])) if stained.any() else 0.0
     dark = ((colour > max(0.4, 2.5 * usual)) & (cells == 0)).astype(np.uint8)
     dark = cv2.morphologyEx(dark, cv2.MORPH_OPEN, disc(5))

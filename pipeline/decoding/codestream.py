@@ -10,7 +10,7 @@ from typing import Any
 import simplejpeg
 from numpy.typing import NDArray
 
-from pipeline.decoding.jpeg_dc_shift import has_slipped
+from pipeline.decoding.jpeg_dc_shift import has_dc_shift
 from pipeline.errors import Rejected
 
 _EOI, _SOS = 0xD9, 0xDA
@@ -103,7 +103,7 @@ def decode_jpeg(frame: bytes, *, photometric: str) -> tuple[NDArray[Any], str]:
         pixels = simplejpeg.decode_jpeg(stated, "GRAY" if is_gray else "RGB", strict=True)
     except ValueError as err:
         raise _corrupt(str(err)) from err
-    if has_slipped(pixels, _unit(factors)):
+    if has_dc_shift(pixels, _unit(factors)):
         raise _corrupt("Its colours slip from one block on")
     return (pixels[:, :, 0], photometric) if is_gray else (pixels, "RGB")
 

@@ -22,7 +22,7 @@ _LEAST_UNITS = 2
 """Of either part of the step, so that a dark edge along the whole width is none."""
 
 
-def has_slipped(pixels: NDArray[np.uint8], unit: tuple[int, int]) -> bool:
+def has_dc_shift(pixels: NDArray[np.uint8], unit: tuple[int, int]) -> bool:
     """Whether H × W × 3 RGB or H × W × 1 gray pixels bear the mark.
 
     `unit` is the size of a coded unit in rows and columns. The first row and the last have no

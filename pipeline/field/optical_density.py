@@ -35,7 +35,7 @@ def optical_density(pixels: RGB, lamp: Density | None = None) -> Density:
     `lamp` is that of the same field, where it was measured already.
     """
     height, width = pixels.shape[:2]
-    light = measure_lamp(pixels) if lamp is None else lamp
+    light = estimate_illumination(pixels) if lamp is None else lamp
     light = np.asarray(
         cv2.resize(light, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.float32
     )
@@ -43,7 +43,7 @@ def optical_density(pixels: RGB, lamp: Density | None = None) -> Density:
     return np.asarray(cv2.LUT(flat, _DENSITY_OF_LEVEL), dtype=np.float32)
 
 
-def measure_lamp(pixels: RGB) -> Density:
+def estimate_illumination(pixels: RGB) -> Density:
     """Grey level of clear glass, with its shading, on a coarse copy of the field.
 
     A surface of second degree through the brightest pixels of each part of the picture. Parts
@@ -144,7 +144,7 @@ def stained_level(green: Map) -> float:
 _VIOLET = np.array([[1.0, 1.0, -1.0]], np.float32)
 
 
-def violet(density: Density) -> Map:
+def stain_hue(density: Density) -> Map:
     """How much azure violet of nuclei a pixel holds: red and green are held back, blue is not.
 
     Haemoglobin holds back green and blue, so red cells stay near a quarter of a nucleus.
@@ -157,11 +157,11 @@ BLUE_RED_CELLS = (0.8, 1.05)
 
 
 def nuclear_stain(density: Density, stained: NDArray[np.uint8]) -> Map:
-    """Like `violet`; where red cells are blue, what holds back green but not red.
+    """Like `stain_hue`; where red cells are blue, what holds back green but not red.
 
     `stained` is 1 where something lies on the glass; its less violet half is taken for red cells.
     """
-    colour = violet(density)
+    colour = stain_hue(density)
     inside = colour[stained > 0]
     if inside.size < 50:
         return colour

@@ -13,8 +13,8 @@ from pipeline.domain import RGB
 from pipeline.field.optical_density import (
     Density,
     Map,
+    estimate_illumination,
     green_of,
-    measure_lamp,
     optical_density,
     stained_level,
 )
@@ -40,7 +40,7 @@ class Overview:
     coarser: float
     """Pixels of the usual copy to one of this, along a side; more than 1 where it was halved."""
     lamp: Density
-    """Of the field, at any size (see `pipeline.field.optical_density.measure_lamp`)."""
+    """Of the field, at any size (see `pipeline.field.optical_density.estimate_illumination`)."""
     density: Density
     green: Map
     """The density in green light."""
@@ -73,7 +73,7 @@ def _shrink(pixels: RGB) -> float:
 
 
 def _overview(small: RGB, halved: RGB, shrink: float, *, coarser: float) -> Overview:
-    lamp = measure_lamp(small)
+    lamp = estimate_illumination(small)
     density = optical_density(small, lamp)
     green = green_of(density)
     return Overview(

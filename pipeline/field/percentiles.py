@@ -39,6 +39,6 @@ def median(values: NDArray[Any]) -> float:
     return percentiles(values, 50)[0]
 
 
-def usual_colour(colours: NDArray[np.float32]) -> NDArray[np.float32]:
+def median_color(colours: NDArray[np.float32]) -> NDArray[np.float32]:
     """The median of each column of N × 3."""
     return np.array([median(column) for column in colours.T], dtype=np.float32)

@@ -22,13 +22,13 @@ from pipeline.field.quality import at_scale, judge_quality, wants_proof, with_pr
 from pipeline.field.red_cell_diameter import ENOUGH_ALONE
 from pipeline.segmentation.cell_contours import Outline, find_outlines
 from pipeline.segmentation.instances import Instances, find_instances
-from pipeline.segmentation.morphometry import Ground, describe
-from pipeline.segmentation.network_maps import NETWORK_UM, Maps, Segmenter, ask, resized
-from pipeline.segmentation.nuclear_contours import rims_of, sharp_rims_of
+from pipeline.segmentation.morphometry import PixelTransform, describe
+from pipeline.segmentation.network_maps import NETWORK_UM, SegmentationMaps, Segmenter, ask, resized
+from pipeline.segmentation.nuclear_contours import nuclear_contours, refined_nuclear_contours
 from pipeline.segmentation.nuclei import Nuclei, find_nuclei, nuclei_of_nothing
 from pipeline.segmentation.pixel_scale import overview_and_scale, scale_seen
-from pipeline.segmentation.smear_evidence import proofs_of
-from pipeline.segmentation.smudge_cells import tell_apart
+from pipeline.segmentation.smear_evidence import count_smear_evidence
+from pipeline.segmentation.smudge_cells import classify_smudge_cells
 
 WORK_UM = 0.2
 """µm a pixel of the working picture; a nucleus is 40 pixels wide on it."""
@@ -112,7 +112,7 @@ class _Look:
     zoom: float
     pixels: RGB
     density: Density
-    maps: Maps
+    maps: SegmentationMaps
     seen: Instances
 
 
@@ -123,19 +123,25 @@ def _by_network(
     look, scale = _looked(segmenter, image, overview, field.scale)
     quality = at_scale(field.quality, field.scale, scale, overview)
     if wants_proof(quality, scale):
-        quality = with_proof(quality, scale, proofs_of(look.maps, look.density, look.seen))
+        quality = with_proof(
+            quality, scale, count_smear_evidence(look.maps, look.density, look.seen)
+        )
     field = replace(field, scale=scale, quality=quality)
     if not quality.is_usable:
         return _nothing_tried(image, overview, field)
     ground = _ground(image, scale, look.zoom)
     seen = look.seen
     rims = {
-        label: sharp_rims_of(label, view, seen.nuclei, seen.labels, image, overview.lamp, ground)
+        label: refined_nuclear_contours(
+            label, view, seen.nuclei, seen.labels, image, overview.lamp, ground
+        )
         for label, (view, _) in windows(seen.nuclei.parts).items()
     }
     found = _described(rims, seen.outlines, ground, seen.confidences)
     red = ((look.maps.red > 0) & (look.seen.labels == 0)).astype(np.uint8)
-    cells = tell_apart(_sure_enough(_large_enough(found), ground), look.density, red, ground)
+    cells = classify_smudge_cells(
+        _sure_enough(_large_enough(found), ground), look.density, red, ground
+    )
     return Stages(
         pixels=look.pixels,
         density=look.density,
@@ -198,7 +204,7 @@ def _by_density(image: SourceImage, overview: Overview, field: FieldCells) -> St
     outlines = find_outlines(density, nuclei, stained_from, um_per_px)
     ground = _ground(image, field.scale, zoom)
     rims = {
-        label: rims_of(label, view, nuclei, ground)
+        label: nuclear_contours(label, view, nuclei, ground)
         for label, (view, _) in windows(nuclei.parts).items()
     }
     cells = _white_cells(_described(rims, outlines, ground, [1.0] * len(outlines)), ground)
@@ -217,14 +223,16 @@ def _zoom(scale: Scale, um: float) -> float:
     return min(scale.um_per_px / um, MOST_ENLARGED)
 
 
-def _ground(image: SourceImage, scale: Scale, zoom: float) -> Ground:
-    return Ground(grow=1 / zoom, um_per_px=scale.um_per_px, width=image.width, height=image.height)
+def _ground(image: SourceImage, scale: Scale, zoom: float) -> PixelTransform:
+    return PixelTransform(
+        grow=1 / zoom, um_per_px=scale.um_per_px, width=image.width, height=image.height
+    )
 
 
 def _described(
     rims: Mapping[int, tuple[Contour, ...]],
     outlines: list[Outline],
-    ground: Ground,
+    ground: PixelTransform,
     confidences: list[float],
 ) -> list[Cell]:
     """The cells that have a nucleus; `rims` are those of each label's nucleus."""
@@ -252,7 +260,7 @@ def central_cell(found: FieldCells, *, width: int, height: int) -> Cell | None:
     return max(found.cells, key=prominence)
 
 
-def _white_cells(found: list[Cell], ground: Ground) -> list[Cell]:
+def _white_cells(found: list[Cell], ground: PixelTransform) -> list[Cell]:
     """Those that are no platelets; in a picture of one cell, its middle one whatever it is."""
     white = _large_enough(found)
     if white or not _may_be_one_cell(ground):
@@ -274,14 +282,14 @@ def _large_enough(found: list[Cell]) -> list[Cell]:
     return [cell for cell in found if cell.shape.nucleus_area_um2 >= least[cell.is_cut_by_edge]]
 
 
-def _sure_enough(found: list[Cell], ground: Ground) -> list[Cell]:
+def _sure_enough(found: list[Cell], ground: PixelTransform) -> list[Cell]:
     """Those that the network is sure enough of; a picture of one cell shows one anyhow."""
     if _may_be_one_cell(ground):
         return found
     return [cell for cell in found if cell.confidence >= LEAST_CONFIDENCE]
 
 
-def _may_be_one_cell(ground: Ground) -> bool:
+def _may_be_one_cell(ground: PixelTransform) -> bool:
     return max(ground.width, ground.height) * ground.um_per_px <= SINGLE_CELL_UM
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipeline.field.masks import View, disc, places_of, wider, windows
 from pipeline.field.optical_density import Map
 from pipeline.segmentation.cell_contours import Outline
-from pipeline.segmentation.network_maps import Maps
+from pipeline.segmentation.network_maps import SegmentationMaps
 from pipeline.segmentation.nuclei import Nuclei
 
 MIDDLE_FROM = 0.3
@@ -53,7 +53,7 @@ class Instances:
     confidences: list[float]
 
 
-def find_instances(maps: Maps, um_per_px: float) -> Instances:
+def find_instances(maps: SegmentationMaps, um_per_px: float) -> Instances:
     """Every cell of the maps."""
     white = _probability(maps.white)
     middle = _probability(maps.middle)
@@ -104,7 +104,7 @@ def _middles(middle: Map, white: Map, um_per_px: float) -> NDArray[np.int32]:
     return np.asarray(cv2.connectedComponents(peaks.astype(np.uint8))[1], dtype=np.int32)
 
 
-def _owned(maps: Maps, peaks: NDArray[np.int32]) -> NDArray[np.int32]:
+def _owned(maps: SegmentationMaps, peaks: NDArray[np.int32]) -> NDArray[np.int32]:
     """Each white pixel under the label of the middle that is nearest to where it points."""
     labels = np.zeros_like(peaks)
     if not peaks.any():
@@ -142,7 +142,9 @@ class _Vote:
         return float(np.linalg.norm(self.place - other.place) / touching)
 
 
-def _joined(labels: NDArray[np.int32], maps: Maps, um_per_px: float) -> NDArray[np.int32]:
+def _joined(
+    labels: NDArray[np.int32], maps: SegmentationMaps, um_per_px: float
+) -> NDArray[np.int32]:
     """With two middles of one cell made one: their pixels point at nearly the same place."""
     votes = _votes(labels, maps)
     table = np.arange(int(labels.max()) + 1, dtype=np.int32)
@@ -164,7 +166,7 @@ def _joined(labels: NDArray[np.int32], maps: Maps, um_per_px: float) -> NDArray[
     return np.asarray(table[labels], dtype=np.int32)
 
 
-def _votes(labels: NDArray[np.int32], maps: Maps) -> list[_Vote]:
+def _votes(labels: NDArray[np.int32], maps: SegmentationMaps) -> list[_Vote]:
     rows, columns = places_of(labels)
     own = labels[rows, columns]
     areas = np.bincount(own)
@@ -184,7 +186,7 @@ def _largest_part(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(parts == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax()))
 
 
-def _nuclei(maps: Maps, labels: NDArray[np.int32], count: int) -> Nuclei:
+def _nuclei(maps: SegmentationMaps, labels: NDArray[np.int32], count: int) -> Nuclei:
     """The nuclear part of each cell, in the words of the classical search."""
     return Nuclei(
         parts=np.where(maps.nucleus > 0, labels, 0).astype(np.int32),

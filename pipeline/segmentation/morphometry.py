@@ -17,7 +17,7 @@ LOBE_DEPTH = 0.62
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ground:
+class PixelTransform:
     """How the working picture lies on the source picture."""
 
     grow: float
@@ -33,7 +33,7 @@ class Ground:
         return (points + 0.5) * self.grow - 0.5
 
 
-def describe(lobes: tuple[Contour, ...], outline: Outline, ground: Ground) -> Cell | None:
+def describe(lobes: tuple[Contour, ...], outline: Outline, ground: PixelTransform) -> Cell | None:
     """A cell without number and confidence; None when nothing of it is left.
 
     `lobes` are the outlines of its nucleus in source pixels.

@@ -49,7 +49,7 @@ class Segmenter(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Maps:
+class SegmentationMaps:
     """The network's answers about one picture, each height × width."""
 
     white: Map
@@ -67,14 +67,14 @@ class Maps:
         return (self.red < -SURE_LOGIT) & (self.white < -SURE_LOGIT)
 
 
-def ask(segmenter: Segmenter, density: Density) -> Maps:
+def ask(segmenter: Segmenter, density: Density) -> SegmentationMaps:
     """The maps of a density picture, height × width × 3."""
     height, width = density.shape[:2]
     tall, wide = (-(-(side + GLASS_AROUND) // MULTIPLE) * MULTIPLE for side in (height, width))
     laid = np.zeros((3, tall, wide), np.float32)
     laid[:, :height, :width] = np.clip(density, *DENSITIES).transpose(2, 0, 1)
     white, nucleus, red, middle, across, down = segmenter.answer(laid)[:, :height, :width]
-    return Maps(
+    return SegmentationMaps(
         white=white,
         nucleus=nucleus,
         red=red,

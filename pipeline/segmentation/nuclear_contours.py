@@ -19,8 +19,8 @@ from pipeline.domain import Contour, SourceImage
 from pipeline.field.masks import Mask, View, disc, wider
 from pipeline.field.optical_density import Density, Map, optical_density
 from pipeline.field.overview import reduced
-from pipeline.field.percentiles import usual_colour
-from pipeline.segmentation.morphometry import Ground
+from pipeline.field.percentiles import median_color
+from pipeline.segmentation.morphometry import PixelTransform
 from pipeline.segmentation.nuclei import Nuclei
 
 LEAST_LOBE_UM2 = 1.5
@@ -46,20 +46,22 @@ GONE = -0.05
 """Margin of what is taken away."""
 
 
-def rims_of(label: int, view: View, nuclei: Nuclei, ground: Ground) -> tuple[Contour, ...]:
+def nuclear_contours(
+    label: int, view: View, nuclei: Nuclei, ground: PixelTransform
+) -> tuple[Contour, ...]:
     """Outlines of the parts of a nucleus where its margin is 0; `view` holds the nucleus."""
     place = _Place.of(wider(view, 2, nuclei.parts.shape), ground, finest_um=0.0)
     return _traced(place.laid(_own_margin(label, place.view, nuclei)), place, ground)
 
 
-def sharp_rims_of(
+def refined_nuclear_contours(
     label: int,
     view: View,
     nuclei: Nuclei,
     cells: NDArray[np.int32],
     image: SourceImage,
     lamp: Density,
-    ground: Ground,
+    ground: PixelTransform,
 ) -> tuple[Contour, ...]:
     """The same, the rim drawn where the stain changes; as the network says where it does not.
 
@@ -93,7 +95,7 @@ class _Place:
     """Of the grid."""
 
     @classmethod
-    def of(cls, view: View, ground: Ground, *, finest_um: float) -> _Place:
+    def of(cls, view: View, ground: PixelTransform, *, finest_um: float) -> _Place:
         rows, columns = view
         corner = np.floor(np.array([columns.start, rows.start]) * ground.grow).astype(np.intp)
         far = np.ceil(np.array([columns.stop, rows.stop]) * ground.grow).astype(np.intp)
@@ -155,7 +157,7 @@ def _by_stain(
     nucleus, cytoplasm = (
         colours[:: 1 + len(colours) // ENOUGH] for colours in (nucleus, cytoplasm)
     )
-    usual = usual_colour(nucleus), usual_colour(cytoplasm)
+    usual = median_color(nucleus), median_color(cytoplasm)
     spread = _spread(nucleus) + _spread(cytoplasm) + STEADY * np.eye(3)
     way = np.linalg.solve(spread, usual[0] - usual[1]).astype(np.float32)
     there, here = (float(colour @ way) for colour in usual)
@@ -180,7 +182,7 @@ def _without_tails(margin: Map, said: NDArray[np.bool_]) -> Map:
     return np.where(is_kept[parts], margin, np.minimum(margin, GONE)).astype(np.float32)
 
 
-def _traced(margin: Map, place: _Place, ground: Ground) -> tuple[Contour, ...]:
+def _traced(margin: Map, place: _Place, ground: PixelTransform) -> tuple[Contour, ...]:
     """Where a margin on a grid crosses 0, in source pixels."""
     size = int(place.size[0]), int(place.size[1])
     drawn = margin

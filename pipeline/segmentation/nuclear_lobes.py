@@ -125,7 +125,7 @@ class _Lobe:
     is_round: bool
 
 
-def lobes_together(apart: Parts, stained: Mask, um_per_px: float) -> tuple[Parts, int]:
+def merge_lobes(apart: Parts, stained: Mask, um_per_px: float) -> tuple[Parts, int]:
     """Parts that belong to one cell get one label; the labels run from 1."""
     lobes = _lobes(apart, um_per_px)
     while len(lobes) > 1:

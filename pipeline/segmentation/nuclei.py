@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.field.masks import Mask, around, disc, with_holes_filled
 from pipeline.field.optical_density import Density, Map, nuclear_stain
-from pipeline.segmentation.nuclear_lobes import Parts, lobes_together, split_touching
+from pipeline.segmentation.nuclear_lobes import Parts, merge_lobes, split_touching
 
 LEAST_STAIN = 0.16
 """Below, nothing is a nucleus, however pale everything else is."""
@@ -74,7 +74,7 @@ def find_nuclei(density: Density, stained: Mask, um_per_px: float) -> Nuclei:
     red = _red_colour(density, stained, mask, um_per_px)
     mask = _without_red(mask, density, red, um_per_px)
     mask, margin = _closely(stain, mask, red_level, um_per_px)
-    parts, count = lobes_together(split_touching(mask, um_per_px), stained, um_per_px)
+    parts, count = merge_lobes(split_touching(mask, um_per_px), stained, um_per_px)
     return Nuclei(parts=parts, count=count, stain=stain, margin=margin, red=red, level=level)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.domain import RGB, Scale, ScaleSource
 from pipeline.field.masks import Contour, Mask, disc, with_holes_filled
-from pipeline.field.optical_density import Density, violet
+from pipeline.field.optical_density import Density, stain_hue
 from pipeline.field.overview import Overview, halved_overview_of, overview_of, sampled
 from pipeline.field.percentiles import median, percentiles
 from pipeline.field.red_cell_diameter import (
@@ -22,7 +22,7 @@ from pipeline.field.red_cell_diameter import (
     measure_masks,
     usual_of,
 )
-from pipeline.segmentation.network_maps import SURE_LOGIT, Maps
+from pipeline.segmentation.network_maps import SURE_LOGIT, SegmentationMaps
 
 RED_CELL_UM = 7.2
 """Diameter on a dried smear of healthy blood, 6.9 to 7.5 (Dacie and Lewis, 12th ed., ch. 5)."""
@@ -94,7 +94,9 @@ def scale_of(overview: Overview, spacing_um: float | None) -> Scale:
     return _told(nucleus or ASSUMED_UM_PER_PX, ScaleSource.ASSUMED, cells)
 
 
-def scale_seen(overview: Overview, maps: Maps, scale: Scale, nuclei_px: Lengths) -> Scale:
+def scale_seen(
+    overview: Overview, maps: SegmentationMaps, scale: Scale, nuclei_px: Lengths
+) -> Scale:
     """The scale again, from the red cells that the network sees; unchanged if it sees too few.
 
     `scale` is that at which the network was asked; `nuclei_px` are the widths of whole nuclei
@@ -164,7 +166,7 @@ def _red_and_white(overview: Overview) -> tuple[Mask, Mask]:
     green = cv2.GaussianBlur(overview.green, (0, 0), 0.8)
     stained = (green > overview.stained_from).astype(np.uint8)
     white = np.zeros_like(stained)
-    colour = violet(overview.density)
+    colour = stain_hue(overview.density)
     inside = sampled(colour)[sampled(stained) > 0]
     if inside.size:
         dark = max(0.35, 2.2 * median(inside))
@@ -174,7 +176,9 @@ def _red_and_white(overview: Overview) -> tuple[Mask, Mask]:
     return with_holes_filled(stained, _is_pallor), white
 
 
-def _red_cells_seen(overview: Overview, maps: Maps, zoom: float, nucleus: float) -> RedCells:
+def _red_cells_seen(
+    overview: Overview, maps: SegmentationMaps, zoom: float, nucleus: float
+) -> RedCells:
     """By what the network says: it tells red from white, density where a cell ends."""
     height, width = overview.green.shape
     zoom = min(zoom, 1.0)
@@ -209,7 +213,7 @@ def _nucleus_um_per_px(density: Density) -> float:
 
     Where there are too many parts for that, the largest is taken for a nucleus.
     """
-    colour = np.asarray(cv2.GaussianBlur(violet(density), (0, 0), 1.0), np.float32)
+    colour = np.asarray(cv2.GaussianBlur(stain_hue(density), (0, 0), 1.0), np.float32)
     level = max(0.35, 0.5 * percentiles(sampled(colour), 99.5)[0])
     dark = (colour > level).astype(np.uint8)
     if np.count_nonzero(dark) < LEAST_NUCLEUS_SHARE * dark.size:

@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.field.masks import windows
 from pipeline.field.optical_density import Density
 from pipeline.segmentation.instances import SURE_OF_NUCLEUS, Instances
-from pipeline.segmentation.network_maps import SURE_LOGIT, Maps
+from pipeline.segmentation.network_maps import SURE_LOGIT, SegmentationMaps
 
 LEAST_NUCLEUS_GREEN = 0.08
 LEAST_RED_SHARE, MOST_RED_SHARE, MOST_BLUE_SHARE = 0.05, 1.1, 0.55
@@ -25,7 +25,7 @@ LEAST_RED_COVER = 0.2
 """Share of a picture that is full of red cells: in 98 of 100 without a white cell 0.23 and more."""
 
 
-def proofs_of(maps: Maps, density: Density, seen: Instances) -> int:
+def count_smear_evidence(maps: SegmentationMaps, density: Density, seen: Instances) -> int:
     """How many nuclei prove it, and one more where it is full of red cells; 0 for no smear.
 
     `density` is that of the picture that the network was asked about, `seen` its cells.
@@ -56,7 +56,7 @@ def _nuclei(density: Density, seen: Instances, haze: float) -> int:
     return count
 
 
-def _is_full_of_red_cells(maps: Maps, density: Density, haze: float) -> bool:
+def _is_full_of_red_cells(maps: SegmentationMaps, density: Density, haze: float) -> bool:
     """Whether much of it is red cells for the network, on glass that is clear beside them."""
     is_red = maps.red > SURE_LOGIT
     if np.mean(is_red) < LEAST_RED_COVER:
@@ -64,7 +64,7 @@ def _is_full_of_red_cells(maps: Maps, density: Density, haze: float) -> bool:
     return bool(haze < MOST_HAZE * np.median(density[is_red, 1]))
 
 
-def _haze(maps: Maps, density: Density) -> float:
+def _haze(maps: SegmentationMaps, density: Density) -> float:
     """Density of the glass, in whichever colour it is least clear; 0 where there is none."""
     glass = density[maps.is_glass]
     return float(np.percentile(np.abs(glass), 80, axis=0).max()) if len(glass) else 0.0

@@ -17,8 +17,8 @@ from pipeline.domain import Cell, CellKind
 from pipeline.field.masks import Mask, disc
 from pipeline.field.optical_density import Density
 from pipeline.field.overview import sampled
-from pipeline.field.percentiles import usual_colour
-from pipeline.segmentation.morphometry import Ground
+from pipeline.field.percentiles import median_color
+from pipeline.segmentation.morphometry import PixelTransform
 
 SMUDGED_SHARE = 0.4
 """Of the usual nuclear density in red light; blasts and boxed cells of the data pack lie above."""
@@ -38,7 +38,9 @@ BLUE_OF_RED_CELLS = 0.4
 """Of their blue density over green; smudge cells hold back hardly any blue."""
 
 
-def tell_apart(cells: Sequence[Cell], density: Density, red: Mask, ground: Ground) -> list[Cell]:
+def classify_smudge_cells(
+    cells: Sequence[Cell], density: Density, red: Mask, ground: PixelTransform
+) -> list[Cell]:
     """The cells without those that have no nucleus, the smudge cells among them named.
 
     `red` is 1 where the working picture shows red cells.
@@ -63,7 +65,7 @@ def _are_like_red_cells(nuclei: Density, red_cells: Density) -> NDArray[np.bool_
     """Of nuclear densities, N × 3: as pale as red cells, and of their colour."""
     if len(red_cells) < LEAST_RED_PX:
         return np.zeros(len(nuclei), np.bool_)
-    _, usual_green, usual_blue = usual_colour(red_cells)
+    _, usual_green, usual_blue = median_color(red_cells)
     in_red, in_green, in_blue = nuclei.T
     is_pale = (in_red < NO_NUCLEUS_UNDER) & (in_green < LIKE_RED_CELLS * usual_green)
     # Haemoglobin holds back blue as well as green; what nuclei are stained with lets it through.
@@ -71,7 +73,7 @@ def _are_like_red_cells(nuclei: Density, red_cells: Density) -> NDArray[np.bool_
     return np.asarray(is_pale & is_of_blood)
 
 
-def _nuclear_density(cell: Cell, density: Density, ground: Ground) -> Density:
+def _nuclear_density(cell: Cell, density: Density, ground: PixelTransform) -> Density:
     """Usual density, red, green, blue, inside a nucleus and off its rim."""
     lobes = [np.rint((lobe + 0.5) / ground.grow - 0.5) for lobe in cell.nucleus_contours]
     limits = np.array([density.shape[1] - 1, density.shape[0] - 1])
@@ -83,4 +85,4 @@ def _nuclear_density(cell: Cell, density: Density, ground: Ground) -> Density:
     inner = cv2.erode(drawn, disc(1), borderType=cv2.BORDER_CONSTANT, borderValue=0)
     own = inner if np.count_nonzero(inner) >= 8 else drawn
     view = density[corner[1] : far[1], corner[0] : far[0]]
-    return usual_colour(view[own > 0])
+    return median_color(view[own > 0])

@@ -38,7 +38,7 @@ class Verdict(StrEnum):
     REVIEW = "review"
 
 
-def verdict_of(status: int) -> Verdict:
+def classify_status(status: int) -> Verdict:
     """What to do after `status`; an unknown one needs a person."""
     if status == SUCCESS:
         return Verdict.ACCEPTED
@@ -50,12 +50,12 @@ def verdict_of(status: int) -> Verdict:
     return Verdict.REVIEW
 
 
-def written(status: int) -> str:
+def format_status(status: int) -> str:
     """`0xA700`, as the standard and every PACS log write it."""
     return f"0x{status:04X}"
 
 
-def reason_of(status: int) -> str:
+def describe_status(status: int) -> str:
     """A few words for people."""
     named = {
         SUCCESS: "success",

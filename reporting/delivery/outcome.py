@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from reporting.delivery import DeliveryPostponed, DeliveryRefused, Receipt, Refusal
-from reporting.delivery.dimse_status import Verdict, reason_of, verdict_of, written
+from reporting.delivery.dimse_status import Verdict, classify_status, describe_status, format_status
 from reporting.results import Result
 
 TAKEN = (Verdict.ACCEPTED, Verdict.ACCEPTED_WITH_NOTE)
@@ -29,7 +29,10 @@ class Outcome:
 def outcome_of(uid: str, status: int) -> Outcome:
     """What a DICOM status or failure reason makes of a result."""
     return Outcome(
-        uid=uid, verdict=verdict_of(status), status=written(status), reason=reason_of(status)
+        uid=uid,
+        verdict=classify_status(status),
+        status=format_status(status),
+        reason=describe_status(status),
     )
 
 
@@ -38,7 +41,7 @@ def postponed(uid: str, reason: str) -> Outcome:
     return Outcome(uid=uid, verdict=Verdict.LATER, reason=reason)
 
 
-def settled(
+def conclude(
     destination: str,
     outcomes: Sequence[Outcome],
     *,
@@ -60,7 +63,7 @@ def settled(
         return receipt
     message = (
         f"{destination} took {len(receipt.accepted)} of {len(outcomes)} results; "
-        f"the others: {_said(left)}."
+        f"the others: {_failure_summary(left)}."
     )
     refused = tuple(Refusal(uid=one.uid, status=one.status, reason=one.reason) for one in left)
     if any(one.verdict is Verdict.LATER for one in left):
@@ -75,12 +78,12 @@ def _notes(outcomes: Iterable[Outcome]) -> Iterable[str]:
     return (f"{one.status} {one.reason} {one.uid}" for one in noted)
 
 
-def _said(left: Iterable[Outcome]) -> str:
+def _failure_summary(left: Iterable[Outcome]) -> str:
     """Each different answer once: `0xA700 out of resources`."""
     return ", ".join(sorted({f"{one.status} {one.reason}".strip() for one in left}))
 
 
-def one_by_one(results: Iterable[Result], send: Callable[[Result], str]) -> Receipt:
+def deliver_each(results: Iterable[Result], send: Callable[[Result], str]) -> Receipt:
     """Send each on its own; `send` gives a remark for the audit, or "".
 
     The first that is not taken ends the attempt, with the receipt of those before it.

@@ -21,11 +21,11 @@ from pydicom import Dataset, dcmread
 from pynetdicom import AE, evt
 
 import listener.workflow.worker as workflow
-from listener.demo.mock_servers import StandInFhir, StandInPacs
+from listener.demo.mock_servers import MockPacs, StandInFhir
 from listener.storage.results import ResultsFolder
 from pipeline.domain import SmearId
 from reporting.audit.trail import public_path, read_public_key, verify_trail
-from reporting.delivery.transport.pynetdicom_fixes import make_pausable
+from reporting.delivery.transport.pynetdicom_fixes import fix_reactor_pause
 from reporting.results import DICOM_KINDS, ResultKind
 from tests.acceptance.killable import Life, live
 from tests.builders import build_image
@@ -39,7 +39,7 @@ _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(["tests.acceptance.killable"])
 
 
-class CountingPacs(StandInPacs):
+class CountingPacs(MockPacs):
     """A stand-in that remembers every content that it was sent under each UID."""
 
     def __init__(self, folder: Path) -> None:
@@ -323,7 +323,7 @@ def status_of_store(image: Dataset, port: int) -> int | None:
     association = entity.associate("127.0.0.1", port, ae_title="SMEARLINK")
     if not association.is_established:
         return None
-    make_pausable(association)
+    fix_reactor_pause(association)
     with suppress(RuntimeError, ValueError, OSError):
         response = association.send_c_store(image)
         if association.is_established:

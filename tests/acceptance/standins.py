@@ -17,13 +17,13 @@ from pydicom import Dataset
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
-from listener.demo.mock_servers import LOOPBACK, Reply, Request, StandInFhir, StandInPacs
+from listener.demo.mock_servers import LOOPBACK, MockPacs, Reply, Request, StandInFhir
 
 HANGS_AT_MOST_S = 30.0
 """So that a failed test ends too."""
 
 
-class FaultyPacs(StandInPacs):
+class FaultyPacs(MockPacs):
     """A PACS whose answer to each C-STORE is scripted.
 
     `statuses` are used up in turn, then everything is Success; `hangs` never answers.

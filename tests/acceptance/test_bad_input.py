@@ -29,7 +29,7 @@ from pydicom.uid import (
     VLWholeSlideMicroscopyImageStorage,
 )
 
-from listener.demo.mock_servers import LOOPBACK, Reply, StandInFhir, StandInPacs
+from listener.demo.mock_servers import LOOPBACK, MockPacs, Reply, StandInFhir
 from listener.service import Service
 from pipeline.domain import SmearId
 from tests.acceptance.serving import (
@@ -58,7 +58,7 @@ PATIENT = {"first_delay_s": 0.1, "max_delay_s": 1.0, "max_tries": 100, "timeout_
 IMPATIENT = {"first_delay_s": 0.1, "max_delay_s": 0.2, "max_tries": 2, "timeout_s": 1.0}
 
 
-def pacs_at(pacs: StandInPacs, **changed: Any) -> Mapping[str, Any]:
+def pacs_at(pacs: MockPacs, **changed: Any) -> Mapping[str, Any]:
     """A destination in the words of the settings."""
     destination = {"type": "dicom", "name": "pacs", "ae_title": "STANDIN", "host": LOOPBACK}
     return {**destination, "port": pacs.port, **PATIENT, **changed}
@@ -121,7 +121,7 @@ def test_a_defect_in_one_image_never_stops_another(tmp_path: Path) -> None:
     bad, good = bad_images(), good_images()
     sent = [*(image for _, image in bad.values()), *good.values()]
     with (
-        StandInPacs(tmp_path / "pacs") as pacs,
+        MockPacs(tmp_path / "pacs") as pacs,
         served(tmp_path, [pacs_at(pacs)], smear=UNHURRIED) as running,
     ):
         statuses = _send(port_of(running), sorted(sent, key=lambda image: image.SOPInstanceUID))
@@ -149,7 +149,7 @@ def test_other_alphabets_and_missing_patients_reach_the_pacs_as_they_were(tmp_pa
     del nameless.PatientName, nameless.PatientID
     images = [_patient(number, *pair) for number, pair in enumerate(NAMES, start=1)]
     with (
-        StandInPacs(tmp_path / "pacs") as pacs,
+        MockPacs(tmp_path / "pacs") as pacs,
         StandInFhir() as fhir,
         served(tmp_path, [pacs_at(pacs), fhir_at(fhir.url)]) as running,
     ):
@@ -189,18 +189,18 @@ class TestAtTheDoor:
         return tmp_path_factory.mktemp("door")
 
     @pytest.fixture(scope="class")
-    def pacs(self, root: Path) -> Iterator[StandInPacs]:
-        with StandInPacs(root / "pacs") as pacs:
+    def pacs(self, root: Path) -> Iterator[MockPacs]:
+        with MockPacs(root / "pacs") as pacs:
             yield pacs
 
     @pytest.fixture(scope="class")
-    def running(self, root: Path, pacs: StandInPacs) -> Iterator[Service]:
+    def running(self, root: Path, pacs: MockPacs) -> Iterator[Service]:
         devices = {"allowed_calling_aes": ["DEVICE", "RAW"]}
         with served(root, [pacs_at(pacs)], dicom=devices, smear={"quiet_s": 0.2}) as running:
             yield running
 
     def test_each_refusal_leaves_nothing_and_the_next_image_is_reported(
-        self, root: Path, pacs: StandInPacs, running: Service
+        self, root: Path, pacs: MockPacs, running: Service
     ) -> None:
         port, image = port_of(running), build_image()
         slide = build_image(number=2, sop_class=VLWholeSlideMicroscopyImageStorage)
@@ -223,7 +223,7 @@ class TestAtTheDoor:
         assert _audited(root, "image_refused") == 3
 
     def test_the_same_image_again_is_success_and_not_analysed_twice(
-        self, root: Path, pacs: StandInPacs, running: Service
+        self, root: Path, pacs: MockPacs, running: Service
     ) -> None:
         port, image, other = port_of(running), build_image(number=3), build_image(number=3)
         other.PatientComments = "other content"
@@ -241,7 +241,7 @@ class TestAtTheDoor:
         assert _audited(root, "image_refused", uid, "conflicting_duplicate") == 1
 
     def test_a_peer_that_goes_away_may_come_again(
-        self, root: Path, pacs: StandInPacs, running: Service
+        self, root: Path, pacs: MockPacs, running: Service
     ) -> None:
         port, image = port_of(running), build_image(number=4)
         with RawPeer(port) as peer:
@@ -257,7 +257,7 @@ class TestAtTheDoor:
         until(lambda: _files_in(root / "data" / "inbox" / "tmp") == [])
 
     def test_ten_devices_at_once_each_get_their_report(
-        self, pacs: StandInPacs, running: Service
+        self, pacs: MockPacs, running: Service
     ) -> None:
         port = port_of(running)
         images = [build_image(number=100 + one, series=100 + one // 2) for one in range(20)]
@@ -285,7 +285,7 @@ def test_each_destination_fails_alone_and_in_words(tmp_path: Path) -> None:
     and nothing: each is parked or gets its results, and none holds up another."""
     ended = Reply(status=500)
     with (
-        StandInPacs(tmp_path / "good") as good,
+        MockPacs(tmp_path / "good") as good,
         FaultyPacs(tmp_path / "refusing", statuses=[0xC000] * 20) as refusing,
         FaultyPacs(tmp_path / "full", statuses=[0xA700]) as full,
         FaultyPacs(tmp_path / "slow", hangs=True) as slow,
@@ -366,7 +366,7 @@ def _reported(running: Service) -> set[str]:
     return {*latest.sources} if latest else set()
 
 
-def _shown_in(pacs: StandInPacs) -> set[str]:
+def _shown_in(pacs: MockPacs) -> set[str]:
     """Images that have an annotated picture in the PACS."""
     return {_source_of(dcmread(path, stop_before_pixels=True)) for path in pacs.stored}
 

@@ -30,7 +30,7 @@ from pipeline.domain import FieldFindings, SmearId, SOPInstanceUID
 from tests.builders import build_image
 from tests.fakes import RecordingAudit
 from tests.findings import MODEL, make_field_findings
-from tests.listener.house import House, make_house, receive, working
+from tests.listener.house import ScpPolicy, make_house, receive, working
 from tests.listener.peers import listening, store
 
 TEMPLATE_IMAGE, TEMPLATE_SMEAR = "1.9.9.9.9", "1.8.8.8.8"
@@ -95,7 +95,7 @@ def measure(root: Path, waiting: int) -> Figures:
     )
 
 
-def _pile_up(root: Path, house: House, workflow: Workflow, waiting: int) -> None:
+def _pile_up(root: Path, house: ScpPolicy, workflow: Workflow, waiting: int) -> None:
     """Put rows, then files in place; whatever is claimed meanwhile waits at the gate."""
     template = image_job(SOPInstanceUID(TEMPLATE_IMAGE), SmearId(TEMPLATE_SMEAR), delay_s=86400.0)
     workflow.client.ask(template)
@@ -132,7 +132,7 @@ def _multiply_row(path: Path, template_id: str, waiting: int) -> None:
             )
 
 
-def _accept(house: House, workflow: Workflow) -> Iterator[float]:
+def _accept(house: ScpPolicy, workflow: Workflow) -> Iterator[float]:
     """How long each C-STORE took, from the request to Success, and the asking for it."""
     with listening(house.inbox, on_received=workflow.client.ask_for_image) as listener:
         for number in range(ACCEPTED):

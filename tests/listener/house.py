@@ -18,10 +18,10 @@ from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from listener.queue.worker_lock import claim_worker, worker_locks
 from listener.storage.commitment_reports import CommitmentReports
-from listener.storage.inbox import Inbox, Offer, ReceivedImage
+from listener.storage.inbox import Inbox, ReceivedImage, StoreRequest
 from listener.storage.results import ResultsFolder
-from listener.workflow.delivery import Outlets, Sender
-from listener.workflow.outlet import Outlet
+from listener.workflow.delivery import Destinations, Sender
+from listener.workflow.outlet import DestinationQueue
 from listener.workflow.steps import Analysis, ImageStep, ReportSettings, ReportStep, Router, Steps
 from listener.workflow.worker import UpkeepTimes, Workflow, WorkflowSettings
 from pipeline.domain import FieldFindings, SmearFindings, SOPInstanceUID
@@ -62,7 +62,7 @@ def receive(inbox: Inbox, series: str, number: int) -> ReceivedImage:
     buffer = DicomBytesIO()
     buffer.is_implicit_VR, buffer.is_little_endian = False, True
     write_dataset(buffer, dataset)
-    offer = Offer(
+    offer = StoreRequest(
         sop_class_uid=dataset.SOPClassUID,
         sop_instance_uid=dataset.SOPInstanceUID,
         transfer_syntax_uid=ExplicitVRLittleEndian,
@@ -152,7 +152,7 @@ class Shelf:
         return "here"
 
 
-def to_all(outlets: Outlets) -> Router:
+def to_all(outlets: Destinations) -> Router:
     """A router without rules."""
 
     def route(smear: SmearFindings, *, header: Dataset, image: ReceivedImage) -> tuple[str, ...]:
@@ -162,14 +162,14 @@ def to_all(outlets: Outlets) -> Router:
 
 
 @dataclass(frozen=True, kw_only=True)
-class House:
+class ScpPolicy:
     """Everything that a workflow needs, on a folder."""
 
     inbox: Inbox
     results: ResultsFolder
     commitments: CommitmentReports
     analysis: QuickAnalysis
-    outlets: Outlets
+    outlets: Destinations
     steps: Steps
     audit: AuditSink
 
@@ -183,18 +183,20 @@ def make_house(
     max_tries: int = 3,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     analysis: Analysis | None = None,
-) -> House:
+) -> ScpPolicy:
     """A house with `destinations`, tried quickly."""
     inbox = Inbox(root / "inbox")
     results = ResultsFolder(root / "results", worker_id=worker_id)
     commitments = CommitmentReports(root / "commitments")
     quick = QuickAnalysis()
     analysis = analysis or quick
-    outlets = Outlets(
-        Outlet(destination=shelf, max_tries=max_tries, first_delay_s=0.01, max_delay_s=0.05)
+    outlets = Destinations(
+        DestinationQueue(
+            destination=shelf, max_tries=max_tries, first_delay_s=0.01, max_delay_s=0.05
+        )
         for shelf in destinations
     )
-    return House(
+    return ScpPolicy(
         inbox=inbox,
         results=results,
         commitments=commitments,
@@ -229,7 +231,7 @@ def make_house(
 @contextmanager
 def working(
     root: Path,
-    house: House,
+    house: ScpPolicy,
     *,
     database_url: str = "",
     poll_s: float = 0.02,

@@ -25,7 +25,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from config.sections import DicomSettings
 from listener.dicom.server import DicomListener
 from listener.storage.inbox import Inbox, ReceivedImage
-from reporting.delivery.transport.pynetdicom_fixes import count_overlooked_rejection, make_pausable
+from reporting.delivery.transport.pynetdicom_fixes import fix_reactor_pause, recover_rejection
 from tests.builders import dataset_bytes
 from tests.fakes import RecordingAudit
 
@@ -73,7 +73,7 @@ def ask(
     for sop_class, syntax in contexts or ((UID(Verification), ImplicitVRLittleEndian),):
         entity.add_requested_context(sop_class, syntax)
     association = entity.associate("127.0.0.1", port, ae_title=called, **options)
-    count_overlooked_rejection(association)
+    recover_rejection(association)
     return association
 
 
@@ -82,7 +82,7 @@ def store(port: int, *images: Dataset, calling: str = "DEVICE") -> list[Dataset]
     contexts = {(image.SOPClassUID, image.file_meta.TransferSyntaxUID) for image in images}
     association = ask(port, *contexts, calling=calling)
     assert association.is_established
-    make_pausable(association)
+    fix_reactor_pause(association)
     responses = [association.send_c_store(image) for image in images]
     association.release()
     return responses

@@ -10,8 +10,8 @@ import pytest
 
 from config.model import Settings
 from config.settings import make_settings
-from listener.demo.mock_servers import StandInPacs
-from listener.modality.secondary_capture import Order, as_dicom
+from listener.demo.mock_servers import MockPacs
+from listener.modality.secondary_capture import Order, to_dicom
 from listener.modality.store_scu import PeerAddress, send_images
 from listener.service import Service, open_trail, running
 from pipeline.domain import SmearId
@@ -70,7 +70,7 @@ def test_a_route_that_cannot_be_read_stops_the_start(tmp_path: Path, tiny_model:
 def test_a_field_goes_in_by_dicom_and_every_result_comes_out(
     tmp_path: Path, tiny_model: Path
 ) -> None:
-    with StandInPacs(tmp_path / "pacs") as pacs:
+    with MockPacs(tmp_path / "pacs") as pacs:
         place = {
             "name": "pacs",
             "type": "dicom",
@@ -159,7 +159,7 @@ def _send_field(service: Service, root: Path) -> None:
     path = root / "in" / "field.png"
     draw_picture(path)
     peer = PeerAddress(ae_title="SMEARLINK", host="127.0.0.1", port=service.dicom_port or 0)
-    (sent,) = send_images(as_dicom([path], Order(spacing_um=0.15)), peer)
+    (sent,) = send_images(to_dicom([path], Order(spacing_um=0.15)), peer)
     assert sent.is_stored
 
 

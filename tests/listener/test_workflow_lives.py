@@ -253,7 +253,7 @@ def test_the_next_version_takes_up_what_this_one_left(tmp_path: Path) -> None:
 def test_a_stop_hands_back_what_waits_and_the_next_life_takes_it_up(tmp_path: Path) -> None:
     pacs = Shelf()
     house = make_house(tmp_path, audit=RecordingAudit(), destinations=[pacs])
-    with working(tmp_path, house) as workflow, workflow._gate.entered(is_alone=True):
+    with working(tmp_path, house) as workflow, workflow._gate.entered(exclusive=True):
         workflow.image_received(receive(house.inbox, "1.2.3.4", 1))
         until(lambda: workflow.status().workers == ("w1",))
         workflow._gate.close()

@@ -61,8 +61,8 @@ def test_nuclei_bluer_than_glass_are_believed_where_a_nucleus_is_seen() -> None:
     """Some cameras draw them so; in a picture of one cell they are most of what is stained."""
     drawn = field(seed=8, um=0.1, stain_strength=0.8)
     bluer = drawn.pixels.astype(np.float32)
-    violet = np.clip((bluer[..., 2] - bluer[..., 1] - 15) / 60, 0, 1)[..., None]
-    bluer += violet * (np.array([0, 0, 1]) * (252 - bluer))
+    stain_hue = np.clip((bluer[..., 2] - bluer[..., 1] - 15) / 60, 0, 1)[..., None]
+    bluer += stain_hue * (np.array([0, 0, 1]) * (252 - bluer))
     image = image_of(bluer.astype(np.uint8))
     whole = find_cells(image, segmenter())
     cuts = [cut for cell in whole.cells if (cut := cut_around(image, cell.box, TIGHT))]

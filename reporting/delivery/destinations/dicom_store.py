@@ -33,9 +33,14 @@ from reporting.delivery.destinations.storage_commitment import (
     read_commitment_report,
     send_request,
 )
-from reporting.delivery.destinations.transfer_syntax import BY_PREFERENCE, chosen, offers, read_in
-from reporting.delivery.dimse_status import SUCCESS, Verdict, written
-from reporting.delivery.outcome import Outcome, outcome_of, postponed, settled
+from reporting.delivery.destinations.transfer_syntax import (
+    BY_PREFERENCE,
+    candidate_syntaxes,
+    select_syntax,
+    transcode,
+)
+from reporting.delivery.dimse_status import SUCCESS, Verdict, format_status
+from reporting.delivery.outcome import Outcome, conclude, outcome_of, postponed
 from reporting.delivery.transport.association import Peer, allow_for, associated, context_for
 from reporting.delivery.transport.tls import TlsFiles
 from reporting.outgoing import outgoing
@@ -50,7 +55,7 @@ class StorableObject:
 
     result: Result
     sop_class_uid: str
-    offers: tuple[UID, ...]
+    candidate_syntaxes: tuple[UID, ...]
 
     @property
     def reference(self) -> Reference:
@@ -103,9 +108,9 @@ class DicomDestination:
             if self.storage_commitment and stored:
                 commitment = self._commit(association, stored, reports, round=0)
         if commitment is None:
-            return settled(self.name, outcomes)
+            return conclude(self.name, outcomes)
         final = _overlaid(outcomes, commitment.outcomes)
-        return settled(self.name, final, receipt=_open_receipt(commitment))
+        return conclude(self.name, final, receipt=_open_receipt(commitment))
 
     def request_commitment(self, results: Sequence[Result], *, round: int) -> Receipt:
         """Ask again whether it keeps what it took."""
@@ -120,7 +125,7 @@ class DicomDestination:
                 f"{self.name} did not take the commitment request: {commitment.problem}.",
                 code="commitment_not_requested",
             )
-        return settled(self.name, commitment.outcomes, receipt=_open_receipt(commitment))
+        return conclude(self.name, commitment.outcomes, receipt=_open_receipt(commitment))
 
     def check(self) -> str:
         """C-ECHO (PS3.4 Annex A)."""
@@ -131,7 +136,8 @@ class DicomDestination:
             raise DeliveryPostponed(f"{self._peer} does not answer C-ECHO.", code="no_answer")
         if response.Status != SUCCESS:
             raise DeliveryRefused(
-                f"{self._peer} answers C-ECHO with {written(response.Status)}.", code="echo_refused"
+                f"{self._peer} answers C-ECHO with {format_status(response.Status)}.",
+                code="echo_refused",
             )
         return f"{self._peer} answers C-ECHO"
 
@@ -162,12 +168,14 @@ class DicomDestination:
         uid = one.result.uid
         if not association.is_established:
             return postponed(uid, "the association ended before it was sent")
-        syntax = chosen(one.offers, _accepted_syntaxes(association, one.sop_class_uid))
+        syntax = select_syntax(
+            one.candidate_syntaxes, _accepted_syntaxes(association, one.sop_class_uid)
+        )
         if syntax is None:
             return Outcome(
                 uid=uid, verdict=Verdict.REVIEW, status="0x0122", reason="context refused"
             )
-        dataset = read_in(one.result.content, syntax)
+        dataset = transcode(one.result.content, syntax)
         allow_for(association, self.timeout_s, len(one.result.content))
         try:
             response = association.send_c_store(dataset, msg_id=number)
@@ -199,7 +207,7 @@ class DicomDestination:
 
 def contexts_for(objects: Iterable[StorableObject]) -> list[PresentationContext]:
     """One for each SOP class and syntax in which something is to be sent, preferred ones first."""
-    pairs = ((one.sop_class_uid, syntax) for one in objects for syntax in one.offers)
+    pairs = ((one.sop_class_uid, syntax) for one in objects for syntax in one.candidate_syntaxes)
     return [context_for(sop_class, syntax) for sop_class, syntax in dict.fromkeys(pairs)]
 
 
@@ -212,7 +220,7 @@ def _storable(result: Result, preference: Sequence[UID]) -> StorableObject:
     return StorableObject(
         result=result,
         sop_class_uid=str(header.SOPClassUID),
-        offers=offers(
+        candidate_syntaxes=candidate_syntaxes(
             header.file_meta.TransferSyntaxUID,
             has_8_bit_pixels=header.get("BitsAllocated") == 8,
             preference=preference,
@@ -240,7 +248,7 @@ def _request_problem(
     status = send_request(association, [one.reference for one in objects], transaction_uid)
     if status is None:
         return "no answer"
-    return "" if status == SUCCESS else f"status {written(status)}"
+    return "" if status == SUCCESS else f"status {format_status(status)}"
 
 
 def _committed_outcomes(

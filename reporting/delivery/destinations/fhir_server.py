@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reporting.delivery import DeliveryPostponed, DeliveryRefused, Receipt, Refusal
-from reporting.delivery.outcome import one_by_one
-from reporting.delivery.transport.http_client import Answer, Body, HttpEnd, raise_unless_understood
+from reporting.delivery.outcome import deliver_each
+from reporting.delivery.transport.http_client import Answer, Body, HttpEndpoint, raise_for_status
 from reporting.delivery.transport.oauth import TokenCache
 from reporting.delivery.transport.tls import TlsFiles
 from reporting.outgoing import outgoing
@@ -55,12 +55,12 @@ class FhirDestination:
 
     def deliver(self, results: Sequence[Result]) -> Receipt:
         """Post each Bundle."""
-        return one_by_one(outgoing(results, self.kinds), self._post)
+        return deliver_each(outgoing(results, self.kinds), self._post)
 
     def check(self) -> str:
         """The server's CapabilityStatement: its FHIR version, and whether it takes transactions."""
         answer = self._end.send("GET", f"{self._base}/metadata", headers={"Accept": FHIR_JSON})
-        raise_unless_understood(self.name, answer)
+        raise_for_status(self.name, answer)
         statement = _resource_in(answer)
         if statement.get("resourceType") != "CapabilityStatement":
             raise DeliveryRefused(
@@ -76,8 +76,8 @@ class FhirDestination:
         return self.url.rstrip("/")
 
     @property
-    def _end(self) -> HttpEnd:
-        return HttpEnd(
+    def _end(self) -> HttpEndpoint:
+        return HttpEndpoint(
             name=self.name,
             timeout_s=self.timeout_s,
             headers=self.headers,
@@ -101,7 +101,7 @@ class FhirDestination:
 
 def _judged(name: str, result: Result, answer: Answer) -> str:
     """A remark for the audit, mostly empty, when the whole Bundle was taken; raises otherwise."""
-    raise_unless_understood(name, answer)
+    raise_for_status(name, answer)
     if answer.status == CONFLICT:
         raise DeliveryPostponed(
             f"{name}: another writer holds one of the resources (409).", code="fhir_conflict"

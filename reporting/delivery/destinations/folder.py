@@ -18,7 +18,7 @@ from pydicom.pixels.utils import pixel_array
 from pipeline.domain import RGB
 from pipeline.errors import Defect
 from reporting.delivery import DeliveryPostponed, Receipt
-from reporting.delivery.outcome import one_by_one
+from reporting.delivery.outcome import deliver_each
 from reporting.durable_files import sync_folder
 from reporting.outgoing import outgoing
 from reporting.results import Result, ResultKind
@@ -41,7 +41,7 @@ class FolderDestination:
 
     def deliver(self, results: Sequence[Result]) -> Receipt:
         """Write each under its own name; what is there already with the same bytes stays."""
-        return one_by_one(outgoing(results, self.kinds), self._write)
+        return deliver_each(outgoing(results, self.kinds), self._write)
 
     def check(self) -> str:
         """Whether the folder is there, or can be made, and can be written."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pipeline.errors import Defect, NeedsReview
 from reporting.delivery import DeliveryPostponed, DeliveryRefused, Receipt, Refusal
-from reporting.delivery.outcome import one_by_one
+from reporting.delivery.outcome import deliver_each
 from reporting.delivery.transport.mllp import (
     Acknowledgment,
     control_id_of,
@@ -53,7 +53,7 @@ class Hl7Destination:
 
         So an application acknowledgment that follows a commit one (CA) can confuse nothing.
         """
-        return one_by_one(outgoing(results, self.kinds), self._send)
+        return deliver_each(outgoing(results, self.kinds), self._send)
 
     def check(self) -> str:
         """Whether the port takes a connection; MLLP has nothing to ask with."""

@@ -17,7 +17,12 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 
 from pipeline.errors import Rejected
 from reporting.delivery import CommitmentReport, Refusal
-from reporting.delivery.dimse_status import DUPLICATE_TRANSACTION, SUCCESS, reason_of, written
+from reporting.delivery.dimse_status import (
+    DUPLICATE_TRANSACTION,
+    SUCCESS,
+    describe_status,
+    format_status,
+)
 
 REQUEST_COMMITMENT = 1
 """Action Type ID, PS3.4 Table J.3-1."""
@@ -122,8 +127,8 @@ def _refusal(item: Dataset) -> Refusal:
     status = int(item.get("FailureReason", 0x0110))
     return Refusal(
         uid=str(item.get("ReferencedSOPInstanceUID", "")),
-        status=written(status),
-        reason=reason_of(status),
+        status=format_status(status),
+        reason=describe_status(status),
     )
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from reporting.delivery import DeliveryPostponed, DeliveryRefused, Receipt
 from reporting.delivery.dimse_status import Verdict
-from reporting.delivery.outcome import Outcome, outcome_of, postponed, settled
-from reporting.delivery.transport.http_client import Answer, Body, HttpEnd, raise_unless_understood
+from reporting.delivery.outcome import Outcome, conclude, outcome_of, postponed
+from reporting.delivery.transport.http_client import Answer, Body, HttpEndpoint, raise_for_status
 from reporting.delivery.transport.oauth import TokenCache
 from reporting.delivery.transport.tls import TlsFiles
 from reporting.derived_uids import derived_id, derived_uid
@@ -57,8 +57,8 @@ class StowDestination:
             },
             body=_multipart(wanted, boundary),
         )
-        raise_unless_understood(self.name, answer)
-        return settled(self.name, _outcomes(self.name, wanted, answer))
+        raise_for_status(self.name, answer)
+        return conclude(self.name, _outcomes(self.name, wanted, answer))
 
     def check(self) -> str:
         """A search that finds nothing: the server answers, and lets us in."""
@@ -68,7 +68,7 @@ class StowDestination:
             f"{self._studies}?StudyInstanceUID={nothing}&limit=1",
             headers={"Accept": DICOM_JSON},
         )
-        raise_unless_understood(self.name, answer)
+        raise_for_status(self.name, answer)
         if not answer.is_success:
             raise DeliveryRefused(
                 f"{self.name} answers a QIDO-RS search with {answer.status}: check the URL.",
@@ -81,8 +81,8 @@ class StowDestination:
         return f"{self.url.rstrip('/')}/studies"
 
     @property
-    def _end(self) -> HttpEnd:
-        return HttpEnd(
+    def _end(self) -> HttpEndpoint:
+        return HttpEndpoint(
             name=self.name,
             timeout_s=self.timeout_s,
             headers=self.headers,

@@ -33,7 +33,9 @@ UNCOMPRESSED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 LOSSLESS_ENCODERS = (RLELossless, JPEG2000Lossless)
 
 
-def offers(own: UID, *, has_8_bit_pixels: bool, preference: Sequence[UID]) -> tuple[UID, ...]:
+def candidate_syntaxes(
+    own: UID, *, has_8_bit_pixels: bool, preference: Sequence[UID]
+) -> tuple[UID, ...]:
     """The syntaxes in which a dataset can be sent, those that the site prefers first.
 
     Its own one needs no change; uncompressed is always possible; a lossless encoder works on
@@ -46,12 +48,12 @@ def offers(own: UID, *, has_8_bit_pixels: bool, preference: Sequence[UID]) -> tu
     return tuple(dict.fromkeys([*preferred, *UNCOMPRESSED, own]))
 
 
-def chosen(offered: Sequence[UID], accepted: Collection[str]) -> UID | None:
+def select_syntax(offered: Sequence[UID], accepted: Collection[str]) -> UID | None:
     """The first offered syntax that the peer accepts."""
     return next((syntax for syntax in offered if syntax in accepted), None)
 
 
-def read_in(content: bytes, target: UID) -> Dataset:
+def transcode(content: bytes, target: UID) -> Dataset:
     """The dataset of a Part 10 file, in `target`.
 
     What a viewer shows stays the same, so the SOP Instance UID and the record of an earlier

@@ -19,7 +19,7 @@ from pynetdicom.presentation import PresentationContext, build_context
 
 from pipeline.errors import NeedsReview
 from reporting.delivery import DeliveryPostponed, DeliveryRefused
-from reporting.delivery.transport.pynetdicom_fixes import count_overlooked_rejection, make_pausable
+from reporting.delivery.transport.pynetdicom_fixes import fix_reactor_pause, recover_rejection
 from reporting.delivery.transport.tls import TlsFiles, client_context
 from reporting.derived_uids import IMPLEMENTATION_CLASS_UID
 
@@ -88,9 +88,9 @@ def _associate(
         evt_handlers=[(evt.EVT_CONN_OPEN, _limit_socket, [peer.timeout_s]), *handlers],
     )
     if not association.is_established:
-        count_overlooked_rejection(association)
+        recover_rejection(association)
         raise _failure(peer, association)
-    make_pausable(association)
+    fix_reactor_pause(association)
     return association
 
 

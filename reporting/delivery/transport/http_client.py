@@ -61,7 +61,7 @@ NOTHING = Body.of(b"")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HttpEnd:
+class HttpEndpoint:
     """How one server is spoken to."""
 
     name: str
@@ -129,7 +129,7 @@ class HttpEnd:
             yield chunk
 
 
-def raise_unless_understood(name: str, answer: Answer) -> None:
+def raise_for_status(name: str, answer: Answer) -> None:
     """The endings that mean the same to every HTTP protocol; returns for all others."""
     if answer.status in (UNAUTHORIZED, FORBIDDEN):
         raise DeliveryRefused(

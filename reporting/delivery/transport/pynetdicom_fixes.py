@@ -64,17 +64,17 @@ class PausableAssociation(Association):
         return self._reactor_checkpoint.is_holding or self._kill or not self.is_alive()
 
     @_is_paused.setter
-    def _is_paused(self, _said: bool) -> None:
+    def _is_paused(self, _failure_summary: bool) -> None:
         """pynetdicom's own opinion."""
 
 
-def make_pausable(association: Association) -> None:
+def fix_reactor_pause(association: Association) -> None:
     """Have the pauses of an association be true from here on; for one that was just made."""
     association._reactor_checkpoint = Checkpoint()
     association.__class__ = PausableAssociation
 
 
-def count_overlooked_rejection(association: Association) -> None:
+def recover_rejection(association: Association) -> None:
     """Have an association that was rejected say so, with the answer as its acceptor's.
 
     For one that does not stand; one that broke off without a word stays as it is.

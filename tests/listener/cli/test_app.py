@@ -14,8 +14,8 @@ import pytest
 from typer.testing import CliRunner
 
 from listener.cli.app import NEEDS_PERSON, TRY_LATER, WRONG_USE, app, main
-from listener.demo.mock_servers import StandInPacs
-from listener.modality.secondary_capture import as_dicom
+from listener.demo.mock_servers import MockPacs
+from listener.modality.secondary_capture import to_dicom
 from listener.queue.dbos_adapter import DurableQueue, make_queue
 from listener.queue.jobs import JobKind, image_job
 from listener.storage.results import ResultsFolder
@@ -208,7 +208,7 @@ def test_send_says_what_was_stored_and_what_was_refused(run: Run, tmp_path: Path
     odd.SOPClassUID = "1.2.840.10008.5.1.4.1.1.77.1.99"
     (folder / "b.dcm").write_bytes(file_bytes(odd))
 
-    with StandInPacs(tmp_path / "pacs") as pacs:
+    with MockPacs(tmp_path / "pacs") as pacs:
         code, out, err = run("send", folder, "--to", f"{pacs.ae_title}@127.0.0.1:{pacs.port}")
 
     assert code == NEEDS_PERSON
@@ -220,10 +220,10 @@ def test_send_says_what_was_stored_and_what_was_refused(run: Run, tmp_path: Path
 def test_send_puts_the_order_into_what_it_sends(run: Run, tmp_path: Path) -> None:
     draw_picture(tmp_path / "in" / "a.png")
 
-    with StandInPacs(tmp_path / "pacs") as pacs:
+    with MockPacs(tmp_path / "pacs") as pacs:
         to = f"{pacs.ae_title}@127.0.0.1:{pacs.port}"
         code, _, _ = run("send", tmp_path / "in", "--to", to, "--accession", "A-1")
-        (image,) = as_dicom(pacs.stored)
+        (image,) = to_dicom(pacs.stored)
 
     assert code == 0
     assert image.AccessionNumber == "A-1"

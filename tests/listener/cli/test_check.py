@@ -10,7 +10,7 @@ import pytest
 from config.model import Settings
 from config.settings import make_settings
 from listener.cli.check import check_all, explain_route
-from listener.demo.mock_servers import StandInFhir, StandInPacs
+from listener.demo.mock_servers import MockPacs, StandInFhir
 from models.segmenter import OnnxSegmenter
 from pipeline.errors import Rejected
 from tests.acceptance.standins import closed_port
@@ -36,7 +36,7 @@ def test_a_missing_model_is_a_failed_check_and_the_others_go_on(tmp_path: Path) 
 
 
 def test_a_pacs_that_is_not_there_fails_alone(tmp_path: Path, tiny_model: Path) -> None:
-    with StandInPacs(tmp_path / "pacs") as pacs:
+    with MockPacs(tmp_path / "pacs") as pacs:
         places = [_pacs("here", pacs.port), _pacs("gone", closed_port())]
         checks = check_all(_settings(tmp_path, tiny_model, destination=places))
 
@@ -47,7 +47,7 @@ def test_a_pacs_that_is_not_there_fails_alone(tmp_path: Path, tiny_model: Path) 
 
 
 def test_everything_in_order_is_said_with_what_was_seen(tmp_path: Path, tiny_model: Path) -> None:
-    with StandInPacs(tmp_path / "pacs") as pacs, StandInFhir() as ehr:
+    with MockPacs(tmp_path / "pacs") as pacs, StandInFhir() as ehr:
         places = [
             _pacs("pacs", pacs.port),
             {"name": "ehr", "type": "fhir", "url": ehr.url},

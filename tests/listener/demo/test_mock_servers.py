@@ -18,7 +18,7 @@ from pydicom import dcmread
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from listener.demo.mock_servers import Reply, Request, StandInFhir, StandInPacs
+from listener.demo.mock_servers import MockPacs, Reply, Request, StandInFhir
 from listener.modality.store_scu import PeerAddress, send_images
 from tests.builders import build_image
 
@@ -29,7 +29,7 @@ def test_the_pacs_answers_an_echo(tmp_path: Path) -> None:
     entity = AE()
     entity.add_requested_context(Verification)
 
-    with StandInPacs(tmp_path) as pacs:
+    with MockPacs(tmp_path) as pacs:
         association = entity.associate("127.0.0.1", pacs.port, ae_title=pacs.ae_title)
         status = association.send_c_echo().Status
         association.release()
@@ -40,7 +40,7 @@ def test_the_pacs_answers_an_echo(tmp_path: Path) -> None:
 def test_the_pacs_keeps_what_it_gets_as_files_that_can_be_read(tmp_path: Path) -> None:
     image = build_image()
 
-    with StandInPacs(tmp_path) as pacs:
+    with MockPacs(tmp_path) as pacs:
         (answer,) = send_images([image], _address(pacs))
 
     assert answer.is_stored
@@ -55,7 +55,7 @@ def test_the_pacs_leaves_the_search_for_garbage_to_python(
     searches: list[str] = []
     monkeypatch.setattr("pynetdicom.transport.gc.collect", lambda: searches.append("all"))
 
-    with StandInPacs(tmp_path) as pacs:
+    with MockPacs(tmp_path) as pacs:
         for _ in range(200):
             pacs._server.service_actions()
 
@@ -66,7 +66,7 @@ def test_the_pacs_takes_no_uid_that_is_a_path(tmp_path: Path) -> None:
     image = build_image()
     image.SOPInstanceUID = "1.2/../../x"
 
-    with StandInPacs(tmp_path / "pacs") as pacs:
+    with MockPacs(tmp_path / "pacs") as pacs:
         (answer,) = send_images([image], _address(pacs))
 
     assert not answer.is_stored
@@ -115,7 +115,7 @@ def test_the_fhir_endpoint_says_what_it_is_and_what_it_has_not() -> None:
     assert missing[0] == 404
 
 
-def _address(pacs: StandInPacs) -> PeerAddress:
+def _address(pacs: MockPacs) -> PeerAddress:
     return PeerAddress(ae_title=pacs.ae_title, host="127.0.0.1", port=pacs.port)
 
 

@@ -23,11 +23,11 @@ from listener.dicom import association
 from listener.dicom.association import (
     MAX_REPORT_BYTES,
     Answer,
+    ConnectionState,
     Deadlines,
     End,
-    House,
-    Progress,
-    converse,
+    ScpPolicy,
+    serve_association,
 )
 from listener.dicom.dimse import Command, Status
 from listener.dicom.negotiation import AccessPolicy, Caller
@@ -87,10 +87,10 @@ class Line(RawPeer):
             theirs, _ = server.accept()
         patience = {"acse_s": PATIENCE_S, "dimse_s": PATIENCE_S, "idle_s": PATIENCE_S}
         self._stopping = threading.Event()
-        self.progress = Progress(
+        self.progress = ConnectionState(
             socket=theirs, caller=Caller(ae_title="", address="127.0.0.1", certificate_subject="")
         )
-        house = House(
+        house = ScpPolicy(
             access=AccessPolicy(),
             deadlines=Deadlines(**{**patience, **deadlines}),
             max_pdu_bytes=2**17,
@@ -101,7 +101,7 @@ class Line(RawPeer):
         )
         self._ends: list[End] = []
         self._thread = threading.Thread(
-            target=lambda: self._ends.append(converse(self.progress, house, services))
+            target=lambda: self._ends.append(serve_association(self.progress, house, services))
         )
         self._thread.start()
 

@@ -11,7 +11,7 @@ from pydicom import Dataset
 from pynetdicom.dsutils import decode
 
 from listener.dicom.dimse import Command, CommandField, Status, decode_command, encode_response
-from listener.dicom.upper_layer import ProtocolBroken
+from listener.dicom.upper_layer import ProtocolViolation
 from tests.builders import build_image
 from tests.listener.peers import store_command
 
@@ -27,24 +27,24 @@ STORE = store_command(build_image())
 class TestMalformed:
     @pytest.mark.parametrize("kept", [*range(1, 12), 30, len(STORE) - 1])
     def test_a_command_that_breaks_off(self, kept: int) -> None:
-        with pytest.raises(ProtocolBroken):
+        with pytest.raises(ProtocolViolation):
             decode_command(STORE[:kept])
 
     def test_nothing_at_all(self) -> None:
-        with pytest.raises(ProtocolBroken):
+        with pytest.raises(ProtocolViolation):
             decode_command(b"")
 
     def test_elements_of_another_group(self) -> None:
-        with pytest.raises(ProtocolBroken):
+        with pytest.raises(ProtocolViolation):
             decode_command(b"\x08\0\x16\0\2\0\0\0\1\0" + STORE)
 
     def test_a_field_of_a_wrong_length(self) -> None:
-        with pytest.raises(ProtocolBroken):
+        with pytest.raises(ProtocolViolation):
             decode_command(b"\0\0\0\1\4\0\0\0\1\0\0\0")
 
     @given(data=st.binary(max_size=200))
     def test_any_bytes(self, data: bytes) -> None:
-        with pytest.raises(ProtocolBroken):
+        with pytest.raises(ProtocolViolation):
             decode_command(b"\1" + data)
 
     @given(at=st.integers(0, len(STORE) - 1), byte=st.integers(0, 255))
@@ -53,7 +53,7 @@ class TestMalformed:
         said[at] = byte
         try:
             command = decode_command(said)
-        except ProtocolBroken:
+        except ProtocolViolation:
             return
 
         assert len(encode_response(command, Status.CANNOT_UNDERSTAND)) > 0

@@ -15,13 +15,13 @@ from listener.dicom.negotiation import (
     TRANSFER_SYNTAXES,
     AccessPolicy,
     Caller,
-    PeerTie,
+    PeerBinding,
     Refusal,
-    agree,
+    accept,
     read_request,
-    refusal_of,
+    rejection_for,
 )
-from listener.dicom.upper_layer import ProtocolBroken
+from listener.dicom.upper_layer import ProtocolViolation
 from pipeline.decoding.frames import ENCAPSULATED_SYNTAXES, NATIVE_SYNTAXES
 from tests.listener.peers import association_request
 
@@ -43,16 +43,16 @@ class TestNoRequest:
     def test_any_bytes_are_refused_or_a_request(self, data: bytes) -> None:
         said = b"\1\0" + len(data).to_bytes(4, "big") + data
         try:
-            refusal_of(request(said), caller(), OPEN)
-        except ProtocolBroken as err:
+            rejection_for(request(said), caller(), OPEN)
+        except ProtocolViolation as err:
             assert err.code == "protocol_broken"
 
     @pytest.mark.parametrize("kept", [6, 40, 74, 80])
     def test_a_request_that_breaks_off(self, kept: int) -> None:
         """Without its application context at the latest it is turned away."""
         try:
-            refusal = refusal_of(request(REQUEST[:kept]), caller(), OPEN)
-        except ProtocolBroken:
+            refusal = rejection_for(request(REQUEST[:kept]), caller(), OPEN)
+        except ProtocolViolation:
             return
 
         assert refusal is Refusal.APPLICATION_CONTEXT_UNKNOWN
@@ -62,22 +62,22 @@ class TestWhoIsTurnedAway:
     def test_another_version_of_the_protocol(self) -> None:
         data = REQUEST[:6] + b"\0\2" + REQUEST[8:]
 
-        assert refusal_of(request(data), caller(), OPEN) is Refusal.PROTOCOL_VERSION_UNKNOWN
+        assert rejection_for(request(data), caller(), OPEN) is Refusal.PROTOCOL_VERSION_UNKNOWN
 
     def test_another_application_context(self) -> None:
         data = REQUEST.replace(b"1.2.840.10008.3.1.1.1", b"1.2.840.10008.3.1.1.9")
 
-        assert refusal_of(request(data), caller(), OPEN) is Refusal.APPLICATION_CONTEXT_UNKNOWN
+        assert rejection_for(request(data), caller(), OPEN) is Refusal.APPLICATION_CONTEXT_UNKNOWN
 
     def test_who_calls_us_by_another_name(self) -> None:
         policy = AccessPolicy(called_aes=frozenset({"OTHER"}))
 
-        assert refusal_of(request(), caller(), policy) is Refusal.CALLED_AE_UNKNOWN
+        assert rejection_for(request(), caller(), policy) is Refusal.CALLED_AE_UNKNOWN
 
     def test_who_is_not_on_the_list(self) -> None:
         policy = AccessPolicy(calling_aes=frozenset({"SCOPE2"}))
 
-        assert refusal_of(request(), caller(), policy) is Refusal.CALLING_AE_UNKNOWN
+        assert rejection_for(request(), caller(), policy) is Refusal.CALLING_AE_UNKNOWN
 
     @pytest.mark.parametrize(
         ("address", "subject", "is_welcome"),
@@ -91,31 +91,31 @@ class TestWhoIsTurnedAway:
     def test_a_name_tied_to_address_and_certificate(
         self, address: str, subject: str, *, is_welcome: bool
     ) -> None:
-        tie = PeerTie(
+        tie = PeerBinding(
             ae_title="SCOPE1",
             networks=(ip_network("10.0.0.0/8"),),
             certificate_subject="CN=scope1",
         )
         someone = caller(address=address, certificate_subject=subject)
 
-        refusal = refusal_of(request(), someone, AccessPolicy(ties=(tie,)))
+        refusal = rejection_for(request(), someone, AccessPolicy(ties=(tie,)))
 
         assert refusal is (None if is_welcome else Refusal.CALLING_AE_UNKNOWN)
 
     def test_one_tie_of_several_is_enough(self) -> None:
         ties = tuple(
-            PeerTie(ae_title="SCOPE1", networks=(ip_network(network),))
+            PeerBinding(ae_title="SCOPE1", networks=(ip_network(network),))
             for network in ("192.0.2.0/24", "10.1.2.3/32")
         )
 
-        assert refusal_of(request(), caller(), AccessPolicy(ties=ties)) is None
+        assert rejection_for(request(), caller(), AccessPolicy(ties=ties)) is None
 
 
 class TestWhatIsAgreed:
     @pytest.mark.parametrize("sop_class", IMAGE_SOP_CLASSES, ids=lambda one: one.name)
     @pytest.mark.parametrize("syntax", TRANSFER_SYNTAXES, ids=lambda one: one.name)
     def test_every_class_in_every_syntax(self, sop_class: UID, syntax: UID) -> None:
-        agreement = agree(request(association_request(sop_class, syntax)), max_pdu_bytes=16384)
+        agreement = accept(request(association_request(sop_class, syntax)), max_pdu_bytes=16384)
 
         assert agreement.contexts[1].abstract_syntax == sop_class
         assert agreement.contexts[1].transfer_syntax == [syntax]
@@ -128,13 +128,13 @@ class TestWhatIsAgreed:
         ],
     )
     def test_an_unknown_class_or_syntax_gets_no_context(self, sop_class: UID, syntax: UID) -> None:
-        agreement = agree(request(association_request(sop_class, syntax)), max_pdu_bytes=16384)
+        agreement = accept(request(association_request(sop_class, syntax)), max_pdu_bytes=16384)
 
         assert agreement.contexts == {}
 
     def test_the_acceptance_announces_our_pdu_size(self) -> None:
         acceptance = A_ASSOCIATE_AC()
-        acceptance.decode(agree(request(), max_pdu_bytes=131072).reply)
+        acceptance.decode(accept(request(), max_pdu_bytes=131072).reply)
 
         assert acceptance.user_information.maximum_length == 131072
 

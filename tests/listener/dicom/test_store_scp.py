@@ -12,8 +12,8 @@ from pydicom.uid import ExplicitVRLittleEndian, VLWholeSlideMicroscopyImageStora
 from listener.dicom.association import Answer
 from listener.dicom.dimse import Command, CommandField, Status
 from listener.dicom.negotiation import Caller
-from listener.dicom.store_scp import Receiver, announce, status_of
-from listener.dicom.upper_layer import ConnectionLost, Interrupted
+from listener.dicom.store_scp import StoreScp, enqueue_received, status_of
+from listener.dicom.upper_layer import AssociationEnded, ConnectionLost
 from listener.storage.inbox import Inbox, ReceivedImage
 from pipeline.errors import Defect, NeedsReview, Rejected, RetryLater, SmearlinkError
 from reporting.audit.trail import Event, Outcome
@@ -74,8 +74,8 @@ def make_receiver(
     *,
     on_received: Callable[[ReceivedImage], None] = lambda _: None,
     on_commitment: Callable[[CommitmentReport], None] | None = None,
-) -> Receiver:
-    return Receiver(
+) -> StoreScp:
+    return StoreScp(
         inbox,
         audit,
         on_received=on_received,
@@ -84,7 +84,7 @@ def make_receiver(
     )
 
 
-def offered(receiver: Receiver, command: Command, *pieces: bytes) -> Answer:
+def offered(receiver: StoreScp, command: Command, *pieces: bytes) -> Answer:
     return receiver.store(CALLER, command, ExplicitVRLittleEndian, map(memoryview, pieces))
 
 
@@ -165,7 +165,7 @@ def test_a_peer_that_is_lost_within_an_image_leaves_nothing_and_is_not_answered(
         raise ConnectionLost("gone", code="peer_gone")
 
     receiver = make_receiver(inbox, audit)
-    with pytest.raises(Interrupted):
+    with pytest.raises(AssociationEnded):
         receiver.store(CALLER, store_request(), ExplicitVRLittleEndian, breaks_off())
 
     assert list(inbox.waiting()) == []
@@ -275,7 +275,7 @@ def test_word_that_arrives_needs_no_event(inbox: Inbox, audit: RecordingAudit) -
     receiver.stored()
     before = list(audit.events)
 
-    announce(told[0], to=told.append, audit=audit)
+    enqueue_received(told[0], to=told.append, audit=audit)
 
     assert told[0] is told[1]
     assert audit.events == before

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from listener.dicom.upper_layer import (
     MAX_ASSOCIATE_BYTES,
     AbortReason,
+    AssociationEnded,
     ConnectionLost,
     Fragment,
-    Interrupted,
     Pdu,
     PduType,
-    ProtocolBroken,
-    Wire,
+    ProtocolViolation,
+    UpperLayer,
     abort,
     command_pdu,
     fragments,
@@ -48,11 +48,11 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield ours, theirs
 
 
-def wire_of(sock: socket.socket, *, step_s: float = 0.0) -> Wire:
-    return Wire(sock, max_pdu_bytes=MAX_PDU, monotonic=Clock(step_s))
+def wire_of(sock: socket.socket, *, step_s: float = 0.0) -> UpperLayer:
+    return UpperLayer(sock, max_pdu_bytes=MAX_PDU, monotonic=Clock(step_s))
 
 
-def read(wire: Wire) -> Pdu:
+def read(wire: UpperLayer) -> Pdu:
     return wire.read_pdu(first_byte_s=SOON_S, rest_s=SOON_S)
 
 
@@ -69,7 +69,7 @@ class TestWhatIsNoPdu:
     def test_an_unknown_type(self, pair: tuple[socket.socket, socket.socket], kind: int) -> None:
         pair[1].sendall(pdu(kind, b"1234"))
 
-        with pytest.raises(ProtocolBroken) as caught:
+        with pytest.raises(ProtocolViolation) as caught:
             read(wire_of(pair[0]))
 
         assert caught.value.reason is AbortReason.UNRECOGNIZED_PDU
@@ -90,7 +90,7 @@ class TestWhatIsNoPdu:
     ) -> None:
         pair[1].sendall(bytes([kind, 0]) + length.to_bytes(4, "big"))
 
-        with pytest.raises(ProtocolBroken) as caught:
+        with pytest.raises(ProtocolViolation) as caught:
             read(wire_of(pair[0]))
 
         assert caught.value.reason is AbortReason.INVALID_PARAMETER
@@ -123,7 +123,7 @@ class TestWhatIsNoPdu:
         [b"\0", b"\0\0\0\6\1", value(b"data")[:-1], b"\0\0\0\1\1\3", b"\xff\xff\xff\xff\1\3data"],
     )
     def test_a_value_that_does_not_fit_its_pdu(self, body: bytes) -> None:
-        with pytest.raises(ProtocolBroken):
+        with pytest.raises(ProtocolViolation):
             list(fragments(Pdu(kind=PduType.DATA, body=memoryview(body))))
 
     @given(said=st.binary(max_size=300))
@@ -133,7 +133,7 @@ class TestWhatIsNoPdu:
             theirs.sendall(said)
             theirs.close()
             wire = wire_of(ours)
-            with pytest.raises(Interrupted):
+            with pytest.raises(AssociationEnded):
                 while True:
                     received = read(wire)
                     if received.kind is PduType.DATA:

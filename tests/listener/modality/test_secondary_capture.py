@@ -11,7 +11,7 @@ import pytest
 from pydicom import FileDataset, dcmread
 from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit, SecondaryCaptureImageStorage
 
-from listener.modality.secondary_capture import Order, as_dicom, check_image, named_dicom
+from listener.modality.secondary_capture import Order, check_image, named_dicom, to_dicom
 from pipeline.decoding.frames import ImageLimits, read_frames
 from pipeline.errors import Rejected
 from tests.builders import build_image, file_bytes, picture
@@ -29,7 +29,7 @@ def test_what_is_neither_dicom_nor_a_photograph_is_refused_by_name(
     path = tmp_path / "field.png"
     path.write_bytes(content)
 
-    for ask in (check_image, lambda path: list(as_dicom([path]))):
+    for ask in (check_image, lambda path: list(to_dicom([path]))):
         with pytest.raises(Rejected, match=r"field\.png") as refusal:
             ask(path)
         assert refusal.value.code == "not_an_image"
@@ -176,7 +176,7 @@ def test_a_folder_is_one_series_and_another_folder_another(tmp_path: Path) -> No
         for number, name in enumerate(("a/1.png", "a/2.png", "b/1.png"))
     ]
 
-    images = list(as_dicom(paths))
+    images = list(to_dicom(paths))
 
     series = [image.SeriesInstanceUID for image in images]
     assert series[0] == series[1] != series[2]
@@ -196,7 +196,7 @@ def test_an_order_goes_into_every_image(tmp_path: Path) -> None:
     path = _write(tmp_path / "a.png", picture())
     order = Order(accession="A-7", patient_id="P-9", specimen="S26-1", spacing_um=0.1)
 
-    (image,) = as_dicom([path], order)
+    (image,) = to_dicom([path], order)
 
     assert (image.AccessionNumber, image.PatientID) == ("A-7", "P-9")
     assert image.ContainerIdentifier == "S26-1"
@@ -223,7 +223,7 @@ def _write(path: Path, rgb: np.ndarray) -> Path:
 
 
 def _only(path: Path) -> FileDataset:
-    (image,) = as_dicom([path])
+    (image,) = to_dicom([path])
     return image
 
 

@@ -12,7 +12,7 @@ from pydicom.uid import (
     VLWholeSlideMicroscopyImageStorage,
 )
 
-from listener.demo.mock_servers import StandInPacs
+from listener.demo.mock_servers import MockPacs
 from listener.modality.store_scu import (
     CANNOT_ENCODE,
     NOT_SUPPORTED,
@@ -106,7 +106,7 @@ def test_a_data_set_that_belies_its_header_is_refused_alone(tmp_path: Path) -> N
     image = build_image()
     image.Rows = "not a number"
 
-    with StandInPacs(tmp_path) as pacs:
+    with MockPacs(tmp_path) as pacs:
         sent = list(send_images([image, build_image(number=2)], _peer(pacs.port, pacs.ae_title)))
 
     assert [one.status for one in sent] == [CANNOT_ENCODE, 0]
@@ -127,7 +127,7 @@ def test_every_kind_that_we_take_can_be_sent(tmp_path: Path) -> None:
 def test_more_images_than_an_association_has_contexts_for(tmp_path: Path) -> None:
     images = (build_image(number=number) for number in range(1, 131))
 
-    with StandInPacs(tmp_path) as pacs:
+    with MockPacs(tmp_path) as pacs:
         sent = list(send_images(images, _peer(pacs.port, pacs.ae_title)))
 
     assert len(sent) == len(pacs.stored) == 130

@@ -57,18 +57,18 @@ def test_a_clock_set_back_an_hour_lengthens_no_delay(tmp_path: Path, client: Wor
     set_clock_back_an_hour(tmp_path)
     now = datetime.now(UTC)
 
-    corrected = client.hasten_delays(now)
+    corrected = client.shorten_delays(now)
 
     (row,) = client._queue.left()
     assert corrected == 1
     assert row.delayed_until_ms <= (now + timedelta(seconds=60)).timestamp() * 1000
-    assert client.hasten_delays(datetime.now(UTC)) == 0
+    assert client.shorten_delays(datetime.now(UTC)) == 0
 
 
 def test_a_clock_that_runs_true_corrects_nothing(client: WorkClient) -> None:
     client.ask(close_job(SMEAR, trigger="one", known=1, delay_s=5.0))
 
-    assert client.hasten_delays(datetime.now(UTC)) == 0
+    assert client.shorten_delays(datetime.now(UTC)) == 0
 
 
 def test_asking_twice_is_asking_once(client: WorkClient) -> None:

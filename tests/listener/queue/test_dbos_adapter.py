@@ -52,7 +52,7 @@ def run(tmp_path: Path) -> Iterator[Callable[[Callable[..., None]], QueueRunner]
     def start(analyse: Callable[..., None]) -> QueueRunner:
         runner = QueueRunner(database_url=f"sqlite:///{tmp_path / 'state.sqlite'}", worker_id="w1")
         runners.append(runner)
-        limits = [QueueLimits(name=IMAGES, poll_s=0.02, a_worker=1)]
+        limits = [QueueLimits(name=IMAGES, poll_s=0.02, per_worker=1)]
         runner.start({JobKind.ANALYSE_IMAGE: analyse}, recoveries={}, limits=limits)
         return runner
 

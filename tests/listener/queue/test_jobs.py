@@ -8,7 +8,7 @@ import pytest
 
 from listener.queue.jobs import (
     CommitmentWait,
-    DeliveryTry,
+    DeliveryAttempt,
     Job,
     JobKind,
     close_job,
@@ -20,7 +20,7 @@ from listener.queue.jobs import (
 from pipeline.domain import SmearId, SOPInstanceUID
 
 SMEAR, IMAGE = SmearId("1.2.3"), SOPInstanceUID("1.2.3.4")
-GO = DeliveryTry(smear_id=SMEAR, version=2, destination="pacs", series=1, attempt=3, tries=2)
+GO = DeliveryAttempt(smear_id=SMEAR, version=2, destination="pacs", series=1, attempt=3, tries=2)
 WAIT = CommitmentWait(
     smear_id=SMEAR,
     version=2,
@@ -69,7 +69,7 @@ def test_the_names_of_the_durable_functions_never_change() -> None:
 
 
 def test_what_the_database_kept_is_read_back() -> None:
-    assert DeliveryTry.of(json.loads(json.dumps(delivery_job(GO).arguments))) == GO
+    assert DeliveryAttempt.of(json.loads(json.dumps(delivery_job(GO).arguments))) == GO
     assert CommitmentWait.of(json.loads(json.dumps(commitment_job(WAIT, delay_s=0).arguments))) == (
         WAIT
     )
@@ -77,7 +77,7 @@ def test_what_the_database_kept_is_read_back() -> None:
 
 def test_arguments_of_another_length_are_not_guessed_at() -> None:
     with pytest.raises(ValueError, match="shorter"):
-        DeliveryTry.of(["1.2.3", 1])
+        DeliveryAttempt.of(["1.2.3", 1])
 
 
 def test_an_image_is_known_by_every_attempt_at_it() -> None:

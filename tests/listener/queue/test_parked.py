@@ -9,20 +9,20 @@ import pytest
 from listener.queue.dbos_adapter import QueueRow
 from listener.queue.jobs import (
     CommitmentWait,
-    DeliveryTry,
+    DeliveryAttempt,
     Job,
     close_job,
     commitment_job,
     delivery_job,
     image_job,
 )
-from listener.queue.parked import is_named, once_more, parked_image, parked_work
+from listener.queue.parked import is_named, parked_image, parked_work, retry_job
 from listener.queue.status import WorkKind
 from pipeline.domain import SmearId, SOPInstanceUID
 from pipeline.errors import NeedsReview
 
 SMEAR, IMAGE = SmearId("1.2.3"), SOPInstanceUID("1.2.3.1")
-GO = DeliveryTry(smear_id=SMEAR, version=2, destination="pacs", series=1, attempt=7, tries=5)
+GO = DeliveryAttempt(smear_id=SMEAR, version=2, destination="pacs", series=1, attempt=7, tries=5)
 WAIT = CommitmentWait(
     smear_id=SMEAR, version=2, destination="pacs", series=1, transaction_uid="2.25.7",
     round=3, asked=2, look=9, waited_s=80.0,
@@ -104,27 +104,27 @@ def test_it_goes_by_its_key_smear_image_and_destination_and_by_nothing_else() ->
 @pytest.mark.parametrize("job", ALL, ids=lambda job: job.kind)
 def test_a_retry_is_new_work_about_the_same(job: Job) -> None:
     """An id that was used would be the old, failed piece."""
-    again = once_more(failed(job), wish="wish-1")
+    again = retry_job(failed(job), wish="wish-1")
 
     assert again.id != job.id
     assert (again.kind, again.smear_id, again.queue) == (job.kind, job.smear_id, job.queue)
 
 
 def test_a_delivery_has_all_its_tries_again() -> None:
-    again = DeliveryTry.of(once_more(failed(DELIVERY), wish="wish-1").arguments)
+    again = DeliveryAttempt.of(retry_job(failed(DELIVERY), wish="wish-1").arguments)
 
     assert (again.attempt, again.tries, again.series) == (1, 1, GO.series + 1)
     assert (again.version, again.destination) == (GO.version, GO.destination)
 
 
 def test_a_report_is_made_of_whatever_is_there() -> None:
-    smear, trigger, known, attempt = once_more(failed(REPORT), wish="wish-1").arguments
+    smear, trigger, known, attempt = retry_job(failed(REPORT), wish="wish-1").arguments
 
     assert (smear, trigger, known, attempt) == (SMEAR, "wish-1", None, 1)
 
 
 def test_a_commitment_is_asked_for_again_at_once() -> None:
-    again = once_more(failed(COMMITMENT), wish="wish-1")
+    again = retry_job(failed(COMMITMENT), wish="wish-1")
 
     assert again.delay_s == 0.0
     assert CommitmentWait.of(again.arguments).asked == 0

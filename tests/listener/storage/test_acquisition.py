@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from listener.storage.acquisition import in_order_of_acquisition
-from listener.storage.inbox import Inbox, Offer
+from listener.storage.inbox import Inbox, StoreRequest
 from pipeline.errors import Rejected
 from tests.builders import build_image, dataset_bytes
 
@@ -20,7 +20,7 @@ def received(inbox: Inbox, number: int, instance_number: Any) -> str:
         del image.InstanceNumber
     else:
         image.InstanceNumber = instance_number
-    offer = Offer(
+    offer = StoreRequest(
         sop_class_uid=image.SOPClassUID,
         sop_instance_uid=image.SOPInstanceUID,
         transfer_syntax_uid=image.file_meta.TransferSyntaxUID,

@@ -8,12 +8,12 @@ import pytest
 
 from config.settings import make_settings
 from listener.storage.data_folder import MEBIBYTE, open_store
-from listener.storage.inbox import Offer
+from listener.storage.inbox import StoreRequest
 from pipeline.errors import Rejected, RetryLater
 from tests.builders import build_image
 
 IMAGE = build_image()
-OFFER = Offer(
+OFFER = StoreRequest(
     sop_class_uid=IMAGE.SOPClassUID,
     sop_instance_uid=IMAGE.SOPInstanceUID,
     transfer_syntax_uid=IMAGE.file_meta.TransferSyntaxUID,
@@ -43,7 +43,7 @@ def test_nothing_is_taken_where_less_room_is_left_than_the_site_wants(tmp_path: 
     store = open_store(settings, worker_id="w1")
 
     with pytest.raises(RetryLater) as caught:
-        store.inbox.check_room()
+        store.inbox.check_free_space()
 
     assert caught.value.code == "disk_full"
 

@@ -22,7 +22,13 @@ from pydicom.uid import (
     JPEGBaseline8Bit,
 )
 
-from listener.storage.dataset_scan import MAX_DEPTH, Header, inflate, is_uid, peek
+from listener.storage.dataset_scan import (
+    MAX_DEPTH,
+    DatasetIdentifiers,
+    inflate,
+    is_uid,
+    scan_dataset,
+)
 from pipeline.errors import Rejected
 from tests.listener.house import make_dataset
 
@@ -48,8 +54,10 @@ def encoded(dataset: Dataset, syntax: str = ExplicitVRLittleEndian) -> bytes:
     return buffer.getvalue()
 
 
-def peeked(content: bytes, syntax: str = ExplicitVRLittleEndian, *, start: int = 0) -> Header:
-    return peek(
+def peeked(
+    content: bytes, syntax: str = ExplicitVRLittleEndian, *, start: int = 0
+) -> DatasetIdentifiers:
+    return scan_dataset(
         io.BytesIO(content), start=start, length=len(content) - start, transfer_syntax_uid=syntax
     )
 

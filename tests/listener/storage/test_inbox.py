@@ -15,21 +15,21 @@ from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from listener.storage.filesystem import LocalDisk
-from listener.storage.inbox import Inbox, InboxLimits, Offer, ReceivedImage
+from listener.storage.inbox import Inbox, InboxLimits, ReceivedImage, StoreRequest
 from pipeline.errors import Rejected, RetryLater
 from tests.builders import build_image, dataset_bytes
 
 MOMENT = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
 
-def offer(image: Dataset, **changed: str) -> Offer:
+def offer(image: Dataset, **changed: str) -> StoreRequest:
     named = {
         "sop_class_uid": str(image.SOPClassUID),
         "sop_instance_uid": str(image.SOPInstanceUID),
         "transfer_syntax_uid": str(image.file_meta.TransferSyntaxUID),
         "source": "DEVICE",
     }
-    return Offer(**{**named, **changed})
+    return StoreRequest(**{**named, **changed})
 
 
 def take(inbox: Inbox, image: Dataset, *, piece: int = 4096, **changed: str) -> ReceivedImage:
@@ -345,7 +345,7 @@ def test_only_what_dead_receivers_left_is_swept(tmp_path: Path) -> None:
     (tmp_path / "tmp" / "dead.part").write_bytes(b"half")
 
     with inbox.receive(offer(image)) as incoming:
-        swept = inbox.sweep_partial()
+        swept = inbox.delete_partial_files()
         incoming.write(dataset_bytes(image))
         incoming.commit()
 

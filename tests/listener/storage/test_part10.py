@@ -15,7 +15,7 @@ from listener.storage.part10 import (
     FACTS_BYTES,
     MAX_HEADER_BYTES,
     Facts,
-    Offer,
+    StoreRequest,
     encode_facts,
     encode_header,
     read_received,
@@ -24,7 +24,7 @@ from listener.storage.part10 import (
 from pipeline.errors import Defect, Rejected
 from tests.builders import build_image, dataset_bytes
 
-OFFER = Offer(
+OFFER = StoreRequest(
     sop_class_uid=SecondaryCaptureImageStorage,
     sop_instance_uid="1.2.3.4",
     transfer_syntax_uid=ExplicitVRLittleEndian,

@@ -6,25 +6,25 @@ import threading
 
 import pytest
 
-from listener.workflow.analysis_slots import Closed, Gate
+from listener.workflow.analysis_slots import AnalysisSlots, ShuttingDown
 
 
 def test_nobody_enters_a_closed_gate() -> None:
-    gate = Gate(1)
+    gate = AnalysisSlots(1)
     gate.close()
 
-    with pytest.raises(Closed), gate.entered():
+    with pytest.raises(ShuttingDown), gate.entered():
         pass
 
 
 def test_whoever_waits_is_sent_away_when_it_closes() -> None:
-    gate, outcome = Gate(1), []
+    gate, outcome = AnalysisSlots(1), []
 
     def come() -> None:
         try:
             with gate.entered():
                 outcome.append("in")
-        except Closed:
+        except ShuttingDown:
             outcome.append("sent away")
 
     with gate.entered():
@@ -37,10 +37,10 @@ def test_whoever_waits_is_sent_away_when_it_closes() -> None:
 
 
 def test_whoever_comes_alone_waits_for_all_places_and_keeps_them() -> None:
-    gate, inside = Gate(2), []
+    gate, inside = AnalysisSlots(2), []
 
     def come_alone() -> None:
-        with gate.entered(is_alone=True):
+        with gate.entered(exclusive=True):
             inside.append(gate._free)
 
     with gate.entered():
@@ -53,7 +53,7 @@ def test_whoever_comes_alone_waits_for_all_places_and_keeps_them() -> None:
 
 
 def test_a_place_comes_free_also_after_an_error() -> None:
-    gate = Gate(1)
+    gate = AnalysisSlots(1)
     with pytest.raises(ZeroDivisionError), gate.entered():
         raise ZeroDivisionError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from listener.workflow.error_boundary import named_errors
+from listener.workflow.error_boundary import translate_errors
 from pipeline.errors import Defect, Rejected, RetryLater
 
 
@@ -20,7 +20,7 @@ from pipeline.errors import Defect, Rejected, RetryLater
 def test_errors_are_named_and_never_repeat_what_they_quoted(
     raised: Exception, named: type[RetryLater | Defect], code: str
 ) -> None:
-    with pytest.raises(named) as caught, named_errors():
+    with pytest.raises(named) as caught, translate_errors():
         raise raised
 
     assert caught.value.code == code
@@ -31,12 +31,12 @@ def test_errors_are_named_and_never_repeat_what_they_quoted(
 def test_our_own_errors_pass_as_they_are() -> None:
     ours = Rejected("breaks a rule", code="decode_failed")
 
-    with pytest.raises(Rejected) as caught, named_errors():
+    with pytest.raises(Rejected) as caught, translate_errors():
         raise ours
 
     assert caught.value is ours
 
 
 def test_a_stop_is_no_error() -> None:
-    with pytest.raises(KeyboardInterrupt), named_errors():
+    with pytest.raises(KeyboardInterrupt), translate_errors():
         raise KeyboardInterrupt

@@ -17,7 +17,7 @@ from listener.queue.jobs import Job, close_job, image_job
 from listener.queue.worker_lock import FileHold, FileLocks
 from listener.storage.inbox import Inbox
 from listener.storage.results import ResultsFolder
-from listener.workflow.maintenance import LOOKS_UNTIL_LOST, Upkeep, UpkeepTimes
+from listener.workflow.maintenance import LOOKS_UNTIL_LOST, Maintenance, UpkeepTimes
 from pipeline.domain import SmearId, SOPInstanceUID
 from reporting.audit.trail import Event
 from tests.fakes import RecordingAudit
@@ -40,8 +40,8 @@ class Bench:
     in_threads: set[str] = field(default_factory=set)
     audit: RecordingAudit = field(default_factory=RecordingAudit)
 
-    def upkeep(self) -> Upkeep:
-        return Upkeep(
+    def upkeep(self) -> Maintenance:
+        return Maintenance(
             client=self.client,
             inbox=self.inbox,
             results=ResultsFolder(self.root / "results", worker_id="w1"),
@@ -95,7 +95,7 @@ def test_the_work_of_the_dead_alone_is_taken_over(bench: Bench) -> None:
     for number, worker_id in enumerate(("w1", "living", "dead"), start=1):
         bench.in_hand_of(worker_id, number)
 
-    taken = bench.upkeep().take_over()
+    taken = bench.upkeep().adopt_dead_workers()
 
     living.close()
     assert (taken, bench.requeued) == (1, ["dead"])
@@ -108,7 +108,7 @@ def test_the_drafts_of_the_dead_are_swept(bench: Bench) -> None:
     draft.mkdir(parents=True)
     bench.in_hand_of("dead", 1)
 
-    bench.upkeep().take_over()
+    bench.upkeep().adopt_dead_workers()
 
     assert not draft.exists()
 
@@ -116,7 +116,7 @@ def test_the_drafts_of_the_dead_are_swept(bench: Bench) -> None:
 def test_the_dead_one_s_name_is_free_again_afterwards(bench: Bench) -> None:
     bench.in_hand_of("dead", 1)
 
-    bench.upkeep().take_over()
+    bench.upkeep().adopt_dead_workers()
 
     assert bench.locks.try_take("dead") is not None
 
@@ -130,7 +130,7 @@ def test_claimed_work_that_no_thread_runs_is_queued_again(bench: Bench) -> None:
     bench.in_threads = {running.id}
     upkeep = bench.upkeep()
 
-    rounds = [upkeep.take_back() for _ in range(LOOKS_UNTIL_LOST)]
+    rounds = [upkeep.requeue_orphans() for _ in range(LOOKS_UNTIL_LOST)]
 
     assert rounds == [0] * (LOOKS_UNTIL_LOST - 1) + [1]
     assert bench.requeued == [lost.id]
@@ -142,9 +142,9 @@ def test_work_that_is_late_to_begin_is_left_alone(bench: Bench) -> None:
     upkeep = bench.upkeep()
     for _ in range(2):
         for _ in range(LOOKS_UNTIL_LOST - 1):
-            upkeep.take_back()
+            upkeep.requeue_orphans()
         bench.in_threads = {late.id}
-        upkeep.take_back()
+        upkeep.requeue_orphans()
         bench.in_threads = set()
 
     assert bench.requeued == []
@@ -154,7 +154,7 @@ def test_a_lost_lock_is_taken_again(bench: Bench) -> None:
     upkeep = bench.upkeep()
     bench.hold.close()
 
-    upkeep.keep_lock()
+    upkeep.renew_lock()
 
     assert bench.locks.try_take("w1") is None
 
@@ -196,7 +196,7 @@ def test_a_duty_that_fails_keeps_no_other_from_its_turn(
     upkeep = bench.upkeep()
     stopping = threading.Event()
     receive(bench.inbox, SMEAR, 1)
-    monkeypatch.setattr(upkeep, "keep_lock", lambda: 1 / 0)
+    monkeypatch.setattr(upkeep, "renew_lock", lambda: 1 / 0)
     monkeypatch.setattr(upkeep, "sweep", stopping.set)
 
     upkeep.run(UpkeepTimes(), stopping)

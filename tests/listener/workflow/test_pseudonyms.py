@@ -12,7 +12,7 @@ import pytest
 from pydicom import dcmread
 
 from config.settings import make_settings
-from listener.queue.jobs import DeliveryTry
+from listener.queue.jobs import DeliveryAttempt
 from listener.workflow.delivery import is_confirmed
 from listener.workflow.destinations import make_outlets
 from listener.workflow.pseudonyms import SitePseudonyms
@@ -23,7 +23,7 @@ from reporting.audit.trail import Event
 from reporting.result_set import build_result_set
 from reporting.results import ResultKind
 from tests.fakes import RecordingAudit
-from tests.listener.house import House, Shelf, make_dataset, make_house, receive
+from tests.listener.house import ScpPolicy, Shelf, make_dataset, make_house, receive
 
 SERIES = "1.2.3.4"
 KINDS = frozenset({ResultKind.ANNOTATED_FIELD, ResultKind.FHIR_BUNDLE, ResultKind.TABLE})
@@ -35,12 +35,12 @@ def audit() -> RecordingAudit:
 
 
 @pytest.fixture
-def house(tmp_path: Path, audit: RecordingAudit) -> House:
+def house(tmp_path: Path, audit: RecordingAudit) -> ScpPolicy:
     shelves = [Shelf(name="pacs", kinds=KINDS), Shelf(name="registry", kinds=KINDS)]
     return make_house(tmp_path, audit=audit, destinations=shelves)
 
 
-def make_pseudonymous(house: House, root: Path, *names: str) -> SitePseudonyms:
+def make_pseudonymous(house: ScpPolicy, root: Path, *names: str) -> SitePseudonyms:
     """From now on these destinations want pseudonyms."""
     house.outlets.replace(
         [replace(outlet, is_pseudonymous=outlet.name in names) for outlet in house.outlets]
@@ -49,7 +49,7 @@ def make_pseudonymous(house: House, root: Path, *names: str) -> SitePseudonyms:
     return SitePseudonyms(settings, house.outlets)
 
 
-def report(house: House, pseudonyms: Any) -> int:
+def report(house: ScpPolicy, pseudonyms: Any) -> int:
     """Analyse what is in the inbox and report it with real results; the version made."""
     step = ReportStep(
         inbox=house.inbox,
@@ -67,18 +67,18 @@ def report(house: House, pseudonyms: Any) -> int:
     return step.close(SmearId(SERIES), known=None, is_waiting=False).version
 
 
-def deliver(house: House, name: str, version: int = 1) -> int:
-    go = DeliveryTry(smear_id=SmearId(SERIES), version=version, destination=name)
+def deliver(house: ScpPolicy, name: str, version: int = 1) -> int:
+    go = DeliveryAttempt(smear_id=SmearId(SERIES), version=version, destination=name)
     return house.steps.sender.deliver(go).sent
 
 
-def arrived(house: House, name: str) -> list[bytes]:
+def arrived(house: ScpPolicy, name: str) -> list[bytes]:
     destination = house.outlets.get(name).destination
     assert isinstance(destination, Shelf)
     return [content for contents in destination.arrived.values() for content in contents]
 
 
-def test_without_a_pseudonymous_report_nothing_goes_there(house: House, tmp_path: Path) -> None:
+def test_without_a_pseudonymous_report_nothing_goes_there(house: ScpPolicy, tmp_path: Path) -> None:
     """A destination that was changed after the report was made."""
     receive(house.inbox, SERIES, 1)
     version = report(house, lambda destinations: None)
@@ -91,7 +91,7 @@ def test_without_a_pseudonymous_report_nothing_goes_there(house: House, tmp_path
     assert arrived(house, "registry") == []
 
 
-def test_an_exposed_key_stops_the_start(house: House, tmp_path: Path) -> None:
+def test_an_exposed_key_stops_the_start(house: ScpPolicy, tmp_path: Path) -> None:
     pseudonyms = make_pseudonymous(house, tmp_path, "registry")
     pseudonyms.check()
     (tmp_path / "pseudonyms.key").chmod(0o644)
@@ -102,14 +102,14 @@ def test_an_exposed_key_stops_the_start(house: House, tmp_path: Path) -> None:
     assert refused.value.code == "pseudonym_key_exposed"
 
 
-def test_no_key_is_made_where_nobody_wants_pseudonyms(house: House, tmp_path: Path) -> None:
+def test_no_key_is_made_where_nobody_wants_pseudonyms(house: ScpPolicy, tmp_path: Path) -> None:
     make_pseudonymous(house, tmp_path).check()
 
     assert not (tmp_path / "pseudonyms.key").exists()
 
 
 def test_burned_in_text_parks_one_destination_and_delays_no_other(
-    house: House, tmp_path: Path, audit: RecordingAudit, monkeypatch: pytest.MonkeyPatch
+    house: ScpPolicy, tmp_path: Path, audit: RecordingAudit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pseudonyms = make_pseudonymous(house, tmp_path, "registry")
 
@@ -131,7 +131,7 @@ def test_burned_in_text_parks_one_destination_and_delays_no_other(
     assert refusal.fields["code"] == "burned_in_text"
 
 
-def test_what_could_not_be_made_counts_as_not_confirmed(house: House, tmp_path: Path) -> None:
+def test_what_could_not_be_made_counts_as_not_confirmed(house: ScpPolicy, tmp_path: Path) -> None:
     """So that retention keeps the images until a person has seen to it."""
     receive(house.inbox, SERIES, 1)
     report(house, lambda destinations: None)
@@ -145,7 +145,7 @@ def test_what_could_not_be_made_counts_as_not_confirmed(house: House, tmp_path: 
     assert not is_confirmed(index, outlet, folder.receipts("registry"))
 
 
-def test_each_gets_its_own_variant_and_both_are_confirmed(house: House, tmp_path: Path) -> None:
+def test_each_gets_its_own_variant_and_both_are_confirmed(house: ScpPolicy, tmp_path: Path) -> None:
     pseudonyms = make_pseudonymous(house, tmp_path, "registry")
     receive(house.inbox, SERIES, 1)
 
@@ -162,7 +162,7 @@ def test_each_gets_its_own_variant_and_both_are_confirmed(house: House, tmp_path
             assert secret not in content
 
 
-def test_dicom_and_fhir_name_the_same_pseudonym(house: House, tmp_path: Path) -> None:
+def test_dicom_and_fhir_name_the_same_pseudonym(house: ScpPolicy, tmp_path: Path) -> None:
     pseudonyms = make_pseudonymous(house, tmp_path, "registry")
     receive(house.inbox, SERIES, 1)
     deliver(house, "registry", report(house, pseudonyms))
@@ -176,7 +176,7 @@ def test_dicom_and_fhir_name_the_same_pseudonym(house: House, tmp_path: Path) ->
     assert f'urn:oid:{dataset.StudyInstanceUID}"'.encode() in bundle
 
 
-def test_an_old_index_without_the_mark_is_no_pseudonymous_one(house: House) -> None:
+def test_an_old_index_without_the_mark_is_no_pseudonymous_one(house: ScpPolicy) -> None:
     """Reports that were made before the mark existed."""
     receive(house.inbox, SERIES, 1)
     report(house, lambda destinations: None)

@@ -6,13 +6,13 @@ import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from listener.queue.jobs import DeliveryTry
+from listener.queue.jobs import DeliveryAttempt
 from listener.workflow.retention import Retention
-from listener.workflow.steps import Standing
+from listener.workflow.steps import ReportStatus
 from pipeline.domain import SmearId
 from reporting.audit.trail import Event
 from tests.fakes import RecordingAudit
-from tests.listener.house import House, Shelf, make_house, receive
+from tests.listener.house import ScpPolicy, Shelf, make_house, receive
 
 SERIES = "1.2.3.4"
 DAY = timedelta(days=1)
@@ -93,7 +93,7 @@ def test_a_destination_that_is_gone_from_the_settings_is_not_waited_for(tmp_path
     assert _retention(house).sweep(NOW + 31 * DAY) == 1
 
 
-def _retention(house: House) -> Retention:
+def _retention(house: ScpPolicy) -> Retention:
     return Retention(
         inbox=house.inbox,
         results=house.results,
@@ -104,16 +104,16 @@ def _retention(house: House) -> Retention:
     )
 
 
-def _reported(house: House, *, number: int = 1) -> str:
+def _reported(house: ScpPolicy, *, number: int = 1) -> str:
     image = receive(house.inbox, SERIES, number).sop_instance_uid
     smear_id = SmearId(SERIES)
     for waiting in house.inbox.waiting():
         house.steps.images.analyse(waiting, smear_id)
     closing = house.steps.reports.close(smear_id, known=None, is_waiting=False)
-    assert closing.standing is Standing.REPORTED
+    assert closing.standing is ReportStatus.REPORTED
     return image
 
 
-def _deliver(house: House) -> None:
-    go = DeliveryTry(smear_id=SmearId(SERIES), version=1, destination="pacs")
+def _deliver(house: ScpPolicy) -> None:
+    go = DeliveryAttempt(smear_id=SmearId(SERIES), version=1, destination="pacs")
     assert house.steps.sender.deliver(go).sent > 0

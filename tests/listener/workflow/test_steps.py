@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from pydicom import Dataset
 
-from listener.workflow.steps import Standing
+from listener.workflow.steps import ReportStatus
 from pipeline.domain import FieldFindings, SmearId, SOPInstanceUID
 from pipeline.errors import RetryLater
 from reporting.audit.trail import Event
 from tests.fakes import RecordingAudit
 from tests.findings import MODEL
-from tests.listener.house import BAD_SERIES, House, QuickAnalysis, Shelf, make_house, receive
+from tests.listener.house import BAD_SERIES, QuickAnalysis, ScpPolicy, Shelf, make_house, receive
 
 SMEAR = SmearId("1.2.3.4")
 
@@ -26,11 +26,11 @@ def audit() -> RecordingAudit:
 
 
 @pytest.fixture
-def house(tmp_path: Path, audit: RecordingAudit) -> House:
+def house(tmp_path: Path, audit: RecordingAudit) -> ScpPolicy:
     return make_house(tmp_path, audit=audit, destinations=[Shelf()])
 
 
-def analysed(house: House, *numbers: int, smear: SmearId = SMEAR) -> list[SOPInstanceUID]:
+def analysed(house: ScpPolicy, *numbers: int, smear: SmearId = SMEAR) -> list[SOPInstanceUID]:
     images = [receive(house.inbox, smear, number).sop_instance_uid for number in numbers]
     for image in images:
         house.steps.images.analyse(image, smear)
@@ -39,7 +39,7 @@ def analysed(house: House, *numbers: int, smear: SmearId = SMEAR) -> list[SOPIns
 
 class TestImages:
     def test_an_image_is_analysed_once_however_often_the_step_runs(
-        self, house: House, audit: RecordingAudit
+        self, house: ScpPolicy, audit: RecordingAudit
     ) -> None:
         [image] = analysed(house, 1)
 
@@ -50,7 +50,7 @@ class TestImages:
         assert audit.events == [Event.IMAGE_ANALYSED]
 
     def test_one_that_breaks_a_rule_is_parked_under_its_code(
-        self, house: House, audit: RecordingAudit
+        self, house: ScpPolicy, audit: RecordingAudit
     ) -> None:
         image = receive(house.inbox, BAD_SERIES, 1).sop_instance_uid
 
@@ -78,7 +78,7 @@ class TestImages:
 
         assert house.inbox.is_waiting(image)
 
-    def test_it_is_settled_when_analysed_or_parked_and_not_before(self, house: House) -> None:
+    def test_it_is_settled_when_analysed_or_parked_and_not_before(self, house: ScpPolicy) -> None:
         images = house.steps.images
         fresh = receive(house.inbox, SMEAR, 1).sop_instance_uid
         [done] = analysed(house, 2)
@@ -91,33 +91,35 @@ class TestImages:
 
 
 class TestReports:
-    def test_nothing_is_reported_of_a_smear_without_images(self, house: House) -> None:
-        assert close(house).standing is Standing.EMPTY
+    def test_nothing_is_reported_of_a_smear_without_images(self, house: ScpPolicy) -> None:
+        assert close(house).standing is ReportStatus.EMPTY
 
-    def test_it_waits_for_images_that_are_still_queued(self, house: House) -> None:
+    def test_it_waits_for_images_that_are_still_queued(self, house: ScpPolicy) -> None:
         analysed(house, 1)
 
-        assert close(house, is_waiting=True).standing is Standing.WAITING
+        assert close(house, is_waiting=True).standing is ReportStatus.WAITING
 
-    def test_a_close_that_a_newer_image_overtook_is_left_to_that_one_s(self, house: House) -> None:
+    def test_a_close_that_a_newer_image_overtook_is_left_to_that_one_s(
+        self, house: ScpPolicy
+    ) -> None:
         analysed(house, 1, 2)
 
-        assert close(house, known=1).standing is Standing.OVERTAKEN
-        assert close(house, known=2).standing is Standing.REPORTED
+        assert close(house, known=1).standing is ReportStatus.OVERTAKEN
+        assert close(house, known=2).standing is ReportStatus.REPORTED
 
     def test_closing_twice_reports_once_and_names_the_same_deliveries(
-        self, house: House, audit: RecordingAudit
+        self, house: ScpPolicy, audit: RecordingAudit
     ) -> None:
         analysed(house, 1)
 
         first, second = close(house), close(house)
 
-        assert (first.standing, second.standing) == (Standing.REPORTED, Standing.UNCHANGED)
+        assert (first.standing, second.standing) == (ReportStatus.REPORTED, ReportStatus.UNCHANGED)
         assert (first.version, first.destinations) == (second.version, second.destinations)
         assert first.destinations == ("pacs",)
         assert audit.events.count(Event.SMEAR_REPORTED) == 1
 
-    def test_a_late_image_makes_the_next_version_of_all(self, house: House) -> None:
+    def test_a_late_image_makes_the_next_version_of_all(self, house: ScpPolicy) -> None:
         early = analysed(house, 1, 2)
         close(house)
         late = analysed(house, 3)
@@ -125,11 +127,13 @@ class TestReports:
         closing = close(house)
 
         latest = house.results.smear(SMEAR).latest()
-        assert (closing.standing, closing.version) == (Standing.REPORTED, 2)
+        assert (closing.standing, closing.version) == (ReportStatus.REPORTED, 2)
         assert latest is not None
         assert set(latest.sources) == {*early, *late}
 
-    def test_findings_of_an_older_model_are_made_anew(self, tmp_path: Path, house: House) -> None:
+    def test_findings_of_an_older_model_are_made_anew(
+        self, tmp_path: Path, house: ScpPolicy
+    ) -> None:
         """One report speaks with one voice."""
         [image] = analysed(house, 1)
         newer = _Newer()
@@ -142,7 +146,7 @@ class TestReports:
         assert field.model.sha256 == newer.model_key
 
 
-def close(house: House, *, known: int | None = None, is_waiting: bool = False) -> object:
+def close(house: ScpPolicy, *, known: int | None = None, is_waiting: bool = False) -> object:
     return house.steps.reports.close(SMEAR, known=known, is_waiting=is_waiting)
 
 

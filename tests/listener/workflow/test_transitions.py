@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from listener.queue.jobs import (
     CommitmentWait,
-    DeliveryTry,
+    DeliveryAttempt,
     Job,
     JobKind,
     close_job,
@@ -25,7 +25,7 @@ from listener.queue.jobs import (
 )
 from listener.storage.receipts import DeliveryState
 from listener.storage.smear_grouping import smear_id_of
-from listener.workflow.transitions import Flow
+from listener.workflow.transitions import Transitions
 from pipeline.domain import SmearId, SOPInstanceUID
 from pipeline.errors import NeedsReview, SmearlinkError
 from reporting.audit.trail import Event
@@ -38,7 +38,7 @@ from reporting.delivery import (
 )
 from reporting.results import ResultKind
 from tests.fakes import RecordingAudit
-from tests.listener.house import BAD_SERIES, House, Shelf, make_house, receive
+from tests.listener.house import BAD_SERIES, ScpPolicy, Shelf, make_house, receive
 
 SERIES = "1.2.3.4"
 
@@ -73,17 +73,17 @@ class TurnedQueue:
     def drop_parked_deliveries(self, smear_id: SmearId, destination: str, *, below: int) -> None:
         for job_id in list(self.parked):
             if job_id.startswith(f"deliver:{destination}:{smear_id}:"):
-                go = DeliveryTry.of(self.jobs[job_id].arguments)
+                go = DeliveryAttempt.of(self.jobs[job_id].arguments)
                 if go.version < below:
                     del self.parked[job_id]
 
-    def run(self, flow: Flow, job_id: str) -> None:
+    def run(self, flow: Transitions, job_id: str) -> None:
         """Run one job; a kill leaves it unfinished, as a dead worker's job is."""
         job = self.jobs[job_id]
         functions = {
             JobKind.ANALYSE_IMAGE: lambda: flow.analyse_image(*job.arguments),  # type: ignore[arg-type]
             JobKind.CLOSE_SMEAR: lambda: flow.close_smear(*job.arguments),  # type: ignore[arg-type]
-            JobKind.DELIVER: lambda: flow.deliver(DeliveryTry.of(job.arguments)),
+            JobKind.DELIVER: lambda: flow.deliver(DeliveryAttempt.of(job.arguments)),
             JobKind.CHECK_COMMITMENT: lambda: flow.check_commitment(
                 CommitmentWait.of(job.arguments)
             ),
@@ -98,7 +98,7 @@ class TurnedQueue:
             self.parked[job_id] = err
         self.unfinished.remove(job_id)
 
-    def run_all(self, flow: Flow) -> None:
+    def run_all(self, flow: Transitions) -> None:
         """Run in order until nothing is left."""
         while self.unfinished:
             self.run(flow, self.unfinished[0])
@@ -110,8 +110,8 @@ class TurnedQueue:
                 raise Killed
 
 
-def make_flow(house: House, queue: TurnedQueue) -> Flow:
-    return Flow(
+def make_flow(house: ScpPolicy, queue: TurnedQueue) -> Transitions:
+    return Transitions(
         steps=house.steps,
         outlets=house.outlets,
         queue=queue,
@@ -121,7 +121,7 @@ def make_flow(house: House, queue: TurnedQueue) -> Flow:
     )
 
 
-def bring(house: House, queue: TurnedQueue, number: int, series: str = SERIES) -> None:
+def bring(house: ScpPolicy, queue: TurnedQueue, number: int, series: str = SERIES) -> None:
     image = receive(house.inbox, series, number)
     queue.ask(image_job(image.sop_instance_uid, smear_id_of(image, "series")))
 
@@ -132,7 +132,7 @@ def pacs() -> Shelf:
 
 
 @pytest.fixture
-def house(tmp_path: Path, pacs: Shelf) -> House:
+def house(tmp_path: Path, pacs: Shelf) -> ScpPolicy:
     return make_house(tmp_path, audit=RecordingAudit(), destinations=[pacs])
 
 
@@ -142,11 +142,11 @@ def queue() -> TurnedQueue:
 
 
 @pytest.fixture
-def flow(house: House, queue: TurnedQueue) -> Flow:
+def flow(house: ScpPolicy, queue: TurnedQueue) -> Transitions:
     return make_flow(house, queue)
 
 
-def versions(house: House, series: str = SERIES) -> int:
+def versions(house: ScpPolicy, series: str = SERIES) -> int:
     latest = house.results.smear(SmearId(series)).latest()
     return latest.version if latest else 0
 
@@ -195,12 +195,12 @@ def test_every_image_is_reported_and_delivered_whatever_is_killed(data: st.DataO
                 assert len(immutable) <= 1, "one UID was sent with two contents"
 
 
-def _waiting(house: House, series: str) -> list[str]:
+def _waiting(house: ScpPolicy, series: str) -> list[str]:
     return [image for image in house.inbox.waiting() if image.startswith(f"{series}.")]
 
 
 def test_an_image_that_breaks_a_rule_is_parked_and_its_smear_goes_on(
-    house: House, queue: TurnedQueue, flow: Flow
+    house: ScpPolicy, queue: TurnedQueue, flow: Transitions
 ) -> None:
     bring(house, queue, 1, BAD_SERIES)
     bring(house, queue, 1)
@@ -212,7 +212,7 @@ def test_an_image_that_breaks_a_rule_is_parked_and_its_smear_goes_on(
 
 
 def test_a_smear_waits_for_images_that_are_still_queued(
-    house: House, queue: TurnedQueue, flow: Flow
+    house: ScpPolicy, queue: TurnedQueue, flow: Transitions
 ) -> None:
     bring(house, queue, 1)
     bring(house, queue, 2)
@@ -224,7 +224,7 @@ def test_a_smear_waits_for_images_that_are_still_queued(
 
 
 def test_a_parked_image_does_not_hold_its_smear_up(
-    house: House, queue: TurnedQueue, flow: Flow
+    house: ScpPolicy, queue: TurnedQueue, flow: Transitions
 ) -> None:
     bring(house, queue, 1)
     bring(house, queue, 2)
@@ -237,7 +237,7 @@ def test_a_parked_image_does_not_hold_its_smear_up(
 
 
 def test_a_late_image_amends_the_report_and_leaves_its_first_objects_as_they_were(
-    house: House, queue: TurnedQueue, flow: Flow, pacs: Shelf
+    house: ScpPolicy, queue: TurnedQueue, flow: Transitions, pacs: Shelf
 ) -> None:
     bring(house, queue, 1)
     queue.run_all(flow)
@@ -256,7 +256,7 @@ def test_a_late_image_amends_the_report_and_leaves_its_first_objects_as_they_wer
 
 
 def test_an_older_version_never_overtakes_its_amendment(
-    house: House, queue: TurnedQueue, flow: Flow, pacs: Shelf
+    house: ScpPolicy, queue: TurnedQueue, flow: Transitions, pacs: Shelf
 ) -> None:
     bring(house, queue, 1)
     queue.run(flow, f"image:{SERIES}.1")
@@ -273,7 +273,7 @@ def test_an_older_version_never_overtakes_its_amendment(
 
 
 def test_a_destination_that_stays_away_is_parked_after_its_tries(
-    house: House, queue: TurnedQueue, flow: Flow, pacs: Shelf
+    house: ScpPolicy, queue: TurnedQueue, flow: Transitions, pacs: Shelf
 ) -> None:
     pacs.troubles = [DeliveryPostponed("away", code="connection_refused")] * 9
     bring(house, queue, 1)
@@ -291,7 +291,7 @@ def test_a_destination_that_stays_away_is_parked_after_its_tries(
 
 
 def test_a_refusal_is_parked_at_once_and_what_was_taken_is_not_sent_again(
-    house: House, queue: TurnedQueue, flow: Flow, pacs: Shelf
+    house: ScpPolicy, queue: TurnedQueue, flow: Transitions, pacs: Shelf
 ) -> None:
     bring(house, queue, 1)
     queue.run(flow, f"image:{SERIES}.1")
@@ -305,7 +305,7 @@ def test_a_refusal_is_parked_at_once_and_what_was_taken_is_not_sent_again(
     ]
 
     queue.run_all(flow)
-    again = DeliveryTry(smear_id=SmearId(SERIES), version=1, destination="pacs", series=1)
+    again = DeliveryAttempt(smear_id=SmearId(SERIES), version=1, destination="pacs", series=1)
     flow.deliver(again)
 
     assert [err.code for err in queue.parked.values()] == ["refused"]
@@ -318,7 +318,7 @@ def _receipt(uid: str) -> Receipt:
 
 
 def test_a_delivered_amendment_clears_the_parked_delivery_of_the_version_before(
-    house: House, queue: TurnedQueue, flow: Flow, pacs: Shelf
+    house: ScpPolicy, queue: TurnedQueue, flow: Transitions, pacs: Shelf
 ) -> None:
     pacs.troubles = [DeliveryRefused("refused", code="refused")]
     bring(house, queue, 1)
@@ -332,7 +332,7 @@ def test_a_delivered_amendment_clears_the_parked_delivery_of_the_version_before(
 
 
 def test_a_wished_close_comes_back_until_the_images_are_analysed(
-    house: House, queue: TurnedQueue, flow: Flow
+    house: ScpPolicy, queue: TurnedQueue, flow: Transitions
 ) -> None:
     bring(house, queue, 1)
     queue.ask(close_job(SmearId(SERIES), trigger="wish-1", known=None))
@@ -345,7 +345,7 @@ def test_a_wished_close_comes_back_until_the_images_are_analysed(
 
 
 def test_a_commitment_report_settles_the_delivery(
-    house: House, queue: TurnedQueue, flow: Flow, pacs: Shelf
+    house: ScpPolicy, queue: TurnedQueue, flow: Transitions, pacs: Shelf
 ) -> None:
     pacs.awaits_commitment = True
     bring(house, queue, 1)
@@ -361,7 +361,7 @@ def test_a_commitment_report_settles_the_delivery(
 
 
 def test_what_a_commitment_report_disowns_is_sent_again(
-    house: House, queue: TurnedQueue, flow: Flow, pacs: Shelf
+    house: ScpPolicy, queue: TurnedQueue, flow: Transitions, pacs: Shelf
 ) -> None:
     pacs.awaits_commitment = True
     bring(house, queue, 1)
@@ -382,7 +382,7 @@ def test_what_a_commitment_report_disowns_is_sent_again(
 
 
 def test_a_commitment_that_never_comes_is_asked_for_again_and_then_parked(
-    house: House, queue: TurnedQueue, flow: Flow, pacs: Shelf
+    house: ScpPolicy, queue: TurnedQueue, flow: Transitions, pacs: Shelf
 ) -> None:
     pacs.awaits_commitment = True
     bring(house, queue, 1)
@@ -394,6 +394,6 @@ def test_a_commitment_that_never_comes_is_asked_for_again_and_then_parked(
     assert asked == {"2.25.1", "2.25.2", "2.25.3", "2.25.4"}
 
 
-def _run_until_commitment(queue: TurnedQueue, flow: Flow) -> None:
+def _run_until_commitment(queue: TurnedQueue, flow: Transitions) -> None:
     while not queue.unfinished[0].startswith("commitment:"):
         queue.run(flow, queue.unfinished[0])

@@ -9,12 +9,12 @@ from itertools import count
 import pytest
 
 from listener.queue.status import WorkKind
-from listener.workflow.outlet import Outlet
+from listener.workflow.outlet import DestinationQueue
 from listener.workflow.worker import Workflow
 from pipeline.domain import SmearId, SOPInstanceUID
 from reporting.delivery import CommitmentReport, DeliveryPostponed, DeliveryRefused
 from tests.fakes import RecordingAudit
-from tests.listener.house import BAD_SERIES, House, Shelf, make_house, receive, until, working
+from tests.listener.house import BAD_SERIES, ScpPolicy, Shelf, make_house, receive, until, working
 
 _series = count(10)
 
@@ -22,7 +22,7 @@ _series = count(10)
 @dataclass(frozen=True)
 class Running:
     workflow: Workflow
-    house: House
+    house: ScpPolicy
     pacs: Shelf
     ehr: Shelf
     audit: RecordingAudit
@@ -192,7 +192,7 @@ def _remembered(workflow: Workflow) -> int:
 def test_a_new_destination_is_served_without_a_restart(running: Running, series: str) -> None:
     archive = Shelf(name="archive")
     before = tuple(running.house.outlets)
-    running.workflow.reload([*before, Outlet(destination=archive)])
+    running.workflow.reload([*before, DestinationQueue(destination=archive)])
     try:
         running.bring(series)
         until(lambda: running.has_all(archive, series))

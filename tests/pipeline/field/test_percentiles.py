@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.field.percentiles import median, percentiles, usual_colour
+from pipeline.field.percentiles import median, median_color, percentiles
 
 values = st.lists(st.floats(-8, 8, width=32), min_size=1, max_size=40)
 
@@ -27,7 +27,7 @@ def test_medians_are_those_of_numpy(numbers: list[float]) -> None:
     array = np.array(numbers, np.float32)
 
     assert median(array) == pytest.approx(np.median(array.astype(np.float64)), abs=1e-6)
-    assert usual_colour(np.stack([array] * 3, axis=1)) == pytest.approx(median(array), abs=1e-6)
+    assert median_color(np.stack([array] * 3, axis=1)) == pytest.approx(median(array), abs=1e-6)
 
 
 def test_pictures_are_read_whole() -> None:

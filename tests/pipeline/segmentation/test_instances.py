@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.segmentation.instances import find_instances
-from pipeline.segmentation.network_maps import NETWORK_UM, OFFSET_PX, Maps, ask
+from pipeline.segmentation.network_maps import NETWORK_UM, OFFSET_PX, SegmentationMaps, ask
 
 SIDE = 96
 YES, NO = 6.0, -6.0
@@ -21,7 +21,7 @@ def disc_at(x: float, y: float, radius: float) -> NDArray[np.bool_]:
 def maps_of(
     cells: list[tuple[NDArray[np.bool_], tuple[float, float]]],
     peaks: list[tuple[float, float]],
-) -> Maps:
+) -> SegmentationMaps:
     """Cells (mask, and where its pixels point) and the middles that the network sees."""
     rows, columns = np.mgrid[:SIDE, :SIDE].astype(np.float32)
     white = np.full((SIDE, SIDE), NO, np.float32)
@@ -32,7 +32,9 @@ def maps_of(
     for x, y in peaks:
         middle[disc_at(x, y, 3)] = YES
         middle[disc_at(x, y, 1.5)] = YES + 1
-    return Maps(white=white, nucleus=white, red=-white, middle=middle, across=across, down=down)
+    return SegmentationMaps(
+        white=white, nucleus=white, red=-white, middle=middle, across=across, down=down
+    )
 
 
 def test_a_cell_is_its_mask() -> None:
@@ -91,7 +93,7 @@ def test_a_cell_without_a_middle_is_none() -> None:
 
 def test_unsure_cells_say_so() -> None:
     sure = maps_of([(disc_at(40, 50, 18), (40, 50))], [(40, 50)])
-    unsure = Maps(
+    unsure = SegmentationMaps(
         white=np.asarray(sure.white / 6, np.float32),
         nucleus=sure.nucleus,
         red=sure.red,

@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 from models.evaluation.detection import painted
 from pipeline.domain import RGB, Contour
 from pipeline.field.optical_density import Map
-from pipeline.segmentation.morphometry import Ground
-from pipeline.segmentation.nuclear_contours import rims_of, sharp_rims_of
+from pipeline.segmentation.morphometry import PixelTransform
+from pipeline.segmentation.nuclear_contours import nuclear_contours, refined_nuclear_contours
 from pipeline.segmentation.nuclei import Nuclei
 from tests.pipeline.smears import image_of
 
 UM = 0.1
 GROW = 4
 SIDE = 60
-GROUND = Ground(grow=GROW, um_per_px=UM, width=SIDE * GROW, height=SIDE * GROW)
+GROUND = PixelTransform(grow=GROW, um_per_px=UM, width=SIDE * GROW, height=SIDE * GROW)
 WHOLE = slice(0, SIDE), slice(0, SIDE)
 LAMP = np.full((1, 1, 3), 240, np.float32)
 NUCLEUS, CYTOPLASM, GLASS = (90, 60, 140), (190, 170, 210), (240, 240, 240)
@@ -44,7 +44,7 @@ def picture(radius: float) -> RGB:
 
 def sharpened(nuclei: Nuclei, pixels: RGB) -> tuple[Contour, ...]:
     cells = (away() < 25).astype(np.int32)
-    return sharp_rims_of(1, WHOLE, nuclei, cells, image_of(pixels), LAMP, GROUND)
+    return refined_nuclear_contours(1, WHOLE, nuclei, cells, image_of(pixels), LAMP, GROUND)
 
 
 def area(contours: tuple[Contour, ...]) -> float:
@@ -56,7 +56,9 @@ def area(contours: tuple[Contour, ...]) -> float:
 def test_the_stain_says_where_a_nucleus_ends(said: float) -> None:
     unsure = nuclei_of(0.1 * (said - away()))
 
-    assert area(rims_of(1, WHOLE, unsure, GROUND)) == pytest.approx(np.pi * said**2, rel=0.03)
+    assert area(nuclear_contours(1, WHOLE, unsure, GROUND)) == pytest.approx(
+        np.pi * said**2, rel=0.03
+    )
     assert area(sharpened(unsure, picture(15))) == pytest.approx(np.pi * 15**2, rel=0.03)
 
 
@@ -83,7 +85,7 @@ def test_a_nucleus_that_fills_its_cell_is_as_the_network_says() -> None:
 def test_a_large_hole_is_no_part_of_a_nucleus(hole: float, kept: bool) -> None:
     ring = nuclei_of(np.where((away() < 15) & (away() > hole), 0.3, -0.3))
 
-    (contour,) = rims_of(1, WHOLE, ring, GROUND)
+    (contour,) = nuclear_contours(1, WHOLE, ring, GROUND)
 
     whole = np.pi * (15**2 - (hole**2 if kept else 0))
     assert area((contour,)) == pytest.approx(whole, rel=0.05)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.field.masks import Mask, windows
-from pipeline.segmentation.nuclear_lobes import lobes_together, split_touching
+from pipeline.segmentation.nuclear_lobes import merge_lobes, split_touching
 
 UM = 0.2
 
@@ -22,7 +22,7 @@ def drawn(*discs: tuple[float, float, float]) -> Mask:
 
 def cells_in(mask: Mask) -> int:
     stained = np.asarray(cv2.dilate(mask, np.ones((41, 41), np.uint8)), np.uint8)
-    return lobes_together(split_touching(mask, UM), stained, UM)[1]
+    return merge_lobes(split_touching(mask, UM), stained, UM)[1]
 
 
 def test_nothing_is_no_nucleus() -> None:
@@ -42,4 +42,4 @@ def test_three_small_lobes_are_one_cell() -> None:
 def test_lobes_with_glass_between_are_two_cells() -> None:
     mask = drawn((12, 20, 2.6), (17.8, 20, 2.6))
 
-    assert lobes_together(split_touching(mask, UM), mask, UM)[1] == 2
+    assert merge_lobes(split_touching(mask, UM), mask, UM)[1] == 2

@@ -13,7 +13,7 @@ from pipeline.domain import Scale, ScaleSource
 from pipeline.field.optical_density import optical_density
 from pipeline.field.overview import Overview, overview_of
 from pipeline.segmentation.instances import find_instances
-from pipeline.segmentation.network_maps import NETWORK_UM, Maps, ask, resized
+from pipeline.segmentation.network_maps import NETWORK_UM, SegmentationMaps, ask, resized
 from pipeline.segmentation.pixel_scale import NUCLEUS_UM, SEEN_NUCLEUS_UM, find_scale, scale_seen
 from tests.pipeline.smears import field, segmenter
 
@@ -71,10 +71,10 @@ def test_the_scale_of_the_dataset_is_never_put_right() -> None:
     assert asked_at(overview_of(drawn().pixels), told) is told
 
 
-def sees_nothing(overview: Overview) -> Maps:
+def sees_nothing(overview: Overview) -> SegmentationMaps:
     """The answer of a network that sees glass and nothing else."""
     none = np.full(overview.green.shape, -5.0, np.float32)
-    return Maps(white=none, nucleus=none, red=none, middle=none, across=none, down=none)
+    return SegmentationMaps(white=none, nucleus=none, red=none, middle=none, across=none, down=none)
 
 
 def test_without_red_cells_the_nucleus_that_the_network_sees_tells_the_scale() -> None:

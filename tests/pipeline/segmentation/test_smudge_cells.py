@@ -9,8 +9,8 @@ from listener.demo.phantom import PhantomField, Recipe, draw_field
 from listener.demo.phantom.camera import Optics
 from pipeline.domain import Box, Cell, CellKind, CellShape, CellType
 from pipeline.segmentation.find_cells import find_cells
-from pipeline.segmentation.morphometry import Ground
-from pipeline.segmentation.smudge_cells import LEAST_NUCLEI, tell_apart
+from pipeline.segmentation.morphometry import PixelTransform
+from pipeline.segmentation.smudge_cells import LEAST_NUCLEI, classify_smudge_cells
 from tests.pipeline.smears import image_of, overlap, segmenter
 
 WHITE = (
@@ -23,7 +23,7 @@ WHITE = (
 )
 SIDE = 120
 GLASS, RED_CELL, SMUDGE, NUCLEUS = (0, 0, 0), (0.05, 0.1, 0.1), (0.04, 0.2, 0.02), (0.2, 0.4, 0.05)
-GROUND = Ground(grow=2.0, um_per_px=0.2, width=2 * SIDE, height=2 * SIDE)
+GROUND = PixelTransform(grow=2.0, um_per_px=0.2, width=2 * SIDE, height=2 * SIDE)
 
 
 def cell_at(x: int, y: int) -> Cell:
@@ -63,7 +63,7 @@ def told(*densities: tuple[float, float, float]) -> list[CellKind | None]:
     for number, own in enumerate(densities):
         cells.append(cell_at(30 * number + 4, 40))
         density[18:34, 15 * number : 15 * number + 15] = own
-    kept = tell_apart(cells, density, red, GROUND)
+    kept = classify_smudge_cells(cells, density, red, GROUND)
     by_place = {cell.box.x: cell.kind for cell in kept}
     return [by_place.get(cell.box.x) for cell in cells]
 

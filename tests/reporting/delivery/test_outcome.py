@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from reporting.delivery import DeliveryPostponed, DeliveryRefused, Receipt
 from reporting.delivery.dimse_status import Verdict
-from reporting.delivery.outcome import Outcome, one_by_one, outcome_of, postponed, settled
+from reporting.delivery.outcome import Outcome, conclude, deliver_each, outcome_of, postponed
 from reporting.results import Result
 from tests.reporting.delivery.labelled import make_picture
 
@@ -23,7 +23,7 @@ OUTCOMES = st.lists(st.sampled_from(Verdict), max_size=6).map(
 @given(OUTCOMES)
 def test_every_result_is_accepted_or_refused_and_none_both(outcomes: list[Outcome]) -> None:
     try:
-        receipt, refused = settled("pacs", outcomes), ()
+        receipt, refused = conclude("pacs", outcomes), ()
     except (DeliveryPostponed, DeliveryRefused) as err:
         receipt, refused = err.receipt, err.refused
 
@@ -42,7 +42,7 @@ def test_nothing_is_parked_while_something_may_still_be_taken(outcomes: list[Out
         expected = DeliveryRefused
 
     try:
-        settled("pacs", outcomes)
+        conclude("pacs", outcomes)
     except (DeliveryPostponed, DeliveryRefused) as err:
         assert type(err) is expected
     else:
@@ -50,7 +50,7 @@ def test_nothing_is_parked_while_something_may_still_be_taken(outcomes: list[Out
 
 
 def test_remarks_are_kept_with_what_was_remarked_on() -> None:
-    receipt = settled(
+    receipt = conclude(
         "pacs",
         [outcome_of("1.2.1", 0xB000), outcome_of("1.2.2", 0x0000)],
         receipt=Receipt(warnings=("commitment not requested: no answer",)),
@@ -64,7 +64,7 @@ def test_remarks_are_kept_with_what_was_remarked_on() -> None:
 
 def test_a_message_tells_each_answer_once() -> None:
     with pytest.raises(DeliveryRefused) as told:
-        settled("pacs", [outcome_of(f"1.2.{number}", 0xC000) for number in range(5)])
+        conclude("pacs", [outcome_of(f"1.2.{number}", 0xC000) for number in range(5)])
 
     assert told.value.message.count("0xC000") == 1
     assert "took 0 of 5" in told.value.message
@@ -72,7 +72,7 @@ def test_a_message_tells_each_answer_once() -> None:
 
 def test_silence_is_no_status() -> None:
     with pytest.raises(DeliveryPostponed) as told:
-        settled("pacs", [postponed("1.2.1", "no answer")], after_s=7.0)
+        conclude("pacs", [postponed("1.2.1", "no answer")], after_s=7.0)
 
     assert told.value.after_s == 7.0
     assert told.value.refused[0].status == ""
@@ -87,6 +87,6 @@ def test_one_by_one_ends_at_the_first_that_is_not_taken() -> None:
         return "remark"
 
     with pytest.raises(DeliveryPostponed) as told:
-        one_by_one(results, send)
+        deliver_each(results, send)
 
     assert told.value.receipt == Receipt(accepted=(results[0].uid,), warnings=("remark",))

@@ -26,7 +26,7 @@ from pynetdicom import AE, evt
 from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
 
-from listener.demo.mock_servers import LOOPBACK, StandInPacs
+from listener.demo.mock_servers import LOOPBACK, MockPacs
 from pipeline.errors import Defect, NeedsReview, Rejected, RetryLater
 from reporting.delivery import (
     CommitmentReport,
@@ -36,7 +36,7 @@ from reporting.delivery import (
     commitment_uid,
 )
 from reporting.delivery.destinations.dicom_store import DicomDestination, read_commitment_report
-from reporting.delivery.destinations.transfer_syntax import read_in
+from reporting.delivery.destinations.transfer_syntax import transcode
 from reporting.delivery.transport.tls import TlsFiles, server_context
 from reporting.results import Result, ResultKind
 from tests.acceptance.standins import (
@@ -61,13 +61,13 @@ def destination_at(port: int, **changed: object) -> DicomDestination:
 
 
 @pytest.fixture
-def pacs(tmp_path: Path) -> Iterator[StandInPacs]:
-    with StandInPacs(tmp_path / "pacs") as server:
+def pacs(tmp_path: Path) -> Iterator[MockPacs]:
+    with MockPacs(tmp_path / "pacs") as server:
         yield server
 
 
 class TestThingsThatGoWrong:
-    def test_a_result_without_the_label_is_never_sent(self, pacs: StandInPacs) -> None:
+    def test_a_result_without_the_label_is_never_sent(self, pacs: MockPacs) -> None:
         unlabelled = make_picture()
         content = unlabelled.content.replace(b"RESEARCH USE", b"ROUTINE  USE")
         content = content.replace(b"RESEARCH", b"PRODUCT ")
@@ -154,7 +154,7 @@ class TestThingsThatGoWrong:
 
 
 class TestStatuses:
-    def test_success(self, pacs: StandInPacs) -> None:
+    def test_success(self, pacs: MockPacs) -> None:
         results = [make_picture("a"), make_picture("b")]
 
         receipt = destination_at(pacs.port).deliver(results)
@@ -204,7 +204,7 @@ class TestStatuses:
 
 
 class TestWhatIsSent:
-    def test_only_the_wanted_kinds(self, pacs: StandInPacs) -> None:
+    def test_only_the_wanted_kinds(self, pacs: MockPacs) -> None:
         gallery = make_picture("g", kind=ResultKind.GALLERY)
         wanted = frozenset({ResultKind.GALLERY})
 
@@ -246,14 +246,14 @@ class TestWhatIsSent:
         difference = pixel_array(stored).astype(int) - picture_pixels().astype(int)
         assert np.abs(difference).max() <= 12
 
-    def test_uncompressed_pixels_arrive_exactly(self, pacs: StandInPacs) -> None:
+    def test_uncompressed_pixels_arrive_exactly(self, pacs: MockPacs) -> None:
         destination_at(pacs.port).deliver([make_picture()])
 
         assert np.array_equal(pixel_array(dcmread(pacs.stored[0])), picture_pixels())
 
     @pytest.mark.parametrize("target", [RLELossless, JPEG2000Lossless, ImplicitVRLittleEndian])
     def test_a_lossless_syntax_keeps_every_pixel(self, target: str) -> None:
-        again = read_in(make_picture().content, target)
+        again = transcode(make_picture().content, target)
 
         assert again.file_meta.TransferSyntaxUID == target
         assert np.array_equal(pixel_array(again), picture_pixels())
@@ -334,7 +334,7 @@ class TestCommitment:
         assert not second.awaits_commitment
         assert first.transaction_uid != second.transaction_uid
 
-    def test_asking_a_peer_that_never_commits_is_tried_later(self, pacs: StandInPacs) -> None:
+    def test_asking_a_peer_that_never_commits_is_tried_later(self, pacs: MockPacs) -> None:
         with pytest.raises(RetryLater) as told:
             destination_at(pacs.port, storage_commitment=True).request_commitment(
                 [make_picture()], round=1
@@ -347,7 +347,7 @@ class TestCommitment:
             read_commitment_report(Dataset())
 
 
-def test_check_says_that_the_peer_answers(pacs: StandInPacs) -> None:
+def test_check_says_that_the_peer_answers(pacs: MockPacs) -> None:
     assert "answers C-ECHO" in destination_at(pacs.port).check()
 
 

@@ -19,9 +19,9 @@ from pydicom.uid import (
 from reporting.delivery.destinations.transfer_syntax import (
     BY_PREFERENCE,
     TRANSFER_SYNTAXES,
-    chosen,
-    offers,
-    read_in,
+    candidate_syntaxes,
+    select_syntax,
+    transcode,
 )
 from tests.reporting.delivery.labelled import make_picture, picture_pixels
 
@@ -32,7 +32,7 @@ SYNTAXES = list(TRANSFER_SYNTAXES.values())
 def test_offers_always_hold_the_default_and_its_own(
     own: UID, has_8_bit_pixels: bool, preference: list[UID]
 ) -> None:
-    offered = offers(own, has_8_bit_pixels=has_8_bit_pixels, preference=preference)
+    offered = candidate_syntaxes(own, has_8_bit_pixels=has_8_bit_pixels, preference=preference)
 
     assert {own, ImplicitVRLittleEndian, ExplicitVRLittleEndian} <= set(offered)
     assert len(offered) == len(set(offered))
@@ -40,13 +40,15 @@ def test_offers_always_hold_the_default_and_its_own(
 
 @given(st.sampled_from(SYNTAXES), st.lists(st.sampled_from(SYNTAXES), max_size=5))
 def test_nothing_is_made_lossy(own: UID, preference: list[UID]) -> None:
-    offered = offers(own, has_8_bit_pixels=True, preference=preference)
+    offered = candidate_syntaxes(own, has_8_bit_pixels=True, preference=preference)
 
     assert JPEGBaseline8Bit not in offered or own == JPEGBaseline8Bit
 
 
 def test_a_report_is_not_compressed() -> None:
-    offered = offers(ExplicitVRLittleEndian, has_8_bit_pixels=False, preference=SYNTAXES)
+    offered = candidate_syntaxes(
+        ExplicitVRLittleEndian, has_8_bit_pixels=False, preference=SYNTAXES
+    )
 
     assert set(offered) == {ExplicitVRLittleEndian, ImplicitVRLittleEndian}
 
@@ -54,15 +56,17 @@ def test_a_report_is_not_compressed() -> None:
 def test_the_site_s_preference_comes_first() -> None:
     preference = (RLELossless, ImplicitVRLittleEndian)
 
-    assert offers(ExplicitVRLittleEndian, has_8_bit_pixels=True, preference=preference)[:2] == (
+    assert candidate_syntaxes(ExplicitVRLittleEndian, has_8_bit_pixels=True, preference=preference)[
+        :2
+    ] == (
         RLELossless,
         ImplicitVRLittleEndian,
     )
 
 
 def test_the_first_that_is_accepted_is_chosen() -> None:
-    assert chosen(BY_PREFERENCE, {ImplicitVRLittleEndian}) == ImplicitVRLittleEndian
-    assert chosen(BY_PREFERENCE, set()) is None
+    assert select_syntax(BY_PREFERENCE, {ImplicitVRLittleEndian}) == ImplicitVRLittleEndian
+    assert select_syntax(BY_PREFERENCE, set()) is None
 
 
 @pytest.mark.parametrize(
@@ -71,7 +75,7 @@ def test_the_first_that_is_accepted_is_chosen() -> None:
 def test_every_pixel_is_kept(target: UID) -> None:
     picture = make_picture()
 
-    dataset = read_in(picture.content, target)
+    dataset = transcode(picture.content, target)
 
     assert dataset.file_meta.TransferSyntaxUID == target
     assert dataset.SOPInstanceUID == picture.uid
@@ -79,7 +83,7 @@ def test_every_pixel_is_kept(target: UID) -> None:
 
 
 def test_a_jpeg_that_is_unpacked_stays_lossy_by_its_own_word() -> None:
-    dataset = read_in(make_picture(syntax=JPEGBaseline8Bit).content, ExplicitVRLittleEndian)
+    dataset = transcode(make_picture(syntax=JPEGBaseline8Bit).content, ExplicitVRLittleEndian)
 
     assert dataset.PhotometricInterpretation == "RGB"
     assert dataset.LossyImageCompression == "01"

@@ -18,11 +18,11 @@ from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification
 from pynetdicom.transport import AssociationSocket
 
-from listener.demo.mock_servers import StandInPacs
+from listener.demo.mock_servers import MockPacs
 from reporting.delivery.transport.pynetdicom_fixes import (
     Checkpoint,
-    count_overlooked_rejection,
-    make_pausable,
+    fix_reactor_pause,
+    recover_rejection,
 )
 from tests.reporting.delivery.strict_peer import strict_peer
 
@@ -46,13 +46,13 @@ class SlowCheckpoint(threading.Event):
 
 
 def test_the_answer_reaches_the_sender_when_the_reactor_is_slow_to_pause(tmp_path: Path) -> None:
-    with StandInPacs(tmp_path) as pacs:
+    with MockPacs(tmp_path) as pacs:
         association = associate(pacs)
         slow = association._reactor_checkpoint = SlowCheckpoint()
         association.dimse.send_msg = sending_slowly(association, slow.goes_on)
         slow.has_passed.wait()
 
-        make_pausable(association)
+        fix_reactor_pause(association)
         answer = association.send_c_echo()
         association.release()
 
@@ -92,7 +92,7 @@ def test_a_rejection_that_pynetdicom_overlooks_counts() -> None:
         association = asking(port)
         assert not association.is_rejected, "pynetdicom has mended it: drop our way round it"
 
-        count_overlooked_rejection(association)
+        recover_rejection(association)
 
     assert association.is_rejected
     assert not association.is_aborted
@@ -108,7 +108,7 @@ def test_a_line_that_broke_off_is_no_rejection() -> None:
         association = asking(server.getsockname()[1])
         hanging_up.join()
 
-    count_overlooked_rejection(association)
+    recover_rejection(association)
 
     assert association.is_aborted
     assert not association.is_rejected
@@ -141,9 +141,9 @@ def sending_slowly(
 
 def test_what_is_said_of_a_pause_by_others_holds_no_sender_up(tmp_path: Path) -> None:
     """As pynetdicom does when it has answered a report that came in the midst of sending."""
-    with StandInPacs(tmp_path) as pacs:
+    with MockPacs(tmp_path) as pacs:
         association = associate(pacs)
-        make_pausable(association)
+        fix_reactor_pause(association)
         association._reactor_checkpoint.clear()
         while not association._is_paused:
             time.sleep(0.001)
@@ -156,9 +156,9 @@ def test_what_is_said_of_a_pause_by_others_holds_no_sender_up(tmp_path: Path) ->
 
 
 def test_an_association_that_has_ended_is_not_waited_for(tmp_path: Path) -> None:
-    with StandInPacs(tmp_path) as pacs:
+    with MockPacs(tmp_path) as pacs:
         association = associate(pacs)
-        make_pausable(association)
+        fix_reactor_pause(association)
         association.abort()
         association.join()
 
@@ -181,7 +181,7 @@ def test_a_checkpoint_knows_whether_somebody_waits_at_it() -> None:
     assert (nobody, was_let_go) == (False, True)
 
 
-def associate(pacs: StandInPacs) -> Association:
+def associate(pacs: MockPacs) -> Association:
     entity = AE(ae_title="DEVICE")
     entity.add_requested_context(Verification)
     association = entity.associate("127.0.0.1", pacs.port, ae_title=pacs.ae_title)
