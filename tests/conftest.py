@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # also where a test imports onnxruntime itself
+
 settings.register_profile(
     "smearlink",
     deadline=None,
