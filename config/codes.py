@@ -106,6 +106,7 @@ CELL_TYPE: Mapping[str, Concept] = MappingProxyType(
         "platelet": Concept(SNOMED_CT, "16378004", "Platelet"),
         "lymphoblast": Concept(SNOMED_CT, "15433008", "Lymphoblast"),
         "myeloblast": Concept(SNOMED_CT, "15622002", "Myeloblast"),
+        "undetermined": CELL,
     }
 )
 """By cell type as the network names it. The network tells neither band from segmented

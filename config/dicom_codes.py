@@ -55,6 +55,8 @@ LEUKOCYTES_COUNTED = Concept(SMEARLINK, "COUNTED", "White cells counted")
 LEUKEMIC_COUNT = Concept(SMEARLINK, "LEUKEMICCOUNT", "Cells called leukemic")
 NORMAL_COUNT = Concept(SMEARLINK, "NORMALCOUNT", "Cells called normal")
 REFERRED_COUNT = Concept(SMEARLINK, "REFERREDCOUNT", "Cells referred to an expert")
+UNDETERMINED_COUNT = Concept(SMEARLINK, "UNDETERMINED", "Cells of undetermined type")
+FOUND_COUNT = Concept(SMEARLINK, "FOUNDCOUNT", "Cells found")
 LEUKEMIC_SHARE_LOW = Concept(
     SMEARLINK, "LEUKSHARELOW", "Lower 95% limit of the share called leukemic"
 )
@@ -73,6 +75,14 @@ DIFFERENTIAL_SHARE: Mapping[str, Concept] = MappingProxyType(
     }
 )
 """By cell type, where `codes.CELL_TYPE_SHARE` has no LOINC code."""
+
+NOT_LEUKOCYTE_COUNT: Mapping[str, Concept] = MappingProxyType(
+    {
+        "erythroblast": Concept(SMEARLINK, "ERYTHROCOUNT", "Erythroblasts"),
+        "platelet": Concept(SMEARLINK, "PLATELETCOUNT", "Platelets taken for cells"),
+    }
+)
+"""By cell type: what is counted apart from the leukocytes."""
 
 ONE = Concept(UCUM, "1", "no units")
 SQUARE_MICROMETER = Concept(UCUM, "um2", "square micrometer")

@@ -46,11 +46,17 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def _manifest(table: Mapping[str, Any]) -> Manifest:
+    limits = table["policy"]
     policy = DecisionPolicy(
-        **{key: float(table["policy"][key]) for key in DecisionPolicy.__dataclass_fields__}
+        refer_above=float(limits["refer_above"]),
+        leukemic_from=float(limits["leukemic_from"]),
+        novelty_limit=float(limits["novelty_limit"]),
+        type_from=float(limits.get("type_from", 0.5)),
     )
     if not 0 <= policy.refer_above <= policy.leukemic_from <= 1 or not policy.novelty_limit > 0:
         raise ValueError("policy needs 0 ≤ refer_above ≤ leukemic_from ≤ 1 and a novelty_limit > 0")
+    if not 0 < policy.type_from <= 1:
+        raise ValueError("policy needs 0 < type_from ≤ 1")
     return Manifest(
         name=str(table["model"]["name"]),
         version=str(table["model"]["version"]),

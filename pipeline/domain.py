@@ -29,7 +29,7 @@ Contour = NDArray[np.int32]
 
 
 class CellType(StrEnum):
-    """The network's classes, in the order of its `cell_type` output."""
+    """The network's classes, in the order of its `cell_type` output, then "not told"."""
 
     BASOPHIL = "basophil"
     EOSINOPHIL = "eosinophil"
@@ -41,9 +41,15 @@ class CellType(StrEnum):
     PLATELET = "platelet"
     LYMPHOBLAST = "lymphoblast"
     MYELOBLAST = "myeloblast"
+    UNDETERMINED = "undetermined"
+    """No type can be told: the network's heads contradict each other, or none is likely enough."""
 
 
-CELL_TYPES: tuple[CellType, ...] = tuple(CellType)
+CELL_TYPES: tuple[CellType, ...] = tuple(t for t in CellType if t is not CellType.UNDETERMINED)
+"""The network's classes alone."""
+
+LEAST_NUCLEUS_UM2 = 14.0
+"""Area of the smallest nucleus of a white cell; below it is a platelet or a stain deposit."""
 
 
 class Call(StrEnum):
@@ -212,6 +218,9 @@ class DecisionPolicy:
     """A probability in [refer_above, leukemic_from) is referred as uncertain."""
     leukemic_from: float
     novelty_limit: float
+    type_from: float = 0.5
+    """A type with a lower probability is not told; at one half it is likelier than all others
+    together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,7 +254,9 @@ class CellFinding:
 
     @property
     def type_probability(self) -> float:
-        """The network's probability for `cell_type`."""
+        """The network's probability for `cell_type`; the highest of all where none is told."""
+        if self.cell_type is CellType.UNDETERMINED:
+            return max(self.prediction.type_probabilities)
         return self.prediction.type_probabilities[CELL_TYPES.index(self.cell_type)]
 
 
@@ -298,10 +309,17 @@ class SmearFindings:
     fields: tuple[FieldFindings, ...]
     """Sorted by SOP Instance UID, then frame."""
     white_cells_counted: int
-    """Cells called leukemic or normal that are leukocytes (platelets and erythroblasts apart)."""
+    """Cells called leukemic or normal whose type is that of a leukocyte: the denominator of every
+    percentage."""
     leukemic_count: int
     normal_count: int
+    """Of the cells counted."""
     differential: Mapping[CellType, int]
+    """Every leukocyte type; sums to `white_cells_counted`."""
+    undetermined_count: int
+    """Cells called normal whose type cannot be told: in no percentage."""
+    not_leukocytes: Mapping[CellType, int]
+    """Erythroblasts and platelets called normal, zeros included: in no percentage."""
     leukemic_fraction: Interval | None
     """Wilson interval; None when nothing was counted."""
     referred: Mapping[ReferralReason, int]

@@ -73,6 +73,8 @@ novelty = "N, distance to the nearest class of the training data in its own devi
 refer_above = {calibration.refer_above}
 leukemic_from = {calibration.leukemic_from}
 novelty_limit = {calibration.novelty_limit:.3f}
+# A type with a lower probability is not told.
+type_from = 0.5
 
 [calibration]
 # Already inside the graph; kept here for the reader.

@@ -1,4 +1,4 @@
-"""Probabilities to findings: one call a cell, or a coded reason why there is none."""
+"""Turns probabilities into findings: one call per cell, or the coded reasons for a referral."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.domain import (
     CELL_TYPES,
+    LEAST_NUCLEUS_UM2,
     Call,
     Cell,
     CellFinding,
@@ -62,7 +63,7 @@ def _assess_cell(
     return CellFinding(
         cell=cell,
         prediction=prediction,
-        cell_type=_type_that_fits(prediction, call),
+        cell_type=_told_type(cell, prediction, call, policy),
         call=call,
         reasons=reasons,
     )
@@ -106,8 +107,31 @@ def most_likely_type(
     return next(CELL_TYPES[int(i)] for i in ranked if CELL_TYPES[int(i)] in among)
 
 
-def _type_that_fits(prediction: Prediction, call: Call) -> CellType:
-    """A cell called normal is not shown as a blast: the type head never saw normal precursors."""
-    if call is Call.NORMAL:
-        return most_likely_type(prediction, frozenset(CELL_TYPES) - BLASTS)
-    return most_likely_type(prediction)
+def _told_type(cell: Cell, prediction: Prediction, call: Call, policy: DecisionPolicy) -> CellType:
+    """The likeliest type, or UNDETERMINED where it contradicts the call, the nucleus or its limit.
+
+    A cell called leukemic has a blast type already (see `_is_uncertain`); which blast is a
+    question of its own, so the limit holds for blasts together.
+    """
+    likeliest = most_likely_type(prediction)
+    if likeliest in BLASTS:
+        told = call is not Call.NORMAL
+        probability = _probability_of(prediction, BLASTS)
+    else:
+        told = not (likeliest is CellType.PLATELET and _has_white_cell_nucleus(cell))
+        probability = _probability_of(prediction, frozenset({likeliest}))
+    is_likely = probability >= policy.type_from or call is Call.LEUKEMIC
+    return likeliest if told and is_likely else CellType.UNDETERMINED
+
+
+def _probability_of(prediction: Prediction, types: frozenset[CellType]) -> float:
+    return sum(
+        probability
+        for cell_type, probability in zip(CELL_TYPES, prediction.type_probabilities, strict=True)
+        if cell_type in types
+    )
+
+
+def _has_white_cell_nucleus(cell: Cell) -> bool:
+    """What has a nucleus of a white cell's size is no platelet, whatever the network says."""
+    return cell.shape.nucleus_area_um2 >= LEAST_NUCLEUS_UM2

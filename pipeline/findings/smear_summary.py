@@ -3,9 +3,9 @@
 The grade is defined here and nowhere else. It sorts smears for people who look at many; it names
 no disease and proposes no diagnosis.
 
-- REFER: the count cannot be trusted. No white cell was counted; or more cells were referred than
-  counted; or more fields were refused than kept; or fewer than `GRADE_FROM_CELLS` cells were
-  counted and their interval still reaches below `MANY_FROM`.
+- REFER: the count cannot be trusted. No white cell was counted; or more cells were referred, or of
+  a type that could not be told, than counted; or more fields were refused than kept; or fewer than
+  `GRADE_FROM_CELLS` cells were counted and their interval still reaches below `MANY_FROM`.
 - MANY: at least `MANY_FROM` of the counted white cells were called leukemic.
 - FEW: at least one was.
 - NONE_SEEN: none was.
@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from enum import StrEnum
 
 from pipeline.domain import (
     CELL_TYPES,
@@ -42,6 +43,19 @@ NOT_LEUKOCYTES = frozenset({CellType.PLATELET, CellType.ERYTHROBLAST})
 """Seen on a smear, but no part of a differential count of 100 leukocytes."""
 
 LEUKOCYTES: tuple[CellType, ...] = tuple(t for t in CELL_TYPES if t not in NOT_LEUKOCYTES)
+
+
+class Bucket(StrEnum):
+    """Where a found cell stands in the count; every cell is in exactly one."""
+
+    COUNTED = "counted"
+    """Called, and a leukocyte by its type: the differential, and every percentage."""
+    UNDETERMINED = "undetermined"
+    """Called normal, but its type cannot be told."""
+    NOT_LEUKOCYTE = "not_leukocyte"
+    """An erythroblast or a platelet."""
+    REFERRED = "referred"
+
 
 MANY_FROM = 0.20
 """A share of one cell in five is where the classifications of haematology place their own line,
@@ -75,16 +89,18 @@ def gather_smear(
             "A smear was gathered without a field; gather it when its first field is analysed.",
             code="smear_without_fields",
         )
-    counted = [cell for cell in _cells(gathered) if is_counted(cell)]
+    sorted_out = {bucket: _cells_in(bucket, gathered) for bucket in Bucket}
+    counted = sorted_out[Bucket.COUNTED]
     leukemic = sum(cell.call is Call.LEUKEMIC for cell in counted)
     rejected = _rejected(gathered)
-    referred_cells = sum(cell.call is Call.REFERRED for cell in _cells(gathered))
+    undetermined = len(sorted_out[Bucket.UNDETERMINED])
     fraction = wilson(leukemic, len(counted)) if counted else None
     grade, reason = _grade(
         fraction,
         leukemic=leukemic,
         counted=len(counted),
-        referred=referred_cells,
+        referred=len(sorted_out[Bucket.REFERRED]),
+        undetermined=undetermined,
         refused=sum(not field.quality.is_usable for field in gathered),
         fields=len(gathered),
     )
@@ -94,7 +110,11 @@ def gather_smear(
         white_cells_counted=len(counted),
         leukemic_count=leukemic,
         normal_count=len(counted) - leukemic,
-        differential=_differential(counted),
+        differential=_by_type(counted, LEUKOCYTES),
+        undetermined_count=undetermined,
+        not_leukocytes=_by_type(
+            sorted_out[Bucket.NOT_LEUKOCYTE], [t for t in CELL_TYPES if t in NOT_LEUKOCYTES]
+        ),
         leukemic_fraction=fraction,
         referred=_referred(gathered),
         fields_rejected=rejected,
@@ -124,20 +144,35 @@ def wilson(k: int, n: int) -> Interval:
     )
 
 
-def is_counted(cell: CellFinding) -> bool:
-    """Whether the cell is part of the white-cell count.
+def bucket_of(cell: CellFinding) -> Bucket:
+    """The one bucket that the cell is in.
 
-    A cell called leukemic always is: a call must not vanish because the type head took the cell
-    for a platelet. A referred cell never is.
+    A cell called leukemic is always counted: a call must not vanish because the type head took
+    the cell for a platelet. A referred cell never is.
     """
+    if cell.call is Call.REFERRED:
+        return Bucket.REFERRED
     if cell.call is Call.LEUKEMIC:
-        return True
-    return cell.call is Call.NORMAL and cell.cell_type not in NOT_LEUKOCYTES
+        return Bucket.COUNTED
+    if cell.cell_type is CellType.UNDETERMINED:
+        return Bucket.UNDETERMINED
+    return Bucket.NOT_LEUKOCYTE if cell.cell_type in NOT_LEUKOCYTES else Bucket.COUNTED
+
+
+def bucket_counts(smear: SmearFindings) -> Mapping[Bucket, int]:
+    """Cells in each bucket, zeros included; sums to the cells found."""
+    seen = Counter(bucket_of(cell) for cell in _cells(smear.fields))
+    return {bucket: seen[bucket] for bucket in Bucket}
+
+
+def found_cell_count(smear: SmearFindings) -> int:
+    """Every cell that was found in the smear, whatever was said of it."""
+    return sum(len(field.cells) for field in smear.fields)
 
 
 def referred_cell_count(smear: SmearFindings) -> int:
     """Cells shown to an expert instead of being called; a cell with two reasons is one cell."""
-    return sum(cell.call is Call.REFERRED for cell in _cells(smear.fields))
+    return len(_cells_in(Bucket.REFERRED, smear.fields))
 
 
 def usable_field_count(smear: SmearFindings) -> int:
@@ -180,10 +215,17 @@ def _cells(fields: Iterable[FieldFindings]) -> Iterator[CellFinding]:
     return (cell for field in fields for cell in field.cells)
 
 
-def _differential(counted: Iterable[CellFinding]) -> Mapping[CellType, int]:
-    """Every leukocyte type in network order, zeros included: a type not seen is a finding too."""
-    seen = Counter(cell.cell_type for cell in counted)
-    return {t: seen[t] for t in CELL_TYPES if t in LEUKOCYTES or seen[t]}
+def _cells_in(bucket: Bucket, fields: Iterable[FieldFindings]) -> list[CellFinding]:
+    return [cell for cell in _cells(fields) if bucket_of(cell) is bucket]
+
+
+def _by_type(cells: Iterable[CellFinding], listed: Sequence[CellType]) -> Mapping[CellType, int]:
+    """Cells of each listed type, zeros included: a type not seen is a finding too.
+
+    In the order of the enumeration, with any other type that occurs.
+    """
+    seen = Counter(cell.cell_type for cell in cells)
+    return {t: seen[t] for t in CellType if t in listed or seen[t]}
 
 
 def _referred(fields: Iterable[FieldFindings]) -> Mapping[ReferralReason, int]:
@@ -234,6 +276,7 @@ def _grade(
     leukemic: int,
     counted: int,
     referred: int,
+    undetermined: int,
     refused: int,
     fields: int,
 ) -> tuple[Grade, str]:
@@ -243,8 +286,8 @@ def _grade(
     share = _share_text(fraction, leukemic=leukemic, counted=counted)
     if refused * 2 > fields:
         return Grade.REFER, f"{refused} of {fields} fields were refused for quality. {share}"
-    if referred > counted:
-        return Grade.REFER, f"More cells were referred ({referred}) than counted. {share}"
+    if referred + undetermined > counted:
+        return Grade.REFER, f"{_apart_text(referred, undetermined)} than counted. {share}"
     if counted < GRADE_FROM_CELLS and fraction.low < MANY_FROM:
         return Grade.REFER, f"Too few cells to tell few from many. {share}"
     if fraction.value >= MANY_FROM:
@@ -252,6 +295,12 @@ def _grade(
     if leukemic:
         return Grade.FEW, share
     return Grade.NONE_SEEN, share
+
+
+def _apart_text(referred: int, undetermined: int) -> str:
+    if not undetermined:
+        return f"More cells were referred ({referred})"
+    return f"More cells were referred ({referred}) or of undetermined type ({undetermined})"
 
 
 def _share_text(fraction: Interval, *, leukemic: int, counted: int) -> str:

@@ -14,7 +14,7 @@ from pipeline.domain import (
     SmearFindings,
 )
 from pipeline.findings.decision import BLASTS
-from pipeline.findings.smear_summary import NOT_LEUKOCYTES, referred_cell_count, usable_field_count
+from pipeline.findings.smear_summary import referred_cell_count, usable_field_count
 from pipeline.rendering.pen import (
     AMBER,
     CALL_STYLES,
@@ -118,9 +118,26 @@ def draw_differential(pen: Pen, canvas: RGB, smear: SmearFindings) -> None:
         share = count / smear.white_cells_counted if smear.white_cells_counted else None
         _draw_row(pen, canvas, cell_type, count, share, y)
         y += 50
+    for words, count in _counted_apart(smear):
+        figure = f"{count}"
+        pen.write(canvas, words, (CHART_X_PX, y + 16), size=20)
+        at = (right - pen.width(figure, 20, 700), y + 16)
+        pen.write(canvas, figure, at, size=20, weight=700)
+        y += 28
     for number, line in enumerate(CHART_NOTE):
         pen.write(canvas, line, (CHART_X_PX, y + 14 + 20 * number), size=16, colour=GREY)
     _draw_fields(pen, canvas, smear, y + 90)
+
+
+def _counted_apart(smear: SmearFindings) -> Iterator[tuple[str, int]]:
+    """What was found and is in no percentage, so that the column adds up to the cells found."""
+    if smear.undetermined_count:
+        yield "type undetermined", smear.undetermined_count
+    for cell_type, count in smear.not_leukocytes.items():
+        if count:
+            yield plain(cell_type), count
+    if referred := referred_cell_count(smear):
+        yield "referred", referred
 
 
 def _draw_row(
@@ -131,19 +148,13 @@ def _draw_row(
     is_dim = count == 0
     colour = GREY if is_dim else WHITE
     pen.write(canvas, plain(cell_type), (CHART_X_PX, y + 16), size=20, colour=colour)
-    figure = _figure(cell_type, count, share)
+    figure = "-" if share is None else f"{count}   {share:.0%}"
     at = (right - pen.width(figure, 20, 700), y + 16)
     pen.write(canvas, figure, at, size=20, colour=colour, weight=700)
     call = Call.LEUKEMIC if cell_type in BLASTS else Call.NORMAL
     draw_share(
         canvas, CHART_X_PX, y + 24, right - CHART_X_PX, share or 0.0, CALL_STYLES[call].colour, 12
     )
-
-
-def _figure(cell_type: CellType, count: int, share: float | None) -> str:
-    if share is None:
-        return "-"
-    return f"{count}" if cell_type in NOT_LEUKOCYTES else f"{count}   {share:.0%}"
 
 
 def _draw_fields(pen: Pen, canvas: RGB, smear: SmearFindings, top: int) -> None:

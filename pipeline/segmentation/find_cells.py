@@ -14,7 +14,17 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from pipeline.domain import RGB, Box, Cell, Contour, FieldCells, Scale, ScaleSource, SourceImage
+from pipeline.domain import (
+    LEAST_NUCLEUS_UM2,
+    RGB,
+    Box,
+    Cell,
+    Contour,
+    FieldCells,
+    Scale,
+    ScaleSource,
+    SourceImage,
+)
 from pipeline.field.masks import Mask, windows
 from pipeline.field.optical_density import Density, green_of, optical_density, stained_level
 from pipeline.field.overview import Overview
@@ -42,10 +52,8 @@ joins and misses cells that are half as large again as they should be, hardly th
 """
 TOUCHING_PX = 2.0
 """Outlines of cells that touch lie this close, in source pixels."""
-LEAST_NUCLEUS_UM2 = 14.0
-"""Below, it is a platelet or a stain deposit."""
 CUT_SHARE = 0.6
-"""Of that area must be seen where the picture's edge hides the rest."""
+"""Share of LEAST_NUCLEUS_UM2 that must be seen where the picture's edge hides the rest."""
 LEAST_CONFIDENCE = 0.4
 """Of the network in a cell. On all boxed fields of the data pack and on ALL-IDB1 it drops false
 ones only; from 0.5 on, blasts go with them."""

@@ -12,7 +12,12 @@ from dataclasses import dataclass
 from config import codes
 from config.codes import Concept
 from pipeline.domain import CellType, ReferralReason, SmearFindings
-from pipeline.findings.smear_summary import LEUKOCYTES, referred_cell_count, usable_field_count
+from pipeline.findings.smear_summary import (
+    LEUKOCYTES,
+    found_cell_count,
+    referred_cell_count,
+    usable_field_count,
+)
 from reporting.content.narrative import (
     FLAG_WORDS,
     GRADE_WORDS,
@@ -63,7 +68,19 @@ def figures_of(smear: SmearFindings) -> Iterator[Figure]:
         value=smear.white_cells_counted,
         remark=WARNING_WORDS[smear.count_warning] if smear.count_warning else "",
     )
+    yield Figure(
+        name="cells-undetermined",
+        title="Cells of undetermined type, in no percentage",
+        value=smear.undetermined_count,
+    )
+    for cell_type, count in smear.not_leukocytes.items():
+        yield Figure(
+            name=f"{cell_type}s-apart",
+            title=f"{cell_type.capitalize()}s found, in no percentage",
+            value=count,
+        )
     yield _cells_referred(smear)
+    yield Figure(name="cells-found", title="Cells found", value=found_cell_count(smear))
     yield _field_quality(smear)
     yield Figure(
         name="grade",

@@ -39,6 +39,7 @@ from config.dicom_codes import (
     DIFFERENTIAL_SHARE,
     FIELD_QUALITY,
     FINDING,
+    FOUND_COUNT,
     LEUKEMIC_COUNT,
     LEUKEMIC_PROBABILITY,
     LEUKEMIC_SHARE_HIGH,
@@ -47,6 +48,7 @@ from config.dicom_codes import (
     MICROMETER,
     MOST_SUSPICIOUS_PROBABILITY,
     NORMAL_COUNT,
+    NOT_LEUKOCYTE_COUNT,
     NUCLEUS_TO_CELL_RATIO,
     ONE,
     PERIMETER,
@@ -54,10 +56,11 @@ from config.dicom_codes import (
     REFERRED_COUNT,
     SOURCE,
     SQUARE_MICROMETER,
+    UNDETERMINED_COUNT,
     local,
 )
 from pipeline.domain import CellFinding, FieldFindings, SmearFindings
-from pipeline.findings.smear_summary import referred_cell_count
+from pipeline.findings.smear_summary import found_cell_count, referred_cell_count
 from pipeline.rendering.gallery import most_suspicious
 from reporting.derived_uids import derived_uid
 from reporting.dicom.common_modules import MANUFACTURER, Authorship
@@ -142,6 +145,10 @@ def _counts(smear: SmearFindings, sources: Sequence[SourceFrame]) -> Iterator[Da
     yield number(LEUKEMIC_COUNT, smear.leukemic_count, CELLS)
     yield number(NORMAL_COUNT, smear.normal_count, CELLS)
     yield number(REFERRED_COUNT, referred_cell_count(smear), CELLS)
+    yield number(UNDETERMINED_COUNT, smear.undetermined_count, CELLS)
+    for cell_type, count in smear.not_leukocytes.items():
+        yield number(NOT_LEUKOCYTE_COUNT[cell_type], count, CELLS)
+    yield number(FOUND_COUNT, found_cell_count(smear), CELLS)
     if smear.leukemic_fraction:
         yield number(BLASTS_PER_LEUKOCYTES, 100 * smear.leukemic_fraction.value, PERCENT)
         yield number(LEUKEMIC_SHARE_LOW, 100 * smear.leukemic_fraction.low, PERCENT)

@@ -61,3 +61,13 @@ def test_a_good_manifest_is_read_whole(tmp_path: Path) -> None:
     assert manifest.labels == tuple(CELL_TYPES)
     assert manifest.files["int8"].sha256 == "abc"
     assert manifest.policy.leukemic_from == 0.6
+    assert manifest.policy.type_from == 0.5
+
+
+def test_a_limit_for_types_that_no_probability_reaches_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.toml"
+    policy = "refer_above = 0.4\nleukemic_from = 0.6\nnovelty_limit = 1\ntype_from = 1.1"
+    path.write_text(manifest_text(sha256="abc", policy=policy), encoding="utf-8")
+
+    with pytest.raises(Defect, match="type_from"):
+        read_manifest(path)

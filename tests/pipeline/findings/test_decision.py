@@ -6,9 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.domain import (
     CELL_TYPES,
+    LEAST_NUCLEUS_UM2,
     Box,
     Call,
     Cell,
@@ -22,7 +25,7 @@ from pipeline.domain import (
     QualityFlag,
     ReferralReason,
 )
-from pipeline.findings.decision import LEAST_OUTLINE_CONFIDENCE, assess
+from pipeline.findings.decision import BLASTS, LEAST_OUTLINE_CONFIDENCE, assess
 
 POLICY = DecisionPolicy(refer_above=0.3, leukemic_from=0.7, novelty_limit=10.0)
 GOOD = FieldQuality(flags=frozenset(), is_usable=True)
@@ -117,12 +120,68 @@ def test_the_band_is_closed_below_and_open_above(probability: float, call: Call)
     assert assess_one(prediction(probability)).call is call
 
 
-def test_a_cell_called_normal_is_never_shown_as_a_blast() -> None:
+def test_a_cell_called_normal_that_looks_like_a_blast_has_no_type() -> None:
     finding = assess_one(prediction(0.1, CellType.LYMPHOBLAST))
 
     assert finding.call is Call.NORMAL
-    assert finding.cell_type not in {CellType.LYMPHOBLAST, CellType.MYELOBLAST}
-    assert finding.type_probability == pytest.approx(0.02)
+    assert finding.cell_type is CellType.UNDETERMINED
+    assert finding.type_probability == pytest.approx(0.82)
+
+
+def mixed(probability: float, **types: float) -> Prediction:
+    """Type probabilities by name; the rest is shared out evenly."""
+    rest = (1 - sum(types.values())) / (len(CELL_TYPES) - len(types))
+    return replace(
+        prediction(probability),
+        type_probabilities=tuple(types.get(kind.value, rest) for kind in CELL_TYPES),
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (mixed(0.1, eosinophil=0.02, lymphoblast=0.9), CellType.UNDETERMINED),
+        (mixed(0.1, neutrophil=0.49, monocyte=0.3), CellType.UNDETERMINED),
+        (mixed(0.1, neutrophil=0.51, lymphoblast=0.4), CellType.NEUTROPHIL),
+        (mixed(0.1, monocyte=0.4, neutrophil=0.3), CellType.UNDETERMINED),
+        (mixed(0.5, monocyte=0.4, neutrophil=0.3), CellType.UNDETERMINED),
+        (mixed(0.5, monocyte=0.9), CellType.MONOCYTE),
+        (mixed(0.9, lymphoblast=0.4, myeloblast=0.3), CellType.LYMPHOBLAST),
+    ],
+)
+def test_a_type_is_told_only_from_its_limit_on_and_with_the_call(
+    said: Prediction, told: CellType
+) -> None:
+    assert assess_one(said).cell_type is told
+
+
+@given(
+    st.floats(0, 1),
+    st.lists(st.floats(0.001, 1), min_size=len(CELL_TYPES), max_size=len(CELL_TYPES)),
+    st.sampled_from([6.0, 30.0, 90.0]),
+)
+def test_no_type_is_told_that_the_network_rules_out(
+    probability: float, weights: list[float], nucleus_um2: float
+) -> None:
+    types = np.array(weights) / sum(weights)
+    said = replace(prediction(probability), type_probabilities=tuple(types.tolist()))
+    cell = replace(CELL, shape=replace(CELL.shape, nucleus_area_um2=nucleus_um2))
+
+    finding = assess_one(said, cell)
+
+    if finding.cell_type is not CellType.UNDETERMINED:
+        assert finding.type_probability == max(said.type_probabilities)
+        is_blast = finding.cell_type in BLASTS
+        assert not (finding.call is Call.NORMAL and is_blast)
+        assert is_blast or finding.type_probability >= POLICY.type_from
+
+
+def test_what_has_a_nucleus_of_a_white_cell_is_no_platelet() -> None:
+    said = prediction(0.01, CellType.PLATELET)
+    small = replace(CELL, shape=replace(CELL.shape, nucleus_area_um2=LEAST_NUCLEUS_UM2 - 1))
+
+    assert assess_one(said).cell_type is CellType.UNDETERMINED
+    assert assess_one(said, small).cell_type is CellType.PLATELET
 
 
 def test_a_thin_field_does_not_refer_its_cells() -> None:

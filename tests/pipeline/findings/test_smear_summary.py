@@ -38,6 +38,9 @@ from pipeline.findings.smear_summary import (
     GRADE_FROM_CELLS,
     LEUKOCYTES,
     MANY_FROM,
+    Bucket,
+    bucket_counts,
+    found_cell_count,
     gather_smear,
     referred_cell_count,
     usable_field_count,
@@ -237,6 +240,36 @@ def test_the_counts_add_up(fields: list[FieldFindings]) -> None:
     assert set(smear.differential) >= set(LEUKOCYTES)
 
 
+@given(smears())
+def test_every_found_cell_is_in_one_bucket(fields: list[FieldFindings]) -> None:
+    smear = gather_smear(SMEAR, fields)
+    in_buckets = bucket_counts(smear)
+
+    assert set(in_buckets) == set(Bucket)
+    assert sum(in_buckets.values()) == found_cell_count(smear)
+    assert in_buckets == {
+        Bucket.COUNTED: smear.white_cells_counted,
+        Bucket.UNDETERMINED: smear.undetermined_count,
+        Bucket.NOT_LEUKOCYTE: sum(smear.not_leukocytes.values()),
+        Bucket.REFERRED: referred_cell_count(smear),
+    }
+
+
+def test_a_cell_of_undetermined_type_is_counted_apart_and_weighs_like_a_referral() -> None:
+    sure = [cell(Call.NORMAL, CellType.NEUTROPHIL)] * 20
+    doubtful = [cell(Call.NORMAL, CellType.UNDETERMINED)] * 15
+    referred = [cell(Call.REFERRED, CellType.LYMPHOCYTE, ReferralReason.UNCERTAIN)] * 6
+
+    smear = gather_smear(SMEAR, [field(1, *sure, *doubtful)])
+    with_referred = gather_smear(SMEAR, [field(1, *sure, *doubtful, *referred)])
+
+    assert (smear.white_cells_counted, smear.undetermined_count) == (20, 15)
+    assert CellType.UNDETERMINED not in smear.differential
+    assert smear.grade is Grade.NONE_SEEN
+    assert with_referred.grade is Grade.REFER
+    assert "undetermined type (15)" in with_referred.grade_reason
+
+
 def test_platelets_and_erythroblasts_stand_apart() -> None:
     smear = gather_smear(
         SMEAR,
@@ -252,6 +285,7 @@ def test_platelets_and_erythroblasts_stand_apart() -> None:
 
     assert smear.white_cells_counted == 1
     assert smear.differential[CellType.MONOCYTE] == 1
+    assert smear.not_leukocytes == {CellType.ERYTHROBLAST: 1, CellType.PLATELET: 1}
 
 
 def test_frames_of_one_instance_are_fields_of_their_own() -> None:
