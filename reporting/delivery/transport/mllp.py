@@ -1,7 +1,12 @@
-"""HL7 v2 over MLLP: frames on a socket, and the acknowledgment in them (HL7 2.5.1 chapter 2)."""
+"""HL7 v2 over MLLP: frames on a socket, and the acknowledgment in them (HL7 2.5.1 chapter 2).
+
+Writes frames as the standard has them and reads them leniently: a byte order mark, CRLF between
+segments, padding and a missing CR after the end block change nothing about an acknowledgment.
+"""
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -9,6 +14,10 @@ from dataclasses import dataclass
 
 START = b"\x0b"
 END = b"\x1c\x0d"
+END_BLOCK = END[:1]
+"""Ends a message wherever it stands: no HL7 character set has it inside one."""
+BYTE_ORDER_MARK = "\ufeff"
+PADDING = " \t\0\r\n" + BYTE_ORDER_MARK
 MAX_ANSWER_BYTES = 1024 * 1024
 READ_BYTES = 65_536
 
@@ -26,33 +35,37 @@ class Acknowledgment:
 
 
 def framed(message: bytes) -> bytes:
-    """The message between start and end block; raises ValueError when it holds one itself."""
-    if START in message or END[:1] in message:
-        raise ValueError("the message holds an MLLP block character")
+    """The message between start and end block; raises ValueError if it contains one itself."""
+    if START in message or END_BLOCK in message:
+        raise ValueError("the message contains an MLLP block character")
     return START + message + END
 
 
 def read_frame(
     connection: socket.socket, timeout_s: float, clock: Callable[[], float] = time.monotonic
 ) -> bytes:
-    """The next message, whole; raises TimeoutError, ConnectionError or ValueError."""
+    """The next message, complete; raises TimeoutError, ConnectionError or ValueError.
+
+    It ends with the end block: the CR that should follow may be missing or come later.
+    """
     deadline = clock() + timeout_s
     received = bytearray()
-    while END not in received:
+    while END_BLOCK not in received:
         left_s = deadline - clock()
         if left_s <= 0:
-            raise TimeoutError("no whole answer in time")
+            raise TimeoutError("no complete answer in time")
         connection.settimeout(left_s)
         chunk = connection.recv(READ_BYTES)
         if not chunk:
-            raise ConnectionError("closed before the answer was whole")
+            raise ConnectionError("closed before the answer was complete")
         received += chunk
         if len(received) > MAX_ANSWER_BYTES:
             raise ValueError("the answer has no end")
-    start = received.find(START)
-    if start < 0:
+    message, _, _ = bytes(received).partition(END_BLOCK)
+    _, start, content = message.rpartition(START)
+    if not start:
         raise ValueError("the answer has no start")
-    return bytes(received[start + 1 : received.index(END, start)])
+    return content
 
 
 def control_id_of(message: bytes) -> str:
@@ -61,25 +74,28 @@ def control_id_of(message: bytes) -> str:
 
 
 def read_acknowledgment(message: bytes) -> Acknowledgment:
-    """Raises ValueError when it is not an acknowledgment."""
+    """The acknowledgment; raises ValueError for any other message."""
     said = _fields(message, "MSA")
     error = _fields(message, "ERR")
-    reason = error[3].split(_component_separator(message))[0]
+    reason = error[3].split(_text(message)[4])[0].strip()
+    is_code = reason.isascii() and reason.isdigit()
     return Acknowledgment(
-        code=said[1][:2], control_id=said[2], error_code=reason if reason.isdigit() else ""
+        code=said[1].upper()[:2], control_id=said[2], error_code=reason if is_code else ""
     )
 
 
 def _fields(message: bytes, segment: str) -> list[str]:
-    """The fields of the first such segment, index 0 its name; padded, so that any may be read."""
-    text = message.decode("utf-8", errors="replace")
+    """The fields of the first such segment, index 0 its name; any later index is empty."""
+    text = _text(message)
+    separator = text[3]
+    segments = (line.strip(PADDING).split(separator) for line in re.split("[\r\n]+", text))
+    found = next((fields for fields in segments if fields[0] == segment), [])
+    return [*(field.strip(PADDING) for field in found), *[""] * 20]
+
+
+def _text(message: bytes) -> str:
+    """The message from its MSH on; raises ValueError if it does not begin with one."""
+    text = message.decode("utf-8", errors="replace").lstrip(PADDING)
     if not text.startswith("MSH") or len(text) < 8:
         raise ValueError("the message does not begin with MSH")
-    separator = text[3]
-    found = (line.split(separator) for line in text.replace("\n", "\r").split("\r"))
-    fields = next((one for one in found if one[0] == segment), [])
-    return [*fields, *[""] * 20]
-
-
-def _component_separator(message: bytes) -> str:
-    return chr(message[4])
+    return text

@@ -1,17 +1,18 @@
 """OAuth 2.0 for services: client credentials by secret (RFC 6749 4.4) or by signed assertion.
 
 The assertion is that of SMART Backend Services (private_key_jwt, RFC 7523): ES384 or RS384.
-Secrets and keys are read from their files each time, so that they can be changed at any time.
+Secrets and keys are read from their files for each request, so that they can be changed any time.
 """
 
 from __future__ import annotations
 
 import base64
-import json
+import math
+import re
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,12 @@ from urllib.parse import quote
 
 import httpx
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
+from cryptography.hazmat.primitives.asymmetric.ec import SECP384R1, EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, RSAKey
 
 from reporting.delivery import DeliveryPostponed, DeliveryRefused
 
@@ -32,7 +36,10 @@ EARLY_S = 30.0
 """A token is renewed this long before it ends, so that none ends on its way."""
 DEFAULT_LIFE_S = 300.0
 """When the server does not say (RFC 6749 5.1 only recommends it)."""
-P384_BYTES = 48
+ACCESS_TOKEN = re.compile(r"[\x21-\x7e]+")
+"""1*VSCHAR of RFC 6749 A.12, without the space that would end it in a header."""
+WRONG_ADDRESS = (404, 405, 410, 501)
+TRY_AGAIN = (408, 425, 429)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +85,7 @@ class TokenCache:
         self._good_until = 0.0
 
     def token(self, http: httpx.Client, *, instead_of: str = "") -> str:
-        """A token that is good now; never `instead_of`, which the server has just refused."""
+        """A token that is valid now; never `instead_of`, which the server has just refused."""
         with self._lock:
             if self._now() >= self._good_until or self._token == instead_of:
                 self._token, life_s = self._fetch(http)
@@ -97,6 +104,8 @@ class TokenCache:
             form["client_assertion"] = self._assertion(self._client.proof)
         try:
             answer = http.post(self._client.token_url, data=form, headers=headers)
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as err:
+            raise DeliveryRefused("token_url cannot be used.", code="wrong_address") from err
         except httpx.HTTPError as err:
             raise DeliveryPostponed(
                 f"The token endpoint cannot be reached ({type(err).__name__}).",
@@ -120,28 +129,24 @@ class TokenCache:
 def signed_jwt(claims: dict[str, Any], proof: PrivateKey) -> str:
     """A JWT (RFC 7515 compact form) signed ES384 with a P-384 key or RS384 with an RSA key."""
     key = _load_key(proof.key_file)
-    algorithm = "RS384" if isinstance(key, rsa.RSAPrivateKey) else "ES384"
+    algorithm = "RS384" if isinstance(key, RSAKey) else "ES384"
     header = {"alg": algorithm, "kid": proof.key_id, "typ": "JWT"}
-    signed = f"{_encoded_json(header)}.{_encoded_json(claims)}"
-    return f"{signed}.{_encoded(_signature(key, signed.encode('ascii')))}"
-
-
-def _signature(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, message: bytes) -> bytes:
-    if isinstance(key, rsa.RSAPrivateKey):
-        return key.sign(message, padding.PKCS1v15(), hashes.SHA384())
-    r, s = utils.decode_dss_signature(key.sign(message, ec.ECDSA(hashes.SHA384())))
-    return r.to_bytes(P384_BYTES, "big") + s.to_bytes(P384_BYTES, "big")
-
-
-def _load_key(path: Path) -> rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey:
     try:
-        key = load_pem_private_key(path.read_bytes(), password=None)
-    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as err:
+        return jwt.encode(header, claims, key, algorithms=[algorithm])
+    except (JoseError, ValueError) as err:
+        raise _unusable_secret(f"private key cannot sign {algorithm}") from err
+
+
+def _load_key(path: Path) -> RSAKey | ECKey:
+    try:
+        content = path.read_bytes()
+        key = load_pem_private_key(content, password=None)
+        if isinstance(key, RSAPrivateKey):
+            return RSAKey.import_key(content)
+        if isinstance(key, EllipticCurvePrivateKey) and isinstance(key.curve, SECP384R1):
+            return ECKey.import_key(content)
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm, JoseError) as err:
         raise _unusable_secret(f"private key cannot be read ({type(err).__name__})") from err
-    if isinstance(key, rsa.RSAPrivateKey):
-        return key
-    if isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP384R1):
-        return key
     raise _unusable_secret("private key is neither RSA nor elliptic curve P-384")
 
 
@@ -155,7 +160,13 @@ def _basic(client_id: str, proof: ClientSecret) -> str:
 
 
 def _token_in(answer: httpx.Response) -> tuple[str, float]:
-    if answer.status_code >= 500 or answer.status_code == 429:
+    """The access token and its lifetime (RFC 6749 5.1); raises for any other answer."""
+    if answer.status_code in WRONG_ADDRESS or 300 <= answer.status_code < 400:
+        raise DeliveryRefused(
+            f"There is no token endpoint at this address ({answer.status_code}): check token_url.",
+            code="wrong_address",
+        )
+    if answer.status_code >= 500 or answer.status_code in TRY_AGAIN:
         raise DeliveryPostponed(
             f"The token endpoint answers {answer.status_code}.", code="token_endpoint_unreachable"
         )
@@ -167,21 +178,37 @@ def _token_in(answer: httpx.Response) -> tuple[str, float]:
         )
     try:
         said = answer.json()
-        token, life_s = str(said["access_token"]), float(said.get("expires_in", DEFAULT_LIFE_S))
-    except (ValueError, KeyError, TypeError, AttributeError) as err:
-        raise DeliveryPostponed(
-            "The token endpoint's answer is not an OAuth token (RFC 6749 5.1).",
-            code="token_not_understood",
-        ) from err
-    return token, life_s
+    except (ValueError, RecursionError) as err:
+        raise _not_a_token() from err
+    if not isinstance(said, dict) or not _is_bearer_token(said):
+        raise _not_a_token()
+    return said["access_token"], _lifetime_s(said.get("expires_in"))
 
 
-def _encoded_json(value: dict[str, Any]) -> str:
-    return _encoded(json.dumps(value, separators=(",", ":")).encode("utf-8"))
+def _is_bearer_token(said: Mapping[str, Any]) -> bool:
+    """Whether the answer holds a token that can stand in an Authorization header (RFC 6750)."""
+    token, kind = said.get("access_token"), said.get("token_type")
+    return (
+        isinstance(token, str)
+        and ACCESS_TOKEN.fullmatch(token) is not None
+        and (kind is None or (isinstance(kind, str) and kind.strip().lower() == "bearer"))
+    )
 
 
-def _encoded(content: bytes) -> str:
-    return base64.urlsafe_b64encode(content).rstrip(b"=").decode("ascii")
+def _lifetime_s(said: Any) -> float:
+    """Seconds as a number or as text; anything else counts as not said."""
+    try:
+        life_s = float(said)
+    except (TypeError, ValueError, OverflowError):
+        return DEFAULT_LIFE_S
+    return life_s if 0 < life_s < math.inf and not isinstance(said, bool) else DEFAULT_LIFE_S
+
+
+def _not_a_token() -> DeliveryPostponed:
+    return DeliveryPostponed(
+        "The token endpoint's answer is not a bearer token (RFC 6749 5.1).",
+        code="token_not_understood",
+    )
 
 
 def _unusable_secret(what: str) -> DeliveryRefused:

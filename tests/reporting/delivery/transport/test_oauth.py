@@ -113,14 +113,69 @@ class TestThingsThatGoWrong:
         with pytest.raises(RetryLater):
             TokenCache(make_client(f"http://{LOOPBACK}:{closed_port()}/t", secret)).token(http)
 
-    def test_nonsense_is_tried_later(self, secret: ClientSecret, http: httpx.Client) -> None:
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {"no": "token"},
+            {"access_token": None},
+            {"access_token": ""},
+            {"access_token": 7},
+            {"access_token": ["first"]},
+            {"access_token": {"value": "first"}},
+            {"access_token": "t\u00f6ken"},
+            {"access_token": "two words"},
+            {"access_token": "first\r\nX-Injected: 1"},
+            {"access_token": "first\0"},
+            {"access_token": "first", "token_type": "mac"},
+            {"access_token": "first", "token_type": "DPoP"},
+            {"access_token": "first", "token_type": 1},
+            {"error": "invalid_client"},
+        ],
+    )
+    def test_an_answer_without_a_bearer_token_is_tried_later(
+        self, secret: ClientSecret, http: httpx.Client, body: dict[str, object]
+    ) -> None:
         with (
-            ScriptedFhir(Reply(status=200, body={"no": "token"})) as server,
+            ScriptedFhir(Reply(status=200, body=body)) as server,
             pytest.raises(RetryLater) as told,
         ):
             TokenCache(make_client(server.url, secret)).token(http)
 
         assert told.value.code == "token_not_understood"
+
+    @pytest.mark.parametrize(
+        "content",
+        [b"", b"null", b"[]", b'"first"', b"<html>log in</html>", b"\xff", b"[" * 100_000],
+    )
+    def test_an_answer_that_is_not_a_json_object_is_tried_later(
+        self, secret: ClientSecret, content: bytes
+    ) -> None:
+        endpoint = httpx.MockTransport(lambda _request: httpx.Response(200, content=content))
+        cache = TokenCache(make_client("https://sso.example/token", secret))
+
+        with httpx.Client(transport=endpoint) as client, pytest.raises(RetryLater) as told:
+            cache.token(client)
+
+        assert told.value.code == "token_not_understood"
+
+    @pytest.mark.parametrize("status", [301, 302, 404, 405, 410, 501])
+    def test_an_address_without_a_token_endpoint_needs_a_person(
+        self, secret: ClientSecret, http: httpx.Client, status: int
+    ) -> None:
+        with ScriptedFhir(Reply(status=status)) as server, pytest.raises(NeedsReview) as told:
+            TokenCache(make_client(server.url, secret)).token(http)
+
+        assert told.value.code == "wrong_address"
+        assert "token_url" in told.value.message
+
+    @pytest.mark.parametrize("url", ["ftp://sso.example/token", "sso.example/token"])
+    def test_a_token_url_that_cannot_be_used_needs_a_person(
+        self, secret: ClientSecret, http: httpx.Client, url: str
+    ) -> None:
+        with pytest.raises(NeedsReview) as told:
+            TokenCache(make_client(url, secret)).token(http)
+
+        assert told.value.code == "wrong_address"
 
 
 class TestToken:
@@ -131,6 +186,30 @@ class TestToken:
             assert [cache.token(http), cache.token(http)] == ["first", "first"]
 
         assert len(server.requests) == 1
+
+    @pytest.mark.parametrize("said", [None, "", "soon", -5, 0, "NaN", "Infinity", True, [], 1e400])
+    def test_a_lifetime_that_is_not_one_counts_as_not_said(
+        self, secret: ClientSecret, http: httpx.Client, said: object
+    ) -> None:
+        clock = Clock()
+        replies = (token_reply("first", expires_in=said), token_reply("second"))
+        with ScriptedFhir(*replies) as server:
+            cache = TokenCache(make_client(server.url, secret), now=clock)
+
+            first = cache.token(http)
+            clock.now_s += 200
+            still_first = cache.token(http)
+            clock.now_s += 100
+
+            assert [first, still_first, cache.token(http)] == ["first", "first", "second"]
+
+    @pytest.mark.parametrize("kind", ["Bearer", "bearer", "BEARER", " Bearer ", None])
+    def test_the_token_type_is_read_without_case(
+        self, secret: ClientSecret, http: httpx.Client, kind: str | None
+    ) -> None:
+        reply = Reply(status=200, body={"access_token": "first", "token_type": kind})
+        with ScriptedFhir(reply) as server:
+            assert TokenCache(make_client(server.url, secret)).token(http) == "first"
 
     def test_it_is_renewed_before_it_ends(self, secret: ClientSecret, http: httpx.Client) -> None:
         clock = Clock()
