@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import NewType
 
@@ -69,6 +70,8 @@ class ReferralReason(StrEnum):
     SMUDGE_CELL = "smudge_cell"
     POOR_OUTLINE = "poor_outline"
     FIELD_QUALITY = "field_quality"
+    UNIDENTIFIED = "unidentified"
+    """A person looked at the cell and could not say what it is."""
 
 
 class QualityFlag(StrEnum):
@@ -83,6 +86,8 @@ class QualityFlag(StrEnum):
     EMPTY = "empty"
     NOT_A_SMEAR = "not_a_smear"
     SCALE_UNKNOWN = "scale_unknown"
+    EXCLUDED = "excluded"
+    """A person took the field out of the count."""
 
 
 class ScaleSource(StrEnum):
@@ -241,6 +246,30 @@ class ModelIdentity:
         return self.sha256 + self.finder_sha256
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reviewer:
+    """A person who looks at cells. The name appears in results, never in logs or paths."""
+
+    account: str
+    name: str
+    role: str = "reviewer"
+    organization: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PersonDecision:
+    """What a person said one cell is, beside what the network said."""
+
+    to: str
+    """A cell type, `unidentified` or `not_a_cell` (`pipeline.findings.review.CLASSES`)."""
+    reviewer: Reviewer
+    at: datetime
+    reason: str = ""
+    model_type: CellType | None = None
+    model_call: Call | None = None
+    """What the network said; None until the decision is laid over its finding."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CellFinding:
     """One cell with what was said about it."""
@@ -251,6 +280,8 @@ class CellFinding:
     call: Call
     reasons: tuple[ReferralReason, ...]
     """Empty unless the call is REFERRED."""
+    decision: PersonDecision | None = None
+    """Where a person decided: `cell_type` and `call` are the person's."""
 
     @property
     def type_probability(self) -> float:
@@ -301,6 +332,96 @@ class Interval:
     high: float
 
 
+class SignOff(StrEnum):
+    """How far a report is signed, in the terms of FHIR R4 DiagnosticReport.status."""
+
+    UNSIGNED = "unsigned"
+    """Nobody has signed any version: preliminary."""
+    FINAL = "final"
+    CORRECTED = "corrected"
+    """Signed once, and what it says was changed since."""
+    APPENDED = "appended"
+    """Signed once, and something was added since that leaves what it says."""
+    AMENDED = "amended"
+    """Signed once, and both changed and added to since, or more fields came."""
+    WITHDRAWN = "withdrawn"
+    """Signed once and taken back: entered in error."""
+
+
+class SignatureMeaning(StrEnum):
+    """What a person stated by signing (after 21 CFR 11.50)."""
+
+    REVIEWED = "sign"
+    COUNTERSIGNED = "countersign"
+    WITHDRAWN = "withdraw"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signature:
+    """Who signed, when and with which meaning."""
+
+    reviewer: Reviewer
+    at: datetime
+    """Aware, UTC."""
+    meaning: SignatureMeaning
+    revision: int
+    """Of the review that was signed."""
+    fields: tuple[str, ...] = ()
+    """Field keys that the signature covers."""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCounts:
+    """What the network alone counted, beside the counts of a person."""
+
+    white_cells_counted: int
+    leukemic_count: int
+    referred_count: int
+    differential: Mapping[CellType, int]
+    leukemic_fraction: Interval | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellChange:
+    """One cell of which a person said something else than the network."""
+
+    cell: str
+    """Cell key: `<SOP Instance UID>:<frame>:<index>`."""
+    model_type: CellType
+    model_call: Call
+    to: str
+    reviewer: Reviewer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmearReview:
+    """What people did to a smear; its counts are those of the smear that holds it."""
+
+    revision: int
+    sign_off: SignOff
+    is_current: bool
+    """False when something changed after the last signature."""
+    signatures: tuple[Signature, ...]
+    reviewers: tuple[Reviewer, ...]
+    model_counts: ModelCounts
+    changes: tuple[CellChange, ...]
+    confirmed: int
+    """Cells whose class a person confirmed."""
+    not_cells: int
+    """Objects that a person struck out as no cell."""
+    beyond_target: int
+    """Cells left out because the target count was reached."""
+    target_count: int
+    """0 counts every cell."""
+    added: int
+    """Cells that the finder missed and a person added."""
+    excluded_fields: tuple[str, ...]
+    starred: tuple[str, ...]
+    """Cell keys."""
+    comments: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SmearFindings:
     """Every field of one smear, counted. Independent of the order in which fields came."""
@@ -328,3 +449,5 @@ class SmearFindings:
     grade: Grade
     grade_reason: str
     model: ModelIdentity
+    review: SmearReview | None = None
+    """What people did; None where nobody reviewed the smear."""

@@ -4,6 +4,7 @@
     results/<smear>/fields/<image>.json         what was found in an image, all frames
     results/<smear>/v<N>/index.json, <result>   the N-th report, whole or absent, never changed
     results/<smear>/receipts/<destination>.jsonl
+    results/<smear>/review/<revision>.json      what a person did, event by event
 
 Names are UIDs, digests and names of destinations: never patient data. A report exists from the
 rename that gives its folder the name `v<N>`; two workers that build the same one end with one.
@@ -25,6 +26,7 @@ from typing import Any
 from uuid import uuid4
 
 from listener.storage.receipts import ReceiptJournal, iso
+from listener.storage.reviews import ReviewLog
 from pipeline.domain import RESEARCH_USE_ONLY, FieldFindings, SmearId, SOPInstanceUID
 from pipeline.errors import Defect
 from pipeline.findings.serialization import field_from_record, field_to_record
@@ -236,6 +238,10 @@ class SmearFolder:
     def receipts(self, destination: str) -> ReceiptJournal:
         """What a destination confirmed of this smear."""
         return ReceiptJournal(self._path / "receipts" / f"{_safe(destination)}.jsonl")
+
+    def review(self) -> ReviewLog:
+        """What people did to this smear."""
+        return ReviewLog(self._path / "review", tmp=self._tmp)
 
     def _written(
         self, results: Iterable[Result], draft: Path, *, is_pseudonymous: bool = False

@@ -63,7 +63,7 @@ def field_to_record(field: FieldFindings) -> dict[str, JSON]:
             "figures": dict(field.quality.figures),
         },
         "model": _plain(field.model),
-        "cells": [_finding_to_record(cell) for cell in field.cells],
+        "cells": [finding_to_record(cell) for cell in field.cells],
     }
 
 
@@ -99,12 +99,13 @@ def _field_from_record(record: Mapping[str, Any]) -> FieldFindings:
             is_usable=quality["is_usable"],
             figures=dict(quality["figures"]),
         ),
-        cells=tuple(_finding_from_record(cell) for cell in record["cells"]),
+        cells=tuple(finding_from_record(cell) for cell in record["cells"]),
         model=ModelIdentity(**record["model"]),
     )
 
 
-def _finding_to_record(finding: CellFinding) -> JSON:
+def finding_to_record(finding: CellFinding) -> JSON:
+    """One cell as JSON values, as the network left it: no person's decision is in it."""
     return {
         "cell": _cell_to_record(finding.cell),
         "prediction": _prediction_to_record(finding.prediction),
@@ -114,7 +115,8 @@ def _finding_to_record(finding: CellFinding) -> JSON:
     }
 
 
-def _finding_from_record(record: Mapping[str, Any]) -> CellFinding:
+def finding_from_record(record: Mapping[str, Any]) -> CellFinding:
+    """The cell that `finding_to_record` wrote; KeyError, TypeError or ValueError otherwise."""
     return CellFinding(
         cell=_cell_from_record(record["cell"]),
         prediction=_prediction_from_record(record["prediction"]),

@@ -30,6 +30,7 @@ REASON_WORDS: Mapping[ReferralReason, str] = {
     ReferralReason.SMUDGE_CELL: "smudge cell",
     ReferralReason.POOR_OUTLINE: "poor outline",
     ReferralReason.FIELD_QUALITY: "field quality",
+    ReferralReason.UNIDENTIFIED: "not identified by the reviewer",
 }
 
 FLAG_WORDS: Mapping[QualityFlag, str] = {
@@ -42,6 +43,7 @@ FLAG_WORDS: Mapping[QualityFlag, str] = {
     QualityFlag.EMPTY: "empty",
     QualityFlag.NOT_A_SMEAR: "not a blood smear",
     QualityFlag.SCALE_UNKNOWN: "scale unknown",
+    QualityFlag.EXCLUDED: "excluded by the reviewer",
 }
 
 LIMITS = (
