@@ -1,7 +1,12 @@
-"""Look into a compressed frame before decoding it: its size, its end, and its colour space."""
+"""Reads the headers of a compressed frame: size, components, color transform, and where it ends.
+
+JPEG (ITU-T T.81), JPEG-LS (ITU-T T.87) and JPEG 2000 (ITU-T T.800), also inside a JP2 file.
+Nothing is decoded here except JPEG, whose decoder needs to know the color space beforehand.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from struct import Struct
@@ -13,25 +18,34 @@ from numpy.typing import NDArray
 from pipeline.decoding.jpeg_dc_shift import has_dc_shift
 from pipeline.errors import Rejected
 
-_EOI, _SOS = 0xD9, 0xDA
-_SIZ = 0x51
+_SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
+_SOC, _SIZ, _COD, _SOT = 0x4F, 0x51, 0x52, 0x90
 _APP0, _APP14 = 0xE0, 0xEE
 _FRAME_HEADERS = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}
 """SOF0 to SOF15 of JPEG (ITU-T T.81 table B.1), and SOF55 of JPEG-LS."""
 _END = b"\xff\xd9"
-_END_WITHIN = 64
-"""How much padding may follow the end marker."""
+_MARKER_IN_SCAN = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
+"""What ends entropy-coded data: neither a stuffed byte nor a restart marker (T.81 B.1.1.5)."""
 
 _J2K_START = b"\xff\x4f\xff\x51"
+_JP2_START = b"jP  "
 _JP2_WITHIN = 64 * 1024
-"""How long the boxes before the codestream may be; a colour profile is the largest."""
+"""How long the boxes before the codestream may be; a color profile is the largest."""
 
-_SIZE = Struct(">BHH")
+_SIZE = Struct(">BHHB")
+"""Precision, rows, columns, components (T.81 B.2.2)."""
 _SIZ_SIZE = Struct(">HLLLL")
+_SIZ_COMPONENTS = Struct(">HB")
+"""Csiz, and Ssiz of the first component (T.800 A.5.1)."""
+_SIZ_COMPONENTS_AT = 34
+_COD_TRANSFORM_AT = 4
+"""Scod, progression order, layers (2 bytes), then the component transform (T.800 A.6.1)."""
+_TILE_PART = Struct(">HHHL")
+"""SOT, its length, the tile's number, and the length of the tile-part (T.800 A.4.2)."""
 _SEGMENT_LENGTH = Struct(">H")
 _ADOBE_BYTES = 12
 _ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x65\x00\x00\x00\x00"
-"""An APP14 segment up to its last byte, the colour transform: 0 none, 1 YCbCr."""
+"""An APP14 segment up to its last byte, the color transform: 0 none, 1 YCbCr."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,61 +56,169 @@ class Segment:
     body: memoryview
 
 
-def check_frame(frame: bytes, *, rows: int, columns: int) -> None:
-    """Hold a JPEG, JPEG-LS or JPEG 2000 frame to the size that its dataset gives.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Codestream:
+    """What a compressed frame says of itself."""
 
-    Raises Rejected `decode_failed` when the sizes differ or the frame is none of these, and
-    `truncated_pixel_data` when its end is missing: decoders fill what is missing with gray.
+    rows: int
+    columns: int
+    components: int
+    bits: int
+    """Precision of the first component."""
+    is_signed: bool = False
+    has_color_transform: bool = False
+    """JPEG 2000: the decoder turns the components back into RGB (T.800 annex G)."""
+
+
+def check_frame(frame: bytes, *, rows: int, columns: int) -> Codestream:
+    """Read a JPEG, JPEG-LS or JPEG 2000 frame's header and compare it with its dataset.
+
+    Raises Rejected `decode_failed` when the sizes differ or the frame is none of these,
+    `truncated_pixel_data` when its end is missing (decoders fill what is missing with gray), and
+    `bad_count` when another image follows. Padding of any length may follow.
     """
-    if coded_size(frame) != (rows, columns):
+    found = read_codestream(frame)
+    if found is None or (found.rows, found.columns) != (rows, columns):
         raise Rejected("A frame's own size is not Rows by Columns", code="decode_failed")
-    if _END not in frame[-_END_WITHIN:]:
+    end = end_of_image(frame)
+    if end is None:
         raise Rejected("A compressed frame breaks off", code="truncated_pixel_data")
+    if begins_image(frame[end:].lstrip(b"\0")):
+        raise Rejected("Two images are stored as one frame", code="bad_count")
+    return found
 
 
-def coded_size(frame: bytes) -> tuple[int, int] | None:
-    """Rows and columns by the frame's own header; None when there is no such header."""
+def read_codestream(frame: bytes) -> Codestream | None:
+    """What the frame's own header says; None when there is no such header."""
+    found: Codestream | None = None
     for segment in segments(frame):
         if segment.marker in _FRAME_HEADERS and len(segment.body) >= _SIZE.size:
-            _, rows, columns = _SIZE.unpack_from(segment.body)
-            return rows, columns
-        if segment.marker == _SIZ and len(segment.body) >= _SIZ_SIZE.size:
-            _, right, bottom, left, top = _SIZ_SIZE.unpack_from(segment.body)
-            return bottom - top, right - left
-    return None
+            bits, rows, columns, components = _SIZE.unpack_from(segment.body)
+            return Codestream(rows=rows, columns=columns, components=components, bits=bits)
+        if segment.marker == _SIZ:
+            found = _image_size(segment.body)
+        if segment.marker == _COD and found and len(segment.body) > _COD_TRANSFORM_AT:
+            return Codestream(
+                rows=found.rows,
+                columns=found.columns,
+                components=found.components,
+                bits=found.bits,
+                is_signed=found.is_signed,
+                has_color_transform=bool(segment.body[_COD_TRANSFORM_AT]),
+            )
+    return found
+
+
+def _image_size(body: memoryview) -> Codestream | None:
+    if len(body) < _SIZ_COMPONENTS_AT + _SIZ_COMPONENTS.size:
+        return None
+    _, right, bottom, left, top = _SIZ_SIZE.unpack_from(body)
+    components, depth = _SIZ_COMPONENTS.unpack_from(body, _SIZ_COMPONENTS_AT)
+    return Codestream(
+        rows=bottom - top,
+        columns=right - left,
+        components=components,
+        bits=(depth & 0x7F) + 1,
+        is_signed=bool(depth & 0x80),
+    )
+
+
+def begins_image(data: bytes) -> bool:
+    """Whether a codestream, or a JP2 file, begins here."""
+    return data[:3] == b"\xff\xd8\xff" or data[:4] == _J2K_START or data[4:8] == _JP2_START
+
+
+def end_of_image(frame: bytes) -> int | None:
+    """Where the end marker ends; None when the stream breaks off before it.
+
+    Segments and tile-parts are skipped by their length, so that an end marker inside one of them,
+    that of a thumbnail for example, is not taken for it.
+    """
+    start = _first_marker(frame)
+    if start is None:
+        return None
+    is_jpeg_2000 = frame[start : start + 4] == _J2K_START
+    position = start + 2
+    while True:
+        marker = _marker_at(frame, position)
+        if marker is None:
+            return None
+        if marker == _EOI:
+            return position + 2
+        if is_jpeg_2000 and marker == _SOT:
+            return _end_of_tile_parts(frame, position)
+        position += 2 + _length_at(frame, position + 2)
+        if marker == _SOS and not is_jpeg_2000:
+            found = _MARKER_IN_SCAN.search(frame, position)
+            if found is None:
+                return None
+            position = found.start()
+
+
+def _end_of_tile_parts(frame: bytes, position: int) -> int | None:
+    while position + _TILE_PART.size <= len(frame):
+        marker, _, _, length = _TILE_PART.unpack_from(frame, position)
+        if marker != 0xFF00 | _SOT:
+            break
+        if length == 0:  # the last tile-part, up to the end marker
+            end = frame.find(_END, position + _TILE_PART.size)
+            return None if end < 0 else end + len(_END)
+        position += max(length, _TILE_PART.size)
+    return position + len(_END) if frame[position : position + 2] == _END else None
 
 
 def segments(frame: bytes) -> Iterator[Segment]:
     """The marker segments before the entropy-coded data; none when it is no such stream."""
-    position = _first_marker(frame) + 2
+    start = _first_marker(frame)
+    if start is None:
+        return
+    position = start + 2
     view = memoryview(frame)
-    while position + 4 <= len(frame) and view[position] == 0xFF:
-        marker = view[position + 1]
-        (length,) = _SEGMENT_LENGTH.unpack_from(view, position + 2)
+    while (marker := _marker_at(frame, position)) is not None and position + 4 <= len(frame):
+        length = _length_at(frame, position + 2)
         yield Segment(marker=marker, body=view[position + 4 : position + 2 + length])
-        if marker in (_SOS, _EOI):
+        if marker in (_SOS, _EOI, _SOT):
             return
         position += 2 + length
 
 
-def _first_marker(frame: bytes) -> int:
+def _first_marker(frame: bytes) -> int | None:
     """Where the stream begins: at once, or inside a JP2 file, which some writers embed."""
-    if frame[4:8] == b"jP  ":
-        return max(0, frame.find(_J2K_START, 0, _JP2_WITHIN))
-    return 0
+    if frame[:2] == bytes((0xFF, _SOI)) or frame[:4] == _J2K_START:
+        return 0
+    if frame[4:8] == _JP2_START:
+        found = frame.find(_J2K_START, 0, _JP2_WITHIN)
+        return None if found < 0 else found
+    return None
+
+
+def _marker_at(frame: bytes, position: int) -> int | None:
+    return (
+        frame[position + 1]
+        if frame[position : position + 1] == b"\xff" and (position + 1 < len(frame))
+        else None
+    )
+
+
+def _length_at(frame: bytes, position: int) -> int:
+    """Length of a segment with its own two bytes; a shorter one is taken as 2."""
+    if position + 2 > len(frame):
+        return 2
+    (length,) = _SEGMENT_LENGTH.unpack_from(frame, position)
+    return max(int(length), 2)
 
 
 def decode_jpeg(frame: bytes, *, photometric: str) -> tuple[NDArray[Any], str]:
-    """Decode baseline JPEG: H × W gray or H × W × 3 RGB, uint8, and its colour space now.
+    """Decode baseline JPEG: H × W gray or H × W × 3 RGB, uint8, and its color space now.
 
-    A frame that says by itself whether it is YCbCr (a JFIF or Adobe segment) is believed, and
-    so is one with coarser chroma, which RGB never has. Otherwise Photometric Interpretation
-    decides (PS3.5 8.2.1), where libjpeg would always guess YCbCr.
+    A frame that says by itself whether it is YCbCr is believed: by a JFIF or Adobe segment, by
+    components named R, G and B, or by coarser chroma, which RGB never has. Otherwise Photometric
+    Interpretation decides (PS3.5 8.2.1), where libjpeg would always guess YCbCr.
 
-    Raises Rejected `corrupt_pixel_data` for whatever libjpeg warns of, and for colours that
-    slipped half-way: cells must not be judged on what a decoder made up.
+    Raises Rejected `corrupt_pixel_data` for whatever libjpeg warns of, and for colors that
+    shift half-way: cells must not be judged on what a decoder made up.
     """
-    stated = frame if _states_colour(frame) else _with_colour(frame, photometric)
+    stated = frame if _states_color(frame) else _with_color(frame, photometric)
     factors = _sampling_factors(frame)
     is_gray = len(factors) == 1
     try:
@@ -104,8 +226,13 @@ def decode_jpeg(frame: bytes, *, photometric: str) -> tuple[NDArray[Any], str]:
     except ValueError as err:
         raise _corrupt(str(err)) from err
     if has_dc_shift(pixels, _unit(factors)):
-        raise _corrupt("Its colours slip from one block on")
-    return (pixels[:, :, 0], photometric) if is_gray else (pixels, "RGB")
+        raise _corrupt("Its colors slip from one block on")
+    if is_gray:
+        return pixels[:, :, 0], photometric if photometric in _ONE_SAMPLE else "MONOCHROME2"
+    return pixels, "RGB"
+
+
+_ONE_SAMPLE = frozenset({"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"})
 
 
 def _sampling_factors(frame: bytes) -> bytes:
@@ -127,27 +254,27 @@ def _corrupt(how: str) -> Rejected:
     return Rejected(f"The pixel data is damaged: {how}", code="corrupt_pixel_data")
 
 
-def _states_colour(frame: bytes) -> bool:
-    """Whether libjpeg will see for itself which colour space the frame has."""
+def _states_color(frame: bytes) -> bool:
+    """Whether libjpeg will see for itself which color space the frame has."""
     for segment in segments(frame):
         if segment.marker in _FRAME_HEADERS:
-            return not _is_full_colour(segment)
+            return not _is_full_color(segment) or bytes(segment.body[6::3]) == b"RGB"
         body = bytes(segment.body[:_ADOBE_BYTES])
         if segment.marker == _APP0 and body.startswith(b"JFIF"):
             return True
-        # A shorter Adobe segment is passed over by libjpeg, and so by us
+        # libjpeg skips a shorter Adobe segment, and so do we
         is_whole = len(body) == _ADOBE_BYTES
         if segment.marker == _APP14 and body.startswith(b"Adobe") and is_whole:
             return True
     return True
 
 
-def _is_full_colour(header: Segment) -> bool:
+def _is_full_color(header: Segment) -> bool:
     """Three components of one resolution (ITU-T T.81 B.2.2)."""
     return len(header.body) == 15 and header.body[7] == header.body[10] == header.body[13]
 
 
-def _with_colour(frame: bytes, photometric: str) -> bytes:
+def _with_color(frame: bytes, photometric: str) -> bytes:
     """The frame with an Adobe segment that says what Photometric Interpretation says."""
     transform = b"\0" if photometric == "RGB" else b"\1"
     return frame[:2] + _ADOBE + transform + frame[2:]

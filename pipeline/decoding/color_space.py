@@ -1,4 +1,4 @@
-"""Samples in any colour space that DICOM has become RGB, uint8 (PS3.3 C.7.6.3.1.2)."""
+"""Converts samples in any color space of DICOM to RGB, uint8 (PS3.3 C.7.6.3.1.2)."""
 
 from __future__ import annotations
 
@@ -20,6 +20,18 @@ def ybr_to_rgb(samples: NDArray[Any]) -> RGB:
     return np.asarray(cv2.cvtColor(ycrcb, cv2.COLOR_YCrCb2RGB), dtype=np.uint8)
 
 
+def stored_bits(samples: NDArray[Any], *, bits: int, high_bit: int) -> NDArray[Any]:
+    """The samples themselves, without what else a cell of Bits Allocated holds (PS3.5 8.1.1).
+
+    Old objects keep overlays in the bits above High Bit, and some left-align the samples.
+    """
+    allocated = samples.dtype.itemsize * 8
+    if bits == allocated:
+        return samples
+    # An arithmetic shift back keeps the sign of signed samples.
+    return (samples << (allocated - 1 - high_bit)) >> (allocated - bits)
+
+
 def scale_to_8_bit(samples: NDArray[Any], bits_stored: int) -> RGB:
     """RGB of up to 16 bits; 8 bits pass as they are."""
     if samples.dtype == np.uint8 and bits_stored == 8:
@@ -31,12 +43,12 @@ def scale_to_8_bit(samples: NDArray[Any], bits_stored: int) -> RGB:
 
 def palette_to_rgb(indices: NDArray[Any], dataset: Dataset) -> RGB:
     """Look H × W indices up in the dataset's palette (PS3.3 C.7.6.3.1.5 and .6)."""
-    colours = apply_color_lut(indices, dataset)[:, :, :3]
-    if colours.dtype == np.uint8:
-        return np.asarray(colours)
+    colors = apply_color_lut(indices, dataset)[:, :, :3]
+    if colors.dtype == np.uint8:
+        return np.asarray(colors)
     # Old writers put 8-bit entries into a table that they declare as 16 bits deep.
-    is_shallow = int(colours.max(initial=0)) < 256
-    return np.asarray(colours if is_shallow else colours >> 8, dtype=np.uint8)
+    is_shallow = int(colors.max(initial=0)) < 256
+    return np.asarray(colors if is_shallow else colors >> 8, dtype=np.uint8)
 
 
 def gray_to_rgb(samples: NDArray[Any], dataset: Dataset, *, is_inverted: bool) -> RGB:
@@ -57,11 +69,11 @@ def gray_to_rgb(samples: NDArray[Any], dataset: Dataset, *, is_inverted: bool) -
 
 
 def _window(dataset: Dataset) -> tuple[float, float] | None:
-    """Centre and width of the first window; None when there is none that can be used."""
-    centre, width = _first(dataset.get("WindowCenter")), _first(dataset.get("WindowWidth"))
-    if centre is None or width is None or width < 1:
+    """Center and width of the first window; None when there is none that can be used."""
+    center, width = _first(dataset.get("WindowCenter")), _first(dataset.get("WindowWidth"))
+    if center is None or width is None or width < 1:
         return None
-    return centre, width
+    return center, width
 
 
 def _first(value: Any) -> float | None:
@@ -70,11 +82,11 @@ def _first(value: Any) -> float | None:
     return None if value is None or value == "" else float(value)
 
 
-def _windowed(values: NDArray[Any], centre: float, width: float) -> NDArray[np.uint8]:
+def _windowed(values: NDArray[Any], center: float, width: float) -> NDArray[np.uint8]:
     """PS3.3 C.11.2.1.2.1, function LINEAR, to 0 to 255."""
     if width == 1:
-        return np.where(values > centre - 0.5, 255, 0).astype(np.uint8)
-    scaled = ((values - (centre - 0.5)) / (width - 1) + 0.5) * 255
+        return np.where(values > center - 0.5, 255, 0).astype(np.uint8)
+    scaled = ((values - (center - 0.5)) / (width - 1) + 0.5) * 255
     return np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)
 
 

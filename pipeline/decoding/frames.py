@@ -1,7 +1,9 @@
-"""A DICOM dataset becomes frames in RGB, or `Rejected` with a code that says why not.
+"""Decodes a DICOM dataset into RGB frames, or raises `Rejected` with a code that says why.
 
-The header is checked before anything is decoded, and the size that a compressed frame claims for
-itself before its decoder is let loose on it. Whatever a decoder then throws is `decode_failed`.
+The header is checked before anything is decoded, and the size that a compressed frame claims
+before its decoder sees it. Any other exception of a decoder becomes `decode_failed`.
+The number, depth and colors of compressed frames are those of their codestreams, which are what
+decoders see: many devices label them wrongly.
 
 Codes: not_an_image, no_pixel_data, truncated_pixel_data, wrong_length, too_large, too_small,
 bad_count, unsupported_photometric, unsupported_bit_depth, unsupported_transfer_syntax,
@@ -10,15 +12,15 @@ corrupt_pixel_data, decode_failed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
-from pydicom.encaps import get_frame
+from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import (
     HTJ2K,
@@ -37,7 +39,14 @@ from pydicom.uid import (
 )
 
 from pipeline.decoding.codestream import check_frame, decode_jpeg
-from pipeline.decoding.color_space import gray_to_rgb, palette_to_rgb, scale_to_8_bit, ybr_to_rgb
+from pipeline.decoding.color_space import (
+    gray_to_rgb,
+    palette_to_rgb,
+    scale_to_8_bit,
+    stored_bits,
+    ybr_to_rgb,
+)
+from pipeline.decoding.encapsulated_frames import split_frames
 from pipeline.decoding.pixel_spacing import spacing_um
 from pipeline.decoding.rle_check import check_rle
 from pipeline.domain import RGB, SOPInstanceUID, SourceImage
@@ -69,9 +78,10 @@ SAMPLES: dict[str, int] = {
     "YBR_ICT": 3,
     "YBR_RCT": 3,
 }
-"""Every photometric interpretation that we read, with its samples a pixel (PS3.3 C.7.6.3.1.2)."""
+"""Every photometric interpretation that we read, with its samples per pixel (PS3.3 C.7.6.3.1.2)."""
 
 _YBR = frozenset({"YBR_FULL", "YBR_FULL_422"})
+_JPEG_LS = frozenset({JPEGLSLossless, JPEGLSNearLossless})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,16 +103,18 @@ class Layout:
     photometric: str
     rows: int
     columns: int
-    frames: int
+    frames: int | None
+    """None where Number of Frames is absent: the Pixel Data decides."""
     samples: int
     bits_allocated: int
     bits_stored: int
+    high_bit: int
     is_signed: bool
     is_planar: bool
 
     @property
     def frame_bytes(self) -> int:
-        """Length of one native frame; 4:2:2 keeps two samples a pixel (PS3.3 C.7.6.3.1.2)."""
+        """Length of one native frame; 4:2:2 keeps two samples per pixel (PS3.3 C.7.6.3.1.2)."""
         samples = 2 if self.photometric == "YBR_FULL_422" else self.samples
         return self.rows * self.columns * samples * self.bits_allocated // 8
 
@@ -112,18 +124,30 @@ class Layout:
         return np.dtype(f"<{'i' if self.is_signed else 'u'}{self.bits_allocated // 8}")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Samples:
+    """One decoded frame before its colors are converted: H × W or H × W × 3."""
+
+    values: NDArray[Any]
+    photometric: str
+    bits: int
+
+
 def read_frames(dataset: Dataset, *, limits: ImageLimits | None = None) -> Iterator[SourceImage]:
     """Decode frame by frame, so that one frame's pixels are in memory at a time.
 
     Raises Rejected, and nothing else, whatever the dataset holds.
     """
+    limits = limits or ImageLimits()
     with _rejecting("not_an_image", "The image's header cannot be read"):
-        layout = read_layout(dataset, limits or ImageLimits())
+        layout = read_layout(dataset, limits)
         uid = SOPInstanceUID(str(dataset.SOPInstanceUID))
         spacing = spacing_um(dataset)
-    for number in range(1, layout.frames + 1):
+    with _rejecting("decode_failed", "The pixel data cannot be split into frames"):
+        frames = _frames(dataset, layout, limits)
+    for number, frame in enumerate(frames, start=1):
         with _rejecting("decode_failed", "The pixel data cannot be decoded"):
-            pixels = _decode(dataset, layout, number - 1)
+            pixels = _decode(frame, dataset, layout)
         yield SourceImage(sop_instance_uid=uid, frame=number, pixels=pixels, spacing_um=spacing)
 
 
@@ -132,21 +156,26 @@ def read_layout(dataset: Dataset, limits: ImageLimits) -> Layout:
     if "PixelData" not in dataset:
         code = "no_pixel_data" if "Rows" in dataset else "not_an_image"
         raise Rejected("The object has no Pixel Data (7FE0,0010)", code=code)
+    stated = dataset.get("NumberOfFrames")
+    bits_allocated = int(dataset.BitsAllocated)
+    bits_stored = int(dataset.get("BitsStored") or bits_allocated)
     layout = Layout(
         syntax=_syntax(dataset),
         photometric=str(dataset.PhotometricInterpretation),
         rows=int(dataset.Rows),
         columns=int(dataset.Columns),
-        frames=int(dataset.get("NumberOfFrames") or 1),
+        frames=int(stated) if stated else None,
         samples=int(dataset.SamplesPerPixel),
-        bits_allocated=int(dataset.BitsAllocated),
-        bits_stored=int(dataset.get("BitsStored") or dataset.BitsAllocated),
+        bits_allocated=bits_allocated,
+        bits_stored=bits_stored,
+        high_bit=int(dataset.get("HighBit") or bits_stored - 1),
         is_signed=bool(dataset.get("PixelRepresentation")),
         is_planar=bool(dataset.get("PlanarConfiguration")),
     )
     _check_format(layout)
     _check_size(layout, limits)
-    _check_length(layout, len(dataset.PixelData or b""))
+    if not dataset.PixelData:
+        raise Rejected("Pixel Data is empty", code="no_pixel_data")
     return layout
 
 
@@ -168,14 +197,12 @@ def _check_format(layout: Layout) -> None:
             "Photometric Interpretation and Samples per Pixel are no pair that is read",
             code="unsupported_photometric",
         )
-    is_ybr = layout.photometric.startswith("YBR")
-    is_deep = layout.bits_allocated == 16 and not is_ybr
-    if not (layout.bits_allocated == 8 or is_deep):
+    if layout.bits_allocated not in (8, 16):
+        raise Rejected("Only Bits Allocated of 8 and 16 are read", code="unsupported_bit_depth")
+    if not 1 <= layout.bits_stored <= layout.high_bit + 1 <= layout.bits_allocated:
         raise Rejected(
-            "Only 8 bits are read, and 16 for gray, palette and RGB", code="unsupported_bit_depth"
+            "Bits Stored and High Bit do not fit Bits Allocated", code="unsupported_bit_depth"
         )
-    if not 1 <= layout.bits_stored <= layout.bits_allocated:
-        raise Rejected("Bits Stored does not fit Bits Allocated", code="unsupported_bit_depth")
     is_native = layout.syntax in NATIVE_SYNTAXES
     if is_native and layout.photometric in ("YBR_ICT", "YBR_RCT"):
         raise Rejected(
@@ -192,10 +219,8 @@ def _check_size(layout: Layout, limits: ImageLimits) -> None:
             f"More than {limits.max_megapixels:g} megapixels; see image.max_megapixels",
             code="too_large",
         )
-    if not 1 <= layout.frames <= limits.max_frames:
-        raise Rejected(
-            f"Not 1 to {limits.max_frames} frames; see image.max_frames", code="bad_count"
-        )
+    if layout.frames is not None:
+        _check_count(layout.frames, limits)
     if min(layout.rows, layout.columns) < limits.min_side_px:
         raise Rejected(
             f"A side is shorter than {limits.min_side_px} pixels; see image.min_side_px",
@@ -203,39 +228,96 @@ def _check_size(layout: Layout, limits: ImageLimits) -> None:
         )
 
 
-def _check_length(layout: Layout, length: int) -> None:
-    """PS3.5 8.1.1: frames without gaps, then at most one byte of padding."""
-    if length == 0:
-        raise Rejected("Pixel Data is empty", code="no_pixel_data")
-    if layout.syntax in ENCAPSULATED_SYNTAXES:
-        return
-    expected = layout.frame_bytes * layout.frames
-    if length < expected:
-        raise Rejected(f"Pixel Data has {length} of {expected} bytes", code="truncated_pixel_data")
-    if length > expected + expected % 2:
-        raise Rejected(f"Pixel Data has {length} bytes, not {expected}", code="wrong_length")
+def _check_count(frames: int, limits: ImageLimits) -> None:
+    if not 1 <= frames <= limits.max_frames:
+        raise Rejected(
+            f"Not 1 to {limits.max_frames} frames; see image.max_frames", code="bad_count"
+        )
 
 
-def _decode(dataset: Dataset, layout: Layout, index: int) -> RGB:
-    """One frame as RGB; `index` counts from 0."""
+def _frames(dataset: Dataset, layout: Layout, limits: ImageLimits) -> Sequence[bytes | memoryview]:
+    """The coded bytes of every frame; Rejected where their number contradicts the header."""
     if layout.syntax in NATIVE_SYNTAXES:
-        samples, photometric = _native_samples(dataset, layout, index), layout.photometric
+        return _native_frames(memoryview(dataset.PixelData), layout, limits)
+    frames = split_frames(dataset.PixelData, is_rle=layout.syntax == RLELossless)
+    stated = layout.frames if layout.frames is not None else len(frames)
+    if len(frames) > stated:
+        raise _too_many_frames(len(frames), stated)
+    if len(frames) < max(stated, 1):
+        raise Rejected(
+            f"Pixel Data holds {len(frames)} of {stated} frames", code="truncated_pixel_data"
+        )
+    _check_count(len(frames), limits)
+    return frames
+
+
+def _native_frames(data: memoryview, layout: Layout, limits: ImageLimits) -> Sequence[memoryview]:
+    """Frames without gaps (PS3.5 8.1.1); padding of one repeated byte may follow."""
+    size = layout.frame_bytes
+    frames = layout.frames
+    if frames is None:
+        frames = len(data) // size if len(data) % size <= 1 else 1
+        frames = max(1, _without_blank(data, frames, size))
+        _check_count(frames, limits)
+    expected = size * frames
+    if len(data) < expected:
+        raise Rejected(
+            f"Pixel Data has {len(data)} of {expected} bytes", code="truncated_pixel_data"
+        )
+    surplus = bytes(data[expected:])
+    if surplus.strip(surplus[:1]) or (len(surplus) >= size and surplus.strip(b"\0")):
+        if len(surplus) >= size:
+            raise _too_many_frames(len(data) // size, frames)
+        raise Rejected(f"Pixel Data has {len(data)} bytes, not {expected}", code="wrong_length")
+    return [data[at : at + size] for at in range(0, expected, size)]
+
+
+def _without_blank(data: memoryview, frames: int, size: int) -> int:
+    """How many frames there are before those of nothing but zeros, which are padding."""
+    while frames > 1 and not bytes(data[(frames - 1) * size : frames * size]).strip(b"\0"):
+        frames -= 1
+    return frames
+
+
+def _too_many_frames(found: int, stated: int) -> Rejected:
+    return Rejected(
+        f"Pixel Data holds {found} frames, Number of Frames (0028,0008) says {stated}: "
+        "correct it at the device",
+        code="bad_count",
+    )
+
+
+def _decode(frame: bytes | memoryview, dataset: Dataset, layout: Layout) -> RGB:
+    """One frame as RGB."""
+    if isinstance(frame, memoryview):
+        samples = _native_samples(frame, layout)
+    elif layout.syntax == RLELossless:
+        samples = _rle_samples(frame, layout)
     else:
-        samples, photometric = _coded_samples(dataset, layout, index)
-    return np.ascontiguousarray(_to_rgb(samples, photometric, dataset, layout))
+        samples = _coded_samples(frame, layout)
+    return np.ascontiguousarray(_to_rgb(samples, dataset))
 
 
-def _native_samples(dataset: Dataset, layout: Layout, index: int) -> NDArray[Any]:
-    start = index * layout.frame_bytes
-    stored = memoryview(dataset.PixelData)[start : start + layout.frame_bytes]
-    samples = np.frombuffer(stored, dtype=layout.dtype)
+def _native_samples(frame: memoryview, layout: Layout) -> _Samples:
+    stored = np.frombuffer(frame, dtype=layout.dtype)
     if layout.photometric == "YBR_FULL_422":
-        return _spread_422(samples.reshape(layout.rows, layout.columns // 2, 4))
-    if layout.samples == 1:
-        return samples.reshape(layout.rows, layout.columns)
-    if layout.is_planar:
-        return samples.reshape(3, layout.rows, layout.columns).transpose(1, 2, 0)
-    return samples.reshape(layout.rows, layout.columns, 3)
+        values = _spread_422(stored.reshape(layout.rows, layout.columns // 2, 4))
+    elif layout.samples == 1:
+        values = stored.reshape(layout.rows, layout.columns)
+    elif layout.is_planar:
+        values = stored.reshape(3, layout.rows, layout.columns).transpose(1, 2, 0)
+    else:
+        values = stored.reshape(layout.rows, layout.columns, 3)
+    return _significant(values, layout)
+
+
+def _significant(values: NDArray[Any], layout: Layout) -> _Samples:
+    """Without the bits above High Bit, and below Bits Stored (PS3.5 8.1.1)."""
+    return _Samples(
+        values=stored_bits(values, bits=layout.bits_stored, high_bit=layout.high_bit),
+        photometric=layout.photometric,
+        bits=layout.bits_stored,
+    )
 
 
 def _spread_422(pairs: NDArray[Any]) -> NDArray[Any]:
@@ -248,40 +330,73 @@ def _spread_422(pairs: NDArray[Any]) -> NDArray[Any]:
     return spread
 
 
-def _coded_samples(dataset: Dataset, layout: Layout, index: int) -> tuple[NDArray[Any], str]:
-    """One compressed frame's samples, and the colour space that they came out in."""
-    frame = get_frame(
-        dataset.PixelData,
-        index,
-        extended_offsets=_extended_offsets(dataset),
-        number_of_frames=layout.frames,
-    )
-    if layout.syntax == RLELossless:
-        planes = layout.samples * layout.bits_allocated // 8
-        check_rle(frame, segments=planes, segment_bytes=layout.rows * layout.columns)
-    else:
-        check_frame(frame, rows=layout.rows, columns=layout.columns)
+def _rle_samples(frame: bytes, layout: Layout) -> _Samples:
+    planes = layout.samples * layout.bits_allocated // 8
+    check_rle(frame, segments=planes, segment_bytes=layout.rows * layout.columns)
+    return _significant(_decompress(frame, layout), layout)
+
+
+def _coded_samples(frame: bytes, layout: Layout) -> _Samples:
+    """A codestream's samples, by its own number of components, depth and color transform."""
+    found = check_frame(frame, rows=layout.rows, columns=layout.columns)
     if layout.syntax == JPEGBaseline8Bit:
-        return decode_jpeg(frame, photometric=layout.photometric)
-    samples, details = get_decoder(layout.syntax).as_array(dataset, index=index, raw=True)
-    return samples, str(details["photometric_interpretation"])
+        values, photometric = decode_jpeg(frame, photometric=layout.photometric)
+        return _Samples(values=values, photometric=photometric, bits=8)
+    if found.components not in (1, 3):
+        raise Rejected("A frame has neither one nor three components", code="decode_failed")
+    if found.bits > 16:
+        raise Rejected("A frame has more than 16 bits", code="unsupported_bit_depth")
+    believed = replace(
+        layout,
+        samples=found.components,
+        photometric="RGB" if found.components == 3 else "MONOCHROME2",
+        bits_allocated=8 if found.bits <= 8 else 16,
+        bits_stored=found.bits,
+        is_signed=found.is_signed or (layout.is_signed and layout.syntax in _JPEG_LS),
+    )
+    return _Samples(
+        values=_decompress(frame, believed),
+        photometric=_photometric(layout.photometric, found.components, found.has_color_transform),
+        bits=min(found.bits, layout.bits_stored),
+    )
 
 
-def _extended_offsets(dataset: Dataset) -> tuple[bytes, bytes] | None:
-    """PS3.3 C.7.6.3.1.8"""
-    if "ExtendedOffsetTable" not in dataset:
-        return None
-    return dataset.ExtendedOffsetTable, dataset.ExtendedOffsetTableLengths
+def _photometric(stated: str, components: int, has_color_transform: bool) -> str:
+    """The color space of decoded components; a transform has been undone by the decoder."""
+    if components == 1:
+        return stated if SAMPLES[stated] == 1 else "MONOCHROME2"
+    return "YBR_FULL" if stated.startswith("YBR") and not has_color_transform else "RGB"
 
 
-def _to_rgb(samples: NDArray[Any], photometric: str, dataset: Dataset, layout: Layout) -> RGB:
-    if photometric == "PALETTE COLOR":
-        return palette_to_rgb(samples, dataset)
-    if layout.samples == 1:
-        return gray_to_rgb(samples, dataset, is_inverted=photometric == "MONOCHROME1")
-    if photometric in _YBR:
-        return ybr_to_rgb(samples)
-    return scale_to_8_bit(samples, layout.bits_stored)
+def _decompress(frame: bytes, layout: Layout) -> NDArray[Any]:
+    """H × W or H × W × 3, as pydicom's decoders give them, without any color conversion."""
+    options: dict[str, Any] = {
+        "number_of_frames": 1,
+        "rows": layout.rows,
+        "columns": layout.columns,
+        "samples_per_pixel": layout.samples,
+        "photometric_interpretation": layout.photometric,
+        "planar_configuration": int(layout.is_planar),
+        "bits_allocated": layout.bits_allocated,
+        "bits_stored": layout.bits_stored,
+        "pixel_representation": int(layout.is_signed),
+        "pixel_keyword": "PixelData",
+    }
+    decoder = get_decoder(layout.syntax)
+    samples, _ = decoder.as_array(encapsulate([frame]), index=0, raw=True, **options)
+    return samples
+
+
+def _to_rgb(samples: _Samples, dataset: Dataset) -> RGB:
+    values = samples.values
+    if samples.photometric == "PALETTE COLOR":
+        return palette_to_rgb(values, dataset)
+    if values.ndim == 2:
+        is_inverted = samples.photometric == "MONOCHROME1"
+        return gray_to_rgb(values, dataset, is_inverted=is_inverted)
+    if samples.photometric in _YBR:
+        return ybr_to_rgb(scale_to_8_bit(values, samples.bits))
+    return scale_to_8_bit(values, samples.bits)
 
 
 @contextmanager

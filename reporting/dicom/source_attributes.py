@@ -101,7 +101,7 @@ class SourceFrame:
     @property
     def is_one_of_many(self) -> bool:
         """Whether a reference needs the frame number (PS3.3 Table 10-3)."""
-        return frames_of(self.header) > 1
+        return frames_of(self.header) > 1 or self.frame > 1
 
 
 def header_of(dataset: Dataset) -> Dataset:

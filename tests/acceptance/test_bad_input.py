@@ -87,7 +87,7 @@ def bad_images() -> dict[str, tuple[str, FileDataset]]:
         "damaged JPEG": ("corrupt_pixel_data", _damaged(JPEGBaseline8Bit)),
         "damaged RLE": ("corrupt_pixel_data", _damaged(RLELossless)),
         "damaged JPEG-LS": ("decode_failed", _damaged(JPEGLSLossless)),
-        "too long": ("wrong_length", _with(PixelData=bytes(96 * 80 * 3 + 100))),
+        "too long": ("wrong_length", _with(PixelData=b"too long" * 3000)),
         "no codestream": ("decode_failed", _with(JPEG2000Lossless, PixelData=_junk())),
         "another size inside": ("decode_failed", _with(JPEGBaseline8Bit, Rows=64, Columns=64)),
         "32 bits": ("unsupported_bit_depth", _with(BitsAllocated=32, BitsStored=32)),

@@ -20,7 +20,7 @@ from pydicom.uid import (
     JPEGLSLossless,
 )
 
-from pipeline.decoding.codestream import check_frame, coded_size, decode_jpeg, segments
+from pipeline.decoding.codestream import check_frame, decode_jpeg, read_codestream, segments
 from pipeline.errors import Rejected
 from tests.builders import build_image, picture
 
@@ -51,7 +51,9 @@ class TestCheckFrame:
 
         check_frame(frame, rows=80, columns=96)
 
-        assert coded_size(frame) == (80, 96)
+        found = read_codestream(frame)
+        assert found is not None
+        assert (found.rows, found.columns, found.components, found.bits) == (80, 96, 3, 8)
 
     @pytest.mark.parametrize("syntax", MARKED, ids=lambda syntax: syntax.name)
     def test_padding_after_the_end_passes(self, syntax: UID) -> None:
@@ -72,10 +74,10 @@ class TestCheckFrame:
         assert why(junk) == "decode_failed"
 
     def test_a_size_that_breaks_off(self) -> None:
-        assert coded_size(b"\xff\xd8\xff\xc0\x00\x05\x08\x00\x50") is None
+        assert read_codestream(b"\xff\xd8\xff\xc0\x00\x05\x08\x00\x50") is None
 
     def test_segments_of_no_length_come_to_an_end(self) -> None:
-        assert coded_size(b"\xff\xd8" + b"\xff\xe0\x00\x00" * 50) is None
+        assert read_codestream(b"\xff\xd8" + b"\xff\xe0\x00\x00" * 50) is None
 
     @given(st.binary(max_size=200))
     def test_any_bytes_are_read_to_an_end(self, tail: bytes) -> None:

@@ -131,9 +131,10 @@ class TestLength:
 
         assert code_of(image) == "truncated_pixel_data"
 
-    def test_native_pixels_that_go_on_for_too_long(self) -> None:
+    @pytest.mark.parametrize("surplus", [b"ab", b"\x01\x02" * 60])
+    def test_native_pixels_that_go_on_for_too_long(self, surplus: bytes) -> None:
         image = build_image()
-        image.PixelData += bytes(2)
+        image.PixelData += surplus
 
         assert code_of(image) == "wrong_length"
 
@@ -253,8 +254,9 @@ class TestFormat:
     def test_more_bits_stored_than_allocated(self) -> None:
         assert code_of(changed(build_image(), BitsStored=9)) == "unsupported_bit_depth"
 
-    def test_ybr_of_16_bits(self) -> None:
-        image = changed(build_image(photometric="YBR_FULL", bits=12), BitsStored=12)
+    @pytest.mark.parametrize(("stored", "high"), [(12, 10), (12, 16), (8, 6), (16, 14)])
+    def test_a_high_bit_that_does_not_fit(self, stored: int, high: int) -> None:
+        image = changed(build_image(bits=16), BitsStored=stored, HighBit=high)
 
         assert code_of(image) == "unsupported_bit_depth"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pydicom import Dataset
 
@@ -34,3 +36,21 @@ def test_the_imaged_volume_is_divided_by_the_matrix() -> None:
     dataset.TotalPixelMatrixRows, dataset.TotalPixelMatrixColumns = 500, 1000
 
     assert spacing_um(dataset) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("keyword", ["PixelSpacing", "NominalScannedPixelSpacing"])
+def test_each_attribute_that_the_guide_names_is_read(keyword: str) -> None:
+    dataset = Dataset()
+    setattr(dataset, keyword, [0.0001, 0.0001])
+
+    assert spacing_um(dataset) == pytest.approx(0.1)
+
+
+def test_the_pitch_of_the_sensor_is_not_read_and_no_guide_names_it() -> None:
+    """Imager Pixel Spacing is measured at the sensor, in front of which stands the lens."""
+    dataset = Dataset()
+    dataset.ImagerPixelSpacing = [0.00185, 0.00185]
+
+    assert spacing_um(dataset) is None
+    for guide in Path("docs").glob("*.md"):
+        assert "Imager" not in guide.read_text(encoding="utf-8")
