@@ -80,6 +80,7 @@ CELL_TYPE_SHARE: Mapping[str, Concept] = MappingProxyType(
         "neutrophil": Concept(LOINC, "26511-6", "Neutrophils/Leukocytes in Blood"),
         "lymphoblast": Concept(LOINC, "34922-5", "Lymphoblasts/Leukocytes in Blood"),
         "myeloblast": Concept(LOINC, "30445-1", "Myeloblasts/Leukocytes in Blood"),
+        "smudge_cell": Concept(LOINC, "34992-8", "Smudge cells/Leukocytes in Blood"),
     }
 )
 """By cell type as the network names it; types that stand apart from the table have no code."""
@@ -106,11 +107,18 @@ CELL_TYPE: Mapping[str, Concept] = MappingProxyType(
         "platelet": Concept(SNOMED_CT, "16378004", "Platelet"),
         "lymphoblast": Concept(SNOMED_CT, "15433008", "Lymphoblast"),
         "myeloblast": Concept(SNOMED_CT, "15622002", "Myeloblast"),
+        "blast": Concept(SNOMED_CT, "312256009", "Blast cell"),
+        "promyelocyte": Concept(SNOMED_CT, "43446009", "Promyelocyte"),
+        "reactive_lymphocyte": LEUKOCYTE,
+        "plasma_cell": Concept(SNOMED_CT, "113335003", "Plasma cell"),
+        "smudge_cell": SMUDGE_CELL,
         "undetermined": CELL,
     }
 )
 """By cell type as the network names it. The network tells neither band from segmented
-neutrophils nor the stages of immature granulocytes, so these take the wider code."""
+neutrophils nor the stages of immature granulocytes, so these take the wider code, as do reactive
+lymphocytes, for which no code was checked. Nothing in `CELL_TYPE_SHARE` stands for `blast`: the
+share of blasts is BLASTS_PER_LEUKOCYTES."""
 
 # --- Images and algorithms: DICOM -----------------------------------------------------------
 

@@ -66,12 +66,22 @@ LEUKEMIC_SHARE_HIGH = Concept(
 ERYTHROBLAST_SHARE = Concept(SMEARLINK, "ERYTHROSHARE", "Erythroblasts per white cells")
 IMMATURE_SHARE = Concept(SMEARLINK, "IMMATURESHARE", "Immature granulocytes per white cells")
 PLATELET_SHARE = Concept(SMEARLINK, "PLATELETSHARE", "Platelets per white cells")
+BLAST_TYPE_SHARE = Concept(SMEARLINK, "BLASTTYPESHARE", "Cells of the type blast per white cells")
+PROMYELOCYTE_SHARE = Concept(SMEARLINK, "PROMYELOSHARE", "Promyelocytes per white cells")
+REACTIVE_LYMPHOCYTE_SHARE = Concept(
+    SMEARLINK, "REACTLYMPHSHARE", "Reactive lymphocytes per white cells"
+)
+PLASMA_CELL_SHARE = Concept(SMEARLINK, "PLASMASHARE", "Plasma cells per white cells")
 
 DIFFERENTIAL_SHARE: Mapping[str, Concept] = MappingProxyType(
     {
         "erythroblast": ERYTHROBLAST_SHARE,
         "immature_granulocyte": IMMATURE_SHARE,
         "platelet": PLATELET_SHARE,
+        "blast": BLAST_TYPE_SHARE,
+        "promyelocyte": PROMYELOCYTE_SHARE,
+        "reactive_lymphocyte": REACTIVE_LYMPHOCYTE_SHARE,
+        "plasma_cell": PLASMA_CELL_SHARE,
     }
 )
 """By cell type, where `codes.CELL_TYPE_SHARE` has no LOINC code."""
@@ -80,6 +90,7 @@ NOT_LEUKOCYTE_COUNT: Mapping[str, Concept] = MappingProxyType(
     {
         "erythroblast": Concept(SMEARLINK, "ERYTHROCOUNT", "Erythroblasts"),
         "platelet": Concept(SMEARLINK, "PLATELETCOUNT", "Platelets taken for cells"),
+        "smudge_cell": Concept(SMEARLINK, "SMUDGECOUNT", "Smudge cells"),
     }
 )
 """By cell type: what is counted apart from the leukocytes."""

@@ -30,7 +30,7 @@ Contour = NDArray[np.int32]
 
 
 class CellType(StrEnum):
-    """The network's classes, in the order of its `cell_type` output, then "not told"."""
+    """What a white cell, or what is taken for one, may be called."""
 
     BASOPHIL = "basophil"
     EOSINOPHIL = "eosinophil"
@@ -42,12 +42,30 @@ class CellType(StrEnum):
     PLATELET = "platelet"
     LYMPHOBLAST = "lymphoblast"
     MYELOBLAST = "myeloblast"
+    BLAST = "blast"
+    """Lineage not told."""
+    PROMYELOCYTE = "promyelocyte"
+    REACTIVE_LYMPHOCYTE = "reactive_lymphocyte"
+    PLASMA_CELL = "plasma_cell"
+    SMUDGE_CELL = "smudge_cell"
+    """The remains of a burst cell: nothing is judged of it."""
     UNDETERMINED = "undetermined"
     """No type can be told: the network's heads contradict each other, or none is likely enough."""
 
 
-CELL_TYPES: tuple[CellType, ...] = tuple(t for t in CellType if t is not CellType.UNDETERMINED)
-"""The network's classes alone."""
+CELL_TYPES: tuple[CellType, ...] = (
+    CellType.BASOPHIL,
+    CellType.EOSINOPHIL,
+    CellType.ERYTHROBLAST,
+    CellType.IMMATURE_GRANULOCYTE,
+    CellType.LYMPHOCYTE,
+    CellType.MONOCYTE,
+    CellType.NEUTROPHIL,
+    CellType.PLATELET,
+    CellType.LYMPHOBLAST,
+    CellType.MYELOBLAST,
+)
+"""The network's classes, in the order of its `cell_type` output."""
 
 LEAST_NUCLEUS_UM2 = 14.0
 """Area of the smallest nucleus of a white cell; below it is a platelet or a stain deposit."""

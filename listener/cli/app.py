@@ -157,17 +157,19 @@ def analyse(
 
 @app.command()
 def evaluate(
-    pack: Annotated[Path, typer.Argument(help="Folder with manifest.csv and its pictures.")],
+    packs: Annotated[
+        list[Path], typer.Argument(help="Folders with manifest.csv and its pictures.")
+    ],
     split: Annotated[
         str | None, typer.Option(help="Only rows of this split, and those with none.")
     ] = None,
     as_json: AsJson = False,
     settings: SettingsFile = None,
 ) -> None:
-    """Measure network and segmentation on a data pack, source by source."""
+    """Measure network and segmentation on data packs, source by source."""
     from listener.cli.evaluate import evaluate_with_progress
 
-    result = evaluate_with_progress(pack, split=split, settings=_reader(settings)())
+    result = evaluate_with_progress(packs, split=split, settings=_reader(settings)())
     if as_json:
         _print_line(result)
         return

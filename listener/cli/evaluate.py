@@ -1,4 +1,4 @@
-"""`smearlink evaluate`: the network and the finding of cells, judged on a pack, as JSON values.
+"""`smearlink evaluate`: the network and the finding of cells, judged on packs, as JSON values.
 
     {"cells": {SOURCE: {"n", "auc", …}}, "fields": {SOURCE: {"n", "precision", …}}}
 
@@ -26,16 +26,17 @@ Scores = dict[str, dict[str, object]]
 
 
 def evaluate_with_progress(
-    pack: Path, *, split: str | None, settings: Settings
+    packs: Sequence[Path], *, split: str | None, settings: Settings
 ) -> dict[str, Scores]:
-    """Judge every picture of the pack, or those of `split` and those of none; show how far it is.
+    """Judge every picture of the packs, or those of `split` and those of none; show how far it is.
 
-    Raises Rejected (pack_manifest, pack_empty, …) when the pack cannot be used.
+    A source that stands in two packs is one source.
+    Raises Rejected (pack_manifest, pack_empty, …) when a pack cannot be used.
     """
-    rows = read_pack(pack, split)
+    rows = [row for pack in packs for row in read_pack(pack, split)]
     if not rows:
         raise Rejected(
-            "The pack has no picture for this split; leave --split out for all of them",
+            "No pack has a picture for this split; leave --split out for all of them",
             code="pack_empty",
         )
     classifier, segmenter, steps = load_classifier(settings), load_segmenter(), Steps()

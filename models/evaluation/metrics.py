@@ -117,6 +117,15 @@ def specificity(truths: Truths, calls: Truths) -> float | None:
     return _share(~calls[~truths])
 
 
+def sensitivity_at_95(truths: Truths, scores: Scores) -> float | None:
+    """Share of the leukemic above the score that at most 5 % of the normal exceed."""
+    if truths.all() or not truths.any():
+        return None
+    normal = np.sort(scores[~truths])
+    limit = normal[len(normal) - 1 - len(normal) // 20]
+    return _share(scores[truths] > limit)
+
+
 def balanced_accuracy(truths: Truths, calls: Truths) -> float | None:
     """Mean of sensitivity and specificity; None where one label is missing."""
     found, spared = sensitivity(truths, calls), specificity(truths, calls)

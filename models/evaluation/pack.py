@@ -7,12 +7,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 
 import cv2
 import numpy as np
 
-from pipeline.domain import CELL_TYPES, RGB, SOPInstanceUID, SourceImage
+from pipeline.domain import RGB, CellType, SOPInstanceUID, SourceImage
 from pipeline.errors import Rejected
+
+COUNTERPARTS: Mapping[str, CellType | None] = MappingProxyType(
+    {
+        **{kind.value: kind for kind in CellType if kind is not CellType.UNDETERMINED},
+        "band": CellType.NEUTROPHIL,
+        "metamyelocyte": CellType.IMMATURE_GRANULOCYTE,
+        "myelocyte": CellType.IMMATURE_GRANULOCYTE,
+        "giant_platelet": CellType.PLATELET,
+        "monoblast": CellType.BLAST,
+        "promonocyte": None,
+        "prolymphocyte": None,
+        "artefact": None,
+    }
+)
+"""What each `cell_type` of a manifest is called here; None where such a cell is judged by its label
+alone."""
 
 NEEDED_COLUMNS = frozenset(
     {"file", "source", "kind", "label", "cell_type", "subject", "split", "masked"}
@@ -42,6 +59,12 @@ class PackRow:
     split: str
     is_masked: bool
     """The background is black already."""
+
+    @property
+    def known_type(self) -> CellType | None:
+        """The type that the network should tell; None where the pack names none, or one that it
+        has no counterpart for."""
+        return COUNTERPARTS[self.cell_type] if self.cell_type else None
 
     @property
     def path(self) -> Path:
@@ -94,8 +117,9 @@ def _parse(root: Path, line: Mapping[str, str]) -> PackRow:
         raise _bad_manifest(f"{line['file']} has no kind", "Set kind to cell or field")
     if line["label"] not in ("", "leukemic", "normal", "benign"):
         raise _bad_manifest(f"{line['file']} has an unknown label", "Use leukemic or normal")
-    if line["cell_type"] and line["cell_type"] not in set(CELL_TYPES):
-        raise _bad_manifest(f"{line['file']} has an unknown cell_type", "Use the model's labels")
+    if line["cell_type"] and line["cell_type"] not in COUNTERPARTS:
+        known = ", ".join(COUNTERPARTS)
+        raise _bad_manifest(f"{line['file']} has an unknown cell_type", f"Use one of {known}")
     return PackRow(
         root=root,
         file=line["file"],

@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="reference.csv to write")
     options = parser.parse_args()
     cells = [row for row in held_out(read_pack(options.data, None)) if row.kind is PictureKind.CELL]
-    cut = [(row, crop) for row in cells for _, crop, _, _ in cut_row(row)]
+    cut = [(row, one.crop) for row in cells for one in cut_row(row)]
     rows, crops = [row for row, _ in cut], np.stack([crop for _, crop in cut])
     exact = answers(options.model, crops)
     for precision, file in read_manifest(options.packaged / "manifest.toml").files.items():

@@ -194,7 +194,7 @@ def draw_failures(judged: Sequence[JudgedCell], classifier: OnnxClassifier, path
 
 def _tile(judged: JudgedCell, classifier: OnnxClassifier) -> np.ndarray:
     """Crop above, crop with its map below, and what was said in words: 168×362."""
-    crops = [crop for _, crop, _, _ in cut_row(judged.row, OnnxSegmenter.load())] or [
+    crops = [one.crop for one in cut_row(judged.row, OnnxSegmenter.load())] or [
         np.zeros((224, 224, 3), np.uint8)
     ]
     (said,) = classifier.classify(crops[0][None])

@@ -21,7 +21,7 @@ from pipeline.domain import (
     ReferralReason,
 )
 
-BLASTS = frozenset({CellType.LYMPHOBLAST, CellType.MYELOBLAST})
+BLASTS = frozenset({CellType.BLAST, CellType.LYMPHOBLAST, CellType.MYELOBLAST})
 
 REFERRING_FLAGS = frozenset(
     {

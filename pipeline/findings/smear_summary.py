@@ -39,7 +39,7 @@ from pipeline.errors import Defect, NeedsReview
 Z_95 = 1.959963984540054
 """Two-sided 95 % point of the normal distribution."""
 
-NOT_LEUKOCYTES = frozenset({CellType.PLATELET, CellType.ERYTHROBLAST})
+NOT_LEUKOCYTES = frozenset({CellType.PLATELET, CellType.ERYTHROBLAST, CellType.SMUDGE_CELL})
 """Seen on a smear, but no part of a differential count of 100 leukocytes."""
 
 LEUKOCYTES: tuple[CellType, ...] = tuple(t for t in CELL_TYPES if t not in NOT_LEUKOCYTES)

@@ -56,7 +56,7 @@ def test_it_says_what_the_32_bit_model_said(
             line["file"]: float(line["leukemic_probability"]) for line in csv.DictReader(stream)
         }
     rows = [row for row in read_pack(data_dir, None) if row.file in exact]
-    crops = np.stack([crop for row in rows for _, crop, _, _ in cut_row(row)])
+    crops = np.stack([one.crop for row in rows for one in cut_row(row)])
     # One thread: a second one would mostly wait for the first, and burn the core of another test.
     classifier = OnnxClassifier.load(
         precision=precision, providers=["CPUExecutionProvider"], threads=1

@@ -25,8 +25,12 @@ CELL_FIGURES = {
     "balanced_accuracy",
     "sensitivity",
     "specificity",
+    "sensitivity_at_95",
+    "called_leukemic",
     "ece",
     "referred",
+    "novelty_auc",
+    "scale_error",
     "cell_type_accuracy",
     "cell_type_macro_f1",
     "baseline_auc",
@@ -49,14 +53,14 @@ FIELD_FIGURES = {
 
 def test_a_folder_that_is_no_pack_is_refused(tmp_path: Path, tiny_model: Path) -> None:
     with pytest.raises(Rejected, match=r"manifest\.csv"):
-        evaluate_with_progress(tmp_path, split=None, settings=_settings(tiny_model))
+        evaluate_with_progress([tmp_path], split=None, settings=_settings(tiny_model))
 
 
 def test_a_split_that_nothing_has_is_refused(tmp_path: Path, tiny_model: Path) -> None:
     pack = _pack(tmp_path / "pack")
 
     with pytest.raises(Rejected) as refusal:
-        evaluate_with_progress(pack, split="nonsense", settings=_settings(tiny_model))
+        evaluate_with_progress([pack], split="nonsense", settings=_settings(tiny_model))
 
     assert refusal.value.code == "pack_empty"
 
@@ -64,7 +68,7 @@ def test_a_split_that_nothing_has_is_refused(tmp_path: Path, tiny_model: Path) -
 def test_each_source_and_kind_has_every_figure_or_null(tmp_path: Path, tiny_model: Path) -> None:
     pack = _pack(tmp_path / "pack")
 
-    result = evaluate_with_progress(pack, split="val", settings=_settings(tiny_model))
+    result = evaluate_with_progress([pack], split="val", settings=_settings(tiny_model))
 
     assert set(result) == {"cells", "fields"}
     (cells,) = result["cells"].values()
@@ -79,7 +83,20 @@ def test_each_source_and_kind_has_every_figure_or_null(tmp_path: Path, tiny_mode
     assert json.loads(json.dumps(result)) == result
 
 
-def _pack(root: Path) -> Path:
+def test_several_packs_are_judged_as_one(tmp_path: Path, tiny_model: Path) -> None:
+    first, second = _pack(tmp_path / "first"), _pack(tmp_path / "second", source="other")
+
+    result = evaluate_with_progress([first, second], split="val", settings=_settings(tiny_model))
+
+    assert {source: figures["n"] for source, figures in result["cells"].items()} == {
+        "drawn": 2,
+        "other": 2,
+    }
+    with pytest.raises(Rejected):
+        evaluate_with_progress([first, tmp_path], split="val", settings=_settings(tiny_model))
+
+
+def _pack(root: Path, source: str = "drawn") -> Path:
     """Two cells and a field, drawn; all of the split `val`."""
     images = root / "drawn" / "images"
     images.mkdir(parents=True)
@@ -92,7 +109,7 @@ def _pack(root: Path) -> Path:
         drawn = draw_field(5, Recipe(width=side, height=side, um_per_px=0.12, white_cells=ONE_CELL))
         cv2.imwrite(str(images / f"{name}.png"), drawn.pixels[..., ::-1])
         row = dict.fromkeys(COLUMNS, "")
-        row |= {"file": f"drawn/images/{name}.png", "source": "drawn", "kind": kind}
+        row |= {"file": f"drawn/images/{name}.png", "source": source, "kind": kind}
         rows.append({**row, "label": label, "subject": name, "split": "val", "masked": "false"})
     with (root / "manifest.csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, COLUMNS)

@@ -124,6 +124,53 @@ def test_figures_are_those_of_the_calls(tmp_path: Path) -> None:
     assert _value(figures["baseline_auc"]) == 0.5
 
 
+def test_a_blast_of_open_lineage_is_right_for_any_blast(tmp_path: Path) -> None:
+    lymphoblast = CELL_TYPES.index(CellType.LYMPHOBLAST)
+    said = {"blast": 1.0, "lymphoblast": 1.0, "myeloblast": 0.0, "monocyte": 0.0}
+
+    for true, accuracy in said.items():
+        row = replace(masked_row(tmp_path, f"{true}.png", (230, 20, 20), ""), cell_type=true)
+        judged = JudgedCell(row=row, cell_type=lymphoblast)
+        assert _value(score_cells([judged])["made"]["cell_type_accuracy"]) == accuracy, true
+
+
+def test_a_type_without_a_counterpart_is_judged_by_its_label_only(tmp_path: Path) -> None:
+    row = replace(masked_row(tmp_path, "a.png", (230, 20, 20), "leukemic"), cell_type="promonocyte")
+
+    figures = score_cells([JudgedCell(row=row, probability=0.9, cell_type=0)])["made"]
+
+    assert figures["cell_type_accuracy"] is None
+    assert _value(figures["sensitivity"]) == 1.0
+
+
+def test_normal_cells_that_are_referred_do_not_count_as_called(tmp_path: Path) -> None:
+    row = masked_row(tmp_path, "n.png", (20, 20, 230), "normal")
+    judged = [
+        JudgedCell(row=row, probability=0.9, is_referred=False, is_called_leukemic=True),
+        JudgedCell(row=row, probability=0.1, is_referred=False),
+        JudgedCell(row=row, probability=0.6, is_referred=True),
+    ]
+
+    assert _value(score_cells(judged)["made"]["called_leukemic"]) == 0.5
+
+
+def test_novelty_is_judged_by_how_well_it_ranks_mistakes(tmp_path: Path) -> None:
+    row = masked_row(tmp_path, "n.png", (20, 20, 230), "normal")
+    right, wrong = JudgedCell(row=row, probability=0.1), JudgedCell(row=row, probability=0.9)
+    judged = [replace(right, novelty=1.0), replace(right, novelty=3.0), replace(wrong, novelty=2.0)]
+
+    assert _value(score_cells(judged)["made"]["novelty_auc"]) == 0.5
+    assert score_cells(judged[:2])["made"]["novelty_auc"] is None
+
+
+def test_the_scale_is_compared_with_the_middle_of_its_source(tmp_path: Path) -> None:
+    row = masked_row(tmp_path, "n.png", (20, 20, 230), "normal")
+    judged = [JudgedCell(row=row, um_per_px=0.1 * np.exp(off)) for off in (0.0, 0.0, 0.3)]
+
+    assert _value(score_cells(judged)["made"]["scale_error"]) == pytest.approx(0.1)
+    assert score_cells([JudgedCell(row=row)])["made"]["scale_error"] is None
+
+
 def test_a_figure_without_meaning_is_null(tmp_path: Path) -> None:
     row = masked_row(tmp_path, "n1.png", (20, 20, 230), "normal")
 

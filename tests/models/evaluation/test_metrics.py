@@ -15,6 +15,7 @@ from models.evaluation.metrics import (
     bootstrap_figure,
     calibration_error,
     macro_f1,
+    sensitivity_at_95,
 )
 
 NOTHING = np.zeros(0)
@@ -34,6 +35,15 @@ def test_figures_of_nothing_have_no_meaning() -> None:
 
 def test_one_label_alone_cannot_be_ranked() -> None:
     assert area_under_roc(np.array([True, True]), np.array([0.1, 0.9])) is None
+
+
+def test_sensitivity_at_95_lets_one_normal_cell_in_twenty_through() -> None:
+    truths = np.array([False] * 20 + [True] * 4)
+    scores = np.array([*np.linspace(0, 0.5, 19), 0.8, 0.4, 0.6, 0.7, 0.9])
+
+    assert sensitivity_at_95(truths, scores) == 0.75
+    assert sensitivity_at_95(truths[:20], scores[:20]) is None
+    assert sensitivity_at_95(np.zeros(0, dtype=bool), NOTHING) is None
 
 
 @given(LABELS, st.integers(0, 2**32 - 1))

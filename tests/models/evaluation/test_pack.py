@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from models.evaluation.pack import PictureKind, read_pack
+from pipeline.domain import CellType
 from pipeline.errors import Rejected
 
 HEADER = "file,source,kind,label,cell_type,subtype,subject,split,masked,width,height,sha256\n"
@@ -43,6 +44,15 @@ def test_a_bad_manifest_is_refused_with_the_reason(tmp_path: Path, text: str, re
 
     with pytest.raises(Rejected, match=reason):
         read_pack(tmp_path, None)
+
+
+def test_every_type_of_a_pack_has_a_counterpart_or_is_known_to_have_none(tmp_path: Path) -> None:
+    names = {"blast": CellType.BLAST, "myelocyte": CellType.IMMATURE_GRANULOCYTE, "artefact": None}
+    lines = [GOOD.replace("lymphoblast", name) for name in names]
+
+    rows = read_pack(write_manifest(tmp_path, HEADER + "".join(lines)), None)
+
+    assert [row.known_type for row in rows] == list(names.values())
 
 
 def test_a_missing_or_broken_picture_is_refused(tmp_path: Path) -> None:
