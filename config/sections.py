@@ -174,6 +174,7 @@ class DicomSettings(Section):
     require_called_ae: bool = True
     extra_called_aes: tuple[AeTitle, ...] = ()
     max_associations: int = Field(default=32, ge=1, le=1024)
+    max_associations_per_peer: int = Field(default=24, ge=0, le=1024)
     max_pdu_bytes: int = Field(default=131072, ge=4096, le=1048576)
     max_object_mb: int = Field(default=512, ge=1, le=4096)
     acse_timeout_s: PositiveSeconds = 10.0

@@ -30,7 +30,7 @@ from listener.dicom.negotiation import (
     IMAGE_SOP_CLASSES,
     REFUSED_SOP_CLASSES,
     TRANSFER_SYNTAXES,
-    Refusal,
+    Rejection,
 )
 from listener.storage.part10 import IMPLEMENTATION_VERSION_NAME
 from pipeline.decoding.frames import SAMPLES
@@ -228,7 +228,10 @@ def _listener() -> Iterator[str]:
     yield "### 3.4 Associations that are rejected"
     yield from _table(
         ("Result, source, reason (PS3.8 Table 9-21)", "When"),
-        [(f"{one.value[0]}, {one.value[1]}, {one.value[2]}", _words(one.name)) for one in Refusal],
+        [
+            (f"{one.value[0]}, {one.value[1]}, {one.value[2]}", _words(one.name))
+            for one in Rejection
+        ],
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Network, IPv6Network, ip_address
@@ -28,21 +28,13 @@ from pydicom.uid import (
     VLSlideCoordinatesMicroscopicImageStorage,
     VLWholeSlideMicroscopyImageStorage,
 )
-from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
-from pynetdicom.pdu_primitives import (
-    A_ASSOCIATE,
-    ImplementationClassUIDNotification,
-    ImplementationVersionNameNotification,
-    MaximumLengthNotification,
-    SCP_SCU_RoleSelectionNegotiation,
-)
-from pynetdicom.presentation import PresentationContext, build_context, negotiate_as_acceptor
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StorageCommitmentPushModel,
     Verification,
 )
 
-from listener.dicom.upper_layer import AbortReason, ProtocolViolation
+from listener.dicom.associate_request import AssociateRequest, ProposedContext, RequestHead
+from listener.dicom.upper_layer import associate_acceptance
 from listener.storage.part10 import IMPLEMENTATION_VERSION_NAME
 from reporting.derived_uids import IMPLEMENTATION_CLASS_UID
 
@@ -74,11 +66,14 @@ TRANSFER_SYNTAXES: tuple[UID, ...] = (
 )
 """In the order in which we choose when one context offers several."""
 
-_PLAIN_SYNTAXES: list[str | UID] = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
+_PLAIN_SYNTAXES = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian))
 _APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
+# Results of a presentation context (PS3.8 table 9-18).
+_ACCEPTANCE, _USER_REJECTION = 0, 1
+_ABSTRACT_SYNTAX_NOT_SUPPORTED, _TRANSFER_SYNTAXES_NOT_SUPPORTED = 3, 4
 
 
-class Refusal(Enum):
+class Rejection(Enum):
     """A-ASSOCIATE-RJ as (result, source, reason), PS3.8 table 9-21."""
 
     CALLED_AE_UNKNOWN = (1, 1, 7)
@@ -118,64 +113,96 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptedContext:
+    """One accepted presentation context."""
+
+    context_id: int
+    abstract_syntax: UID
+    transfer_syntax: UID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
     """What was negotiated."""
 
-    contexts: dict[int, PresentationContext]
-    """Accepted ones by their id."""
+    contexts: Mapping[int, AcceptedContext]
+    """By their id."""
     reply: bytes
     """A-ASSOCIATE-AC"""
 
 
-def read_request(pdu: bytes) -> A_ASSOCIATE_RQ:
-    """Decode an A-ASSOCIATE-RQ. Raises ProtocolViolation."""
-    request = A_ASSOCIATE_RQ()
-    try:
-        request.decode(pdu)
-        _ = request.to_primitive()
-    except Exception as err:
-        raise ProtocolViolation(
-            "Not an A-ASSOCIATE-RQ (PS3.8 9.3.2)", reason=AbortReason.INVALID_PARAMETER
-        ) from err
-    return request
-
-
-def rejection_for(request: A_ASSOCIATE_RQ, caller: Caller, policy: AccessPolicy) -> Refusal | None:
-    """Why this caller is turned away, or None."""
-    if not request.protocol_version & 1:
-        return Refusal.PROTOCOL_VERSION_UNKNOWN
-    if request.application_context_name != _APPLICATION_CONTEXT:
-        return Refusal.APPLICATION_CONTEXT_UNKNOWN
-    if policy.called_aes and request.called_ae_title not in policy.called_aes:
-        return Refusal.CALLED_AE_UNKNOWN
+def rejection_of_caller(
+    head: RequestHead, caller: Caller, policy: AccessPolicy
+) -> Rejection | None:
+    """Why a caller may not associate, from the fixed part of its request alone; None if it may."""
+    if not head.protocol_version & 1:
+        return Rejection.PROTOCOL_VERSION_UNKNOWN
+    if policy.called_aes and head.called_ae_title not in policy.called_aes:
+        return Rejection.CALLED_AE_UNKNOWN
     if policy.calling_aes and caller.ae_title not in policy.calling_aes:
-        return Refusal.CALLING_AE_UNKNOWN
-    ties = [tie for tie in policy.ties if tie.ae_title == caller.ae_title]
-    if ties and not any(_is_tied(caller, tie) for tie in ties):
-        return Refusal.CALLING_AE_UNKNOWN
+        return Rejection.CALLING_AE_UNKNOWN
+    bindings = [one for one in policy.ties if one.ae_title == caller.ae_title]
+    if bindings and not any(_is_tied(caller, one) for one in bindings):
+        return Rejection.CALLING_AE_UNKNOWN
     return None
 
 
-def accept(request: A_ASSOCIATE_RQ, *, max_pdu_bytes: int) -> Agreement:
-    """Choose presentation contexts and roles, and word the acceptance."""
-    proposal = request.to_primitive()
-    items = proposal.user_information
-    roles = {
-        item.sop_class_uid: (item.scu_role, item.scp_role)
-        for item in items
-        if isinstance(item, SCP_SCU_RoleSelectionNegotiation) and item.sop_class_uid
-    }
-    contexts, granted = negotiate_as_acceptor(
-        proposal.presentation_context_definition_list, _supported(), roles
-    )
+def rejection_for(
+    request: AssociateRequest, caller: Caller, policy: AccessPolicy
+) -> Rejection | None:
+    """Why an association is rejected, or None."""
+    if not request.head.protocol_version & 1:
+        return Rejection.PROTOCOL_VERSION_UNKNOWN
+    if request.application_context != _APPLICATION_CONTEXT:
+        return Rejection.APPLICATION_CONTEXT_UNKNOWN
+    return rejection_of_caller(request.head, caller, policy)
+
+
+def accept(request: AssociateRequest, *, max_pdu_bytes: int) -> Agreement:
+    """Chooses presentation contexts and roles, and encodes the A-ASSOCIATE-AC."""
+    contexts: dict[int, AcceptedContext] = {}
+    results: list[tuple[int, int, str]] = []
+    for proposed in request.contexts:
+        result, syntax = _result_for(proposed, request.roles)
+        results.append((proposed.context_id, result, syntax))
+        if result == _ACCEPTANCE:
+            contexts[proposed.context_id] = AcceptedContext(
+                context_id=proposed.context_id,
+                abstract_syntax=UID(proposed.abstract_syntax),
+                transfer_syntax=UID(syntax),
+            )
+    accepted = {one.abstract_syntax for one in contexts.values()}
+    reports = StorageCommitmentPushModel in accepted & request.roles.keys()
     return Agreement(
-        contexts={
-            context.context_id: context
-            for context in contexts
-            if context.result == 0 and context.context_id
-        },
-        reply=_acceptance(proposal, contexts, granted, max_pdu_bytes=max_pdu_bytes),
+        contexts=contexts,
+        reply=associate_acceptance(
+            request.head.echoed,
+            application_context=_APPLICATION_CONTEXT,
+            contexts=results,
+            roles=[(str(StorageCommitmentPushModel), False, True)] if reports else [],
+            max_pdu_bytes=max_pdu_bytes,
+            implementation_class_uid=IMPLEMENTATION_CLASS_UID,
+            implementation_version_name=IMPLEMENTATION_VERSION_NAME,
+        ),
     )
+
+
+def _result_for(
+    proposed: ProposedContext, roles: Mapping[str, tuple[bool, bool]]
+) -> tuple[int, str]:
+    """Result and transfer syntax for one context; the syntax means nothing unless accepted."""
+    ours = _SUPPORTED.get(proposed.abstract_syntax)
+    if ours is None:
+        return _ABSTRACT_SYNTAX_NOT_SUPPORTED, str(ImplicitVRLittleEndian)
+    syntax = next((one for one in ours if one in proposed.transfer_syntaxes), None)
+    if syntax is None:
+        return _TRANSFER_SYNTAXES_NOT_SUPPORTED, str(ImplicitVRLittleEndian)
+    if proposed.abstract_syntax == StorageCommitmentPushModel:
+        # Some peers report without negotiating roles; one that does must ask to be the SCP.
+        _, is_scp = roles.get(proposed.abstract_syntax, (False, True))
+        if not is_scp:
+            return _USER_REJECTION, syntax
+    return _ACCEPTANCE, syntax
 
 
 def _is_tied(caller: Caller, tie: PeerBinding) -> bool:
@@ -186,38 +213,13 @@ def _is_tied(caller: Caller, tie: PeerBinding) -> bool:
     return address_fits and (not subject or subject == caller.certificate_subject)
 
 
-def _supported() -> list[PresentationContext]:
-    """Storage as SCP; storage commitment as SCU, so that a PACS may report to us (PS3.4 J.3)."""
-    commitment = build_context(StorageCommitmentPushModel, _PLAIN_SYNTAXES)
-    commitment.scu_role, commitment.scp_role = False, True
-    return [
-        build_context(Verification, _PLAIN_SYNTAXES),
-        commitment,
-        *(
-            build_context(sop_class, [*TRANSFER_SYNTAXES])
-            for sop_class in (*IMAGE_SOP_CLASSES, *REFUSED_SOP_CLASSES)
-        ),
-    ]
-
-
-def _acceptance(
-    proposal: A_ASSOCIATE,
-    contexts: Sequence[PresentationContext],
-    granted: Sequence[SCP_SCU_RoleSelectionNegotiation],
-    *,
-    max_pdu_bytes: int,
-) -> bytes:
-    longest = MaximumLengthNotification()
-    longest.maximum_length_received = max_pdu_bytes
-    implementation = ImplementationClassUIDNotification()
-    implementation.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
-    version = ImplementationVersionNameNotification()
-    version.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-    answer = A_ASSOCIATE()
-    answer.application_context_name = UID(_APPLICATION_CONTEXT)
-    answer.calling_ae_title = proposal.calling_ae_title
-    answer.called_ae_title = proposal.called_ae_title
-    answer.result, answer.result_source = 0, 1
-    answer.presentation_context_definition_results_list = list(contexts)
-    answer.user_information = [longest, implementation, version, *granted]
-    return bytes(A_ASSOCIATE_AC(answer).encode())
+_SUPPORTED: dict[str, tuple[str, ...]] = {
+    str(Verification): _PLAIN_SYNTAXES,
+    # As SCU, so that a PACS may report to us as SCP (PS3.4 J.3).
+    str(StorageCommitmentPushModel): _PLAIN_SYNTAXES,
+    **{
+        str(sop_class): tuple(map(str, TRANSFER_SYNTAXES))
+        for sop_class in (*IMAGE_SOP_CLASSES, *REFUSED_SOP_CLASSES)
+    },
+}
+"""Transfer syntaxes by SOP class, in the order in which we choose."""

@@ -1,9 +1,10 @@
-"""The DICOM listener: C-ECHO, C-STORE and storage commitment reports, one thread a connection.
+"""The DICOM listener: C-ECHO, C-STORE and storage commitment reports, one thread per association.
 
-    accept loop ──► connection (listener.association): TLS, negotiation, messages, deadlines
-                        └──► listener.receiver: inbox, status, audit, word to the work queue
+    Acceptor (one event loop): connections, TLS, A-ASSOCIATE-RQ
+        └─► slot, thread ─► association: negotiation, messages, deadlines
+                                └─► StoreScp: inbox, status, audit, work queue
 
-Success is answered when the inbox says that the image is durable, and not before.
+Success is sent when the inbox says that the image is durable, and not before.
 """
 
 from __future__ import annotations
@@ -11,27 +12,51 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from ipaddress import ip_network
+from typing import Any
 
 from config.sections import DicomSettings
-from listener.dicom.association import ConnectionState, Deadlines, End, ScpPolicy, serve_association
-from listener.dicom.connections import Connections
-from listener.dicom.negotiation import AccessPolicy, Caller, PeerBinding
-from listener.dicom.store_scp import StoreScp, actor_of
+from listener.dicom.acceptor import Acceptor, AcceptorCounts, Connection
+from listener.dicom.associate_request import parse_head
+from listener.dicom.association import (
+    ConnectionState,
+    Deadlines,
+    End,
+    ScpPolicy,
+    certificate_subject,
+    serve_association,
+)
+from listener.dicom.association_slots import Holder, Shares, admit
+from listener.dicom.negotiation import (
+    AccessPolicy,
+    Caller,
+    PeerBinding,
+    Rejection,
+    rejection_of_caller,
+)
+from listener.dicom.reception import SafeAudit, actor_of
+from listener.dicom.store_scp import StoreScp
+from listener.dicom.upper_layer import reject
 from listener.storage.inbox import Inbox, ReceivedImage
+from pipeline.errors import RetryLater
 from reporting.audit.trail import AuditSink, Event, Outcome
 from reporting.delivery import CommitmentReport
 from reporting.delivery.transport.tls import ServerContexts, TlsFiles
 
-_ACCEPT_PAUSE_S = 0.1
-"""After accept() failed for want of descriptors: time for connections to end."""
-_BACKLOG = 128
+MAX_UNASSOCIATED = 256
+"""Connections that have not associated yet."""
+_BACKLOG = 1024
+_GRACE_STEP_S = 0.05
+"""How often a stop looks which of the busy associations have become idle."""
+_THREAD_TROUBLE_S = 10.0
+"""How long the listener counts as unable to serve after a thread could not be started."""
 
 
 class DicomListener:
-    """Listens from `start` to `stop`; the callbacks run on connection threads."""
+    """Listens from `start` to `stop`; the callbacks run on the associations' threads."""
 
     def __init__(
         self,
@@ -42,18 +67,27 @@ class DicomListener:
         *,
         on_commitment: Callable[[CommitmentReport], None] | None = None,
         on_association_released: Callable[[Collection[ReceivedImage]], None] | None = None,
+        max_associations: int | None = None,
+        max_unassociated: int = MAX_UNASSOCIATED,
     ) -> None:
+        """`max_associations` is what the process can afford, where that is less than the
+        settings allow."""
         self._settings = settings
         self._inbox = inbox
         self._on_received = on_received
-        self._audit = audit
+        self._audit = SafeAudit(audit)
         self._on_commitment = on_commitment
         self._on_association_released = on_association_released
+        self._max_unassociated = max_unassociated
+        total = min(settings.max_associations, max_associations or settings.max_associations)
+        self._shares = Shares(total=total, per_peer=settings.max_associations_per_peer or total)
         self._stopping = threading.Event()
-        self._connections = Connections(max_associations=settings.max_associations)
-        self._house = self._build_house()
+        self._lock = threading.Lock()
+        self._associations: dict[ConnectionState, threading.Thread] = {}
+        self._thread_failed_at: float | None = None
+        self._policy = _policy(settings, self._stopping.is_set)
         self._server: socket.socket | None = None
-        self._accepting: threading.Thread | None = None
+        self._acceptor: Acceptor | None = None
 
     @property
     def port(self) -> int:
@@ -62,82 +96,180 @@ class DicomListener:
             raise RuntimeError("the listener was not started")
         return int(self._server.getsockname()[1])
 
+    @property
+    def counts(self) -> AcceptorCounts:
+        """What happened to connections that never became associations."""
+        return self._acceptor.counts if self._acceptor is not None else AcceptorCounts()
+
     def start(self) -> None:
-        """Bind and listen; returns when a peer can connect. OSError when the port is taken."""
+        """Binds and listens; returns when a peer can connect. OSError when the port is taken."""
         host, port = self._settings.host, self._settings.port
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._server = socket.create_server((host, port), family=family, backlog=_BACKLOG)
-        self._accepting = threading.Thread(
-            target=self._accept_all, args=(self._server,), name="dicom-accept", daemon=True
+        self._acceptor = Acceptor(
+            self._server,
+            on_request=self._begin,
+            on_failure=self._record_failure,
+            timeout_s=self._settings.acse_timeout_s,
+            max_connections=self._max_unassociated,
+            tls_context=_tls_context(self._settings),
         )
-        self._accepting.start()
+        self._acceptor.start()
 
     def stop(self, grace_s: float) -> None:
-        """Take no more connections, let messages in hand be answered, then hang up."""
+        """Takes no more connections, lets messages in progress be answered, then hangs up."""
         self._stopping.set()
-        if self._server is not None and self._accepting is not None:
-            with suppress(OSError):
-                self._server.shutdown(socket.SHUT_RDWR)
-            self._accepting.join()
+        if self._server is not None and self._acceptor is not None:
+            self._acceptor.stop()
             self._server.close()
-        self._connections.drain(grace_s)
+        self._drain(grace_s)
 
-    def _build_house(self) -> ScpPolicy:
-        settings = self._settings
-        return ScpPolicy(
-            access=_access(settings),
-            deadlines=Deadlines(
-                acse_s=settings.acse_timeout_s,
-                dimse_s=settings.dimse_timeout_s,
-                idle_s=settings.idle_timeout_s,
-            ),
-            max_pdu_bytes=settings.max_pdu_bytes,
-            max_message_bytes=2 * settings.max_object_mb * 2**20,
-            tls_context=_tls_context(settings),
-            take_slot=self._connections.take_slot,
-            is_stopping=self._stopping.is_set,
+    def check_accepting(self) -> None:
+        """Raises RetryLater when peers cannot associate now."""
+        if self._acceptor is None or not self._acceptor.is_turning:
+            raise RetryLater("The DICOM listener accepts no connection", code="dicom_not_accepting")
+        failed_at = self._thread_failed_at
+        if failed_at is not None and time.monotonic() - failed_at < _THREAD_TROUBLE_S:
+            raise RetryLater("No thread can be started", code="dicom_no_thread")
+
+    def _begin(self, connection: Connection, request: bytes) -> bytes | None:
+        """Starts the association that a whole A-ASSOCIATE-RQ asks for, or returns the rejection.
+
+        Runs on the acceptor's thread: only the fixed part of the request is parsed here.
+        """
+        head = parse_head(request)
+        caller = Caller(
+            ae_title=head.calling_ae_title,
+            address=connection.address,
+            certificate_subject=certificate_subject(connection.socket),
         )
+        rejection = rejection_of_caller(head, caller, self._policy.access)
+        if rejection is None:
+            state = ConnectionState(
+                socket=connection.socket, caller=caller, started_at=time.monotonic()
+            )
+            state.resting_since = state.started_at
+            if self._start_thread(state, request):
+                return None
+            rejection = Rejection.TOO_MANY_ASSOCIATIONS
+        self._audit.record(
+            Event.ASSOCIATION_REJECTED,
+            actor=actor_of(caller),
+            outcome=Outcome.MINOR_FAILURE,
+            code=rejection.name.lower(),
+        )
+        return reject(*rejection.value)
 
-    def _accept_all(self, server: socket.socket) -> None:
-        while not self._stopping.is_set():
-            try:
-                sock, address = server.accept()
-            except OSError:
-                self._stopping.wait(_ACCEPT_PAUSE_S)
-                continue
-            stranger = Caller(ae_title="", address=str(address[0]), certificate_subject="")
-            self._connections.add(ConnectionState(socket=sock, caller=stranger), self._serve)
+    def _start_thread(self, state: ConnectionState, request: bytes) -> bool:
+        """Serves the association on a thread of its own, if there is room; closes it afterwards."""
+        with self._lock:
+            if not self._find_room(state.caller):
+                return False
+            thread = threading.Thread(
+                target=self._run, args=(state, request), name="dicom-association", daemon=True
+            )
+            self._associations[state] = thread
+        try:
+            thread.start()
+        except RuntimeError:  # the system gives no more threads
+            self._thread_failed_at = time.monotonic()
+            with self._lock:
+                del self._associations[state]
+            return False
+        self._thread_failed_at = None
+        return True
 
-    def _serve(self, progress: ConnectionState) -> None:
-        """The boundary of a connection's thread: whatever happens in it is recorded here."""
-        receiver = StoreScp(
+    def _find_room(self, caller: Caller) -> bool:
+        """Whether the caller gets a slot; hangs up on who gives one up for it."""
+        now = time.monotonic()
+        states = [state for state in self._associations if not state.is_displaced]
+        if len(self._associations) - len(states) >= self._shares.total:
+            return False  # as many threads again are still ending
+        holders = [
+            Holder(
+                address=state.caller.address,
+                ae_title=state.caller.ae_title,
+                age_s=now - state.started_at,
+                resting_s=state.resting_s(now),
+                has_carried=state.has_carried,
+            )
+            for state in states
+        ]
+        admission = admit(caller.address, caller.ae_title, holders, self._shares)
+        if admission.displaced is not None:
+            displaced = states[admission.displaced]
+            displaced.is_displaced = True
+            _shutdown_socket(displaced)
+        return admission.is_granted
+
+    def _run(self, state: ConnectionState, request: bytes) -> None:
+        try:
+            self._serve(state, request)
+        finally:
+            with self._lock:
+                del self._associations[state]
+            state.socket.close()
+
+    def _serve(self, state: ConnectionState, request: bytes) -> None:
+        """The boundary of an association's thread: whatever goes wrong in it is recorded here."""
+        scp = StoreScp(
             self._inbox,
             self._audit,
+            caller=state.caller,
             on_received=self._on_received,
             on_commitment=self._on_commitment,
-            committing_aes=frozenset(tie.ae_title for tie in self._house.access.ties),
+            committing_aes=frozenset(one.ae_title for one in self._policy.access.ties),
         )
         try:
-            end = serve_association(progress, self._house, receiver)
-            self._record_end(progress, end)
-            if end is End.RELEASED and receiver.firsts and self._on_association_released:
-                self._on_association_released(receiver.firsts.values())
+            end = serve_association(state, self._policy, scp, request)
+            self._record_end(state, end)
+            if end is End.RELEASED and scp.firsts and self._on_association_released:
+                self._on_association_released(scp.firsts.values())
         except Exception as err:  # noqa: BLE001 - a boundary; recorded
             self._audit.record(
                 Event.DEFECT_MET,
-                actor=actor_of(progress.caller),
+                actor=actor_of(state.caller),
                 outcome=Outcome.SERIOUS_FAILURE,
                 step="association",
                 error_type=type(err).__name__,
             )
 
-    def _record_end(self, progress: ConnectionState, end: End) -> None:
-        """One event an association; none for a connection that closed without a word."""
-        if end is End.LOST and progress.problem == "peer_gone" and not progress.has_slot:
-            return
+    def _record_end(self, state: ConnectionState, end: End) -> None:
         event, outcome = _ENDS[end]
-        about = {"code": progress.problem} if progress.problem else {}
-        self._audit.record(event, actor=actor_of(progress.caller), outcome=outcome, **about)
+        about: dict[str, Any] = {"code": state.problem} if state.problem else {}
+        if state.deviations:
+            about["reasons"] = list(state.deviations)
+        self._audit.record(event, actor=actor_of(state.caller), outcome=outcome, **about)
+
+    def _record_failure(self, connection: Connection, code: str) -> None:
+        """A connection that came to nothing before its association."""
+        self._audit.record(
+            Event.ASSOCIATION_ABORTED,
+            actor=actor_of(Caller(ae_title="", address=connection.address, certificate_subject="")),
+            outcome=Outcome.MINOR_FAILURE,
+            code=code,
+        )
+
+    def _drain(self, grace_s: float) -> None:
+        """Hangs up on idle associations at once, on busy ones when they are done or `grace_s` is
+        over; then waits for the threads."""
+        deadline = time.monotonic() + grace_s
+        while busy := self._hang_up_on(lambda state: not state.is_busy):
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                break
+            busy[0].join(min(remaining, _GRACE_STEP_S))
+        for thread in self._hang_up_on(lambda _: True):
+            thread.join()
+
+    def _hang_up_on(self, chosen: Callable[[ConnectionState], bool]) -> list[threading.Thread]:
+        """Hangs up on those chosen; returns the threads of all."""
+        with self._lock:
+            associations = list(self._associations.items())
+        for state, _ in associations:
+            if chosen(state):
+                _shutdown_socket(state)
+        return [thread for _, thread in associations]
 
 
 _ENDS: dict[End, tuple[Event, Outcome]] = {
@@ -148,6 +280,27 @@ _ENDS: dict[End, tuple[Event, Outcome]] = {
     End.LOST: (Event.ASSOCIATION_ABORTED, Outcome.MINOR_FAILURE),
     End.STOPPED: (Event.ASSOCIATION_ABORTED, Outcome.SUCCESS),
 }
+
+
+def _shutdown_socket(state: ConnectionState) -> None:
+    """Wakes the association's thread with an end of stream; it closes the socket itself."""
+    with suppress(OSError):
+        # Not SSLSocket.shutdown, which would take the TLS state from under its thread.
+        socket.socket.shutdown(state.socket, socket.SHUT_RDWR)
+
+
+def _policy(settings: DicomSettings, is_stopping: Callable[[], bool]) -> ScpPolicy:
+    return ScpPolicy(
+        access=_access(settings),
+        deadlines=Deadlines(
+            acse_s=settings.acse_timeout_s,
+            dimse_s=settings.dimse_timeout_s,
+            idle_s=settings.idle_timeout_s,
+        ),
+        max_pdu_bytes=settings.max_pdu_bytes,
+        max_message_bytes=2 * settings.max_object_mb * 2**20,
+        is_stopping=is_stopping,
+    )
 
 
 def _access(settings: DicomSettings) -> AccessPolicy:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
@@ -96,6 +96,8 @@ class Fragment:
 
 
 _PDU_HEADER = Struct(">BxL")
+_ITEM = Struct(">BxH")
+_CONTEXT_RESULT = Struct(">BxBx")
 _FRAGMENT_HEADER = Struct(">LBB")
 _ABORT = Struct(">BxLxxBB")
 _REJECT = Struct(">BxLxBBB")
@@ -134,10 +136,6 @@ class UpperLayer:
         self._start = begin + length
         return Pdu(kind=kind, body=self._view[begin : self._start])
 
-    def header_of(self, pdu: Pdu) -> bytes:
-        """The PDU's bytes with its header, as it came."""
-        return _PDU_HEADER.pack(pdu.kind, len(pdu.body)) + bytes(pdu.body)
-
     def send(self, data: bytes, *, within_s: float) -> None:
         """Send all of `data`. Raises ConnectionLost."""
         try:
@@ -161,10 +159,7 @@ class UpperLayer:
             return
 
     def _checked_kind(self, number: int, length: int) -> PduType:
-        try:
-            kind = PduType(number)
-        except ValueError as err:
-            raise ProtocolViolation("Not a DICOM PDU", reason=AbortReason.UNRECOGNIZED_PDU) from err
+        kind = _kind_of(number)
         if length > self._longest(kind):
             raise ProtocolViolation(
                 "A PDU is longer than agreed (PS3.8 D.1)", reason=AbortReason.INVALID_PARAMETER
@@ -206,6 +201,25 @@ class UpperLayer:
             raise ConnectionLost("The connection broke", code="peer_lost") from err
 
 
+def associate_length(received: bytes | bytearray) -> int:
+    """How many bytes the A-ASSOCIATE-RQ that begins with `received` has, as far as is known yet.
+
+    Raises ProtocolViolation as soon as it is another PDU, or too long.
+    """
+    if not received:
+        return _PDU_HEADER.size
+    if _kind_of(received[0]) is not PduType.ASSOCIATE_RQ:
+        raise ProtocolViolation("Expected A-ASSOCIATE-RQ", reason=AbortReason.UNEXPECTED_PDU)
+    if len(received) < _PDU_HEADER.size:
+        return _PDU_HEADER.size
+    _, length = _PDU_HEADER.unpack_from(received)
+    if length > MAX_ASSOCIATE_BYTES:
+        raise ProtocolViolation(
+            "The A-ASSOCIATE-RQ is too long", reason=AbortReason.INVALID_PARAMETER
+        )
+    return _PDU_HEADER.size + int(length)
+
+
 def fragments(pdu: Pdu) -> Iterator[Fragment]:
     """Every presentation data value of a P-DATA-TF. Raises ProtocolViolation."""
     position, size = 0, len(pdu.body)
@@ -231,6 +245,44 @@ def command_pdu(context_id: int, command: bytes) -> bytes:
     return _PDU_HEADER.pack(PduType.DATA, len(value)) + value
 
 
+def associate_acceptance(
+    echoed: bytes,
+    *,
+    application_context: str,
+    contexts: Sequence[tuple[int, int, str]],
+    roles: Sequence[tuple[str, bool, bool]],
+    max_pdu_bytes: int,
+    implementation_class_uid: str,
+    implementation_version_name: str,
+) -> bytes:
+    """A-ASSOCIATE-AC (PS3.8 9.3.3, PS3.7 D.3.3); titles and reserved bytes are `echoed`.
+
+    `contexts` are id, result and transfer syntax; `roles` are SOP class, SCU and SCP role.
+    """
+    results = b"".join(
+        _item(0x21, _CONTEXT_RESULT.pack(context_id, result) + _item(0x40, syntax.encode()))
+        for context_id, result, syntax in contexts
+    )
+    granted = b"".join(
+        _item(0x54, len(uid).to_bytes(2, "big") + uid.encode() + bytes((is_scu, is_scp)))
+        for uid, is_scu, is_scp in roles
+    )
+    user_information = (
+        _item(0x51, max_pdu_bytes.to_bytes(4, "big"))
+        + _item(0x52, implementation_class_uid.encode())
+        + granted
+        + _item(0x55, implementation_version_name.encode())
+    )
+    body = (
+        b"\0\1\0\0"
+        + echoed
+        + _item(0x10, application_context.encode())
+        + results
+        + _item(0x50, user_information)
+    )
+    return _PDU_HEADER.pack(PduType.ASSOCIATE_AC, len(body)) + body
+
+
 def release_reply() -> bytes:
     """A-RELEASE-RP"""
     return _PDU_HEADER.pack(PduType.RELEASE_RP, _CONTROL_BYTES) + bytes(_CONTROL_BYTES)
@@ -244,6 +296,17 @@ def abort(reason: AbortReason) -> bytes:
 def reject(result: int, source: int, reason: int) -> bytes:
     """A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
     return _REJECT.pack(PduType.ASSOCIATE_RJ, _CONTROL_BYTES, result, source, reason)
+
+
+def _item(kind: int, body: bytes) -> bytes:
+    return _ITEM.pack(kind, len(body)) + body
+
+
+def _kind_of(number: int) -> PduType:
+    try:
+        return PduType(number)
+    except ValueError as err:
+        raise ProtocolViolation("Not a DICOM PDU", reason=AbortReason.UNRECOGNIZED_PDU) from err
 
 
 def _torn() -> ProtocolViolation:

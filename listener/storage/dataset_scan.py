@@ -8,6 +8,7 @@ other software of ours touches it.
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 import zlib
 from collections.abc import Iterator
@@ -93,6 +94,14 @@ def scan_dataset(
     return _header(values)
 
 
+def check_structure(data: bytes, *, is_implicit: bool, max_elements: int) -> None:
+    """Walks a small dataset to its last byte before anything parses it; raises as `walk` does."""
+    for _ in walk(
+        io.BytesIO(data), start=0, end=len(data), is_implicit=is_implicit, max_elements=max_elements
+    ):
+        """Only its structure matters."""
+
+
 def inflate(source: BinaryIO, target: BinaryIO, *, max_bytes: int) -> int:
     """Inflate a deflated dataset (PS3.5 A.5) and say how long it is.
 
@@ -141,7 +150,14 @@ class _Scope:
     last_tag: int = field(default=-1)
 
 
-def walk(stream: BinaryIO, *, start: int, end: int, is_implicit: bool) -> Iterator[Element]:
+def walk(
+    stream: BinaryIO,
+    *,
+    start: int,
+    end: int,
+    is_implicit: bool,
+    max_elements: int = MAX_ELEMENTS,
+) -> Iterator[Element]:
     """Yield every element, sequences opened, in the order of the file.
 
     Raises Rejected when an element, item or fragment is cut off, out of order or not one at all.
@@ -155,8 +171,8 @@ def walk(stream: BinaryIO, *, start: int, end: int, is_implicit: bool) -> Iterat
             scopes.pop()
             continue
         count += 1
-        if count > MAX_ELEMENTS:
-            raise Rejected(f"More than {MAX_ELEMENTS} elements", code="object_too_large")
+        if count > max_elements:
+            raise Rejected(f"More than {max_elements} elements", code="object_too_large")
         stream.seek(position)
         if scope.kind is _Kind.DATASET:
             tag, vr, length, position = _element_header(stream, position, scope)

@@ -79,6 +79,8 @@ class ReceivedImage:
     """Digest of the specimen's identifiers; empty when the image names none."""
     source: str
     received_at: datetime
+    deviations: tuple[str, ...] = ()
+    """What deviates from the standard in the dataset and was tolerated."""
 
 
 def encode_header(offer: StoreRequest) -> bytes:

@@ -1,9 +1,9 @@
-"""STOW-RS (PS3.18 section 10.5): a multipart request becomes images in the same inbox.
+"""STOW-RS (PS3.18 section 10.5): a multipart request becomes instances in the inbox.
 
-    pieces ─► multipart parser ─► one Part 10 file after another ─► inbox ─► audit ─► work queue
+    pieces ─► multipart parser ─► one Part 10 file after another ─► the reception path of C-STORE
 
-Nothing is held in memory but a piece. Each part is answered for itself, with the statuses that
-C-STORE gives; a part that is refused does not stop the others.
+Nothing is held in memory but a piece. Each part has a status of its own, as C-STORE gives it; a
+part that is refused does not stop the others.
 """
 
 from __future__ import annotations
@@ -13,22 +13,21 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydicom.uid import UID
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
 
 from listener.dicom.dimse import Status
-from listener.dicom.negotiation import IMAGE_SOP_CLASSES, TRANSFER_SYNTAXES
-from listener.dicom.store_scp import enqueue_received, status_of
+from listener.dicom.reception import Answer, Reception
 from listener.storage.dataset_scan import is_uid
 from listener.storage.inbox import Inbox, IncomingImage, ReceivedImage, StoreRequest
 from listener.storage.part10 import split_header
-from pipeline.errors import Rejected, RetryLater, SmearlinkError
-from reporting.audit.trail import Actor, AuditSink, Event, Outcome
+from pipeline.errors import Rejected
+from reporting.audit.trail import Actor, AuditSink
 
 SOURCE = "STOW-RS"
 DICOM_TYPE = b"application/dicom"
 MAX_PARTS = 1000
+MAX_PART_HEADER_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +43,7 @@ class PartOutcome:
 
 
 class StowReader:
-    """Takes one request in, piece by piece; a context manager that leaves nothing half-done."""
+    """Receives one request, piece by piece; a context manager that leaves nothing half-done."""
 
     def __init__(
         self,
@@ -55,8 +54,9 @@ class StowReader:
         audit: AuditSink,
         actor: Actor,
     ) -> None:
-        self._inbox, self._on_received = inbox, on_received
-        self._audit, self._actor = audit, actor
+        self._reception = Reception(
+            inbox, audit, actor=actor, on_received=on_received, protocol="stow_rs"
+        )
         self._outcomes: list[PartOutcome] = []
         self._part: _Part | None = None
         self._is_complete = False
@@ -81,7 +81,7 @@ class StowReader:
             self._part.close()
 
     def feed(self, piece: bytes) -> None:
-        """Take in a piece of the body; Rejected `bad_multipart` when it is none."""
+        """Takes a piece of the body; Rejected `bad_multipart` when it is not multipart."""
         try:
             self._parser.write(piece)
         except FormParserError as err:
@@ -96,13 +96,13 @@ class StowReader:
     def _begin_part(self) -> None:
         if len(self._outcomes) >= MAX_PARTS:
             raise _bad_multipart(f"More than {MAX_PARTS} parts; send several requests")
-        self._part = _Part(self._inbox)
+        self._part = _Part(self._reception)
 
     def _take_header_name(self, data: bytes, start: int, end: int) -> None:
-        self._current.header_name += data[start:end]
+        self._current.add_to_header(data[start:end], is_name=True)
 
     def _take_header_value(self, data: bytes, start: int, end: int) -> None:
-        self._current.header_value += data[start:end]
+        self._current.add_to_header(data[start:end], is_name=False)
 
     def _end_header(self) -> None:
         self._current.end_header()
@@ -112,8 +112,7 @@ class StowReader:
 
     def _end_part(self) -> None:
         part, self._part = self._current, None
-        outcome = self._settle(part)
-        self._outcomes.append(outcome)
+        self._outcomes.append(self._settle(part))
 
     def _end(self) -> None:
         self._is_complete = True
@@ -125,70 +124,54 @@ class StowReader:
         return self._part
 
     def _settle(self, part: _Part) -> PartOutcome:
-        """The boundary of a part: whatever went wrong in it becomes its status, and is recorded."""
+        """The boundary of a part: whatever went wrong in it becomes its status."""
         try:
-            received = part.commit()
-            self._record_received(received)
-        except SmearlinkError as err:
-            return self._refuse(part, status_of(err), err)
+            image = part.commit()
         except Exception as err:  # noqa: BLE001 - a boundary; recorded
-            return self._refuse(part, Status.PROCESSING_FAILURE, err)
+            return _outcome(part.request, self._reception.refused(part.sop_instance_uid, err))
         finally:
             part.close()
-        enqueue_received(received, to=self._on_received, audit=self._audit)
-        return _outcome(part.offer, Status.SUCCESS)
-
-    def _record_received(self, received: ReceivedImage) -> None:
-        self._audit.record(
-            Event.IMAGE_RECEIVED_AGAIN if received.is_duplicate else Event.IMAGE_RECEIVED,
-            actor=self._actor,
-            protocol="stow_rs",
-            study_uid=received.study_uid,
-            series_uid=received.series_uid,
-            sop_instance_uid=received.sop_instance_uid,
-            content_sha256=received.sha256,
-            is_duplicate=received.is_duplicate,
-        )
-
-    def _refuse(self, part: _Part, status: Status, err: Exception) -> PartOutcome:
-        offer = part.offer
-        is_fault = status is Status.PROCESSING_FAILURE
-        uids: dict[str, Any] = {}
-        if offer is not None and is_uid(offer.sop_instance_uid):
-            uids["sop_instance_uid"] = offer.sop_instance_uid
-        self._audit.record(
-            Event.IMAGE_REFUSED,
-            actor=self._actor,
-            outcome=Outcome.SERIOUS_FAILURE if is_fault else Outcome.MINOR_FAILURE,
-            protocol="stow_rs",
-            code=err.code if isinstance(err, SmearlinkError) else "defect",
-            error_type=type(err).__name__,
-            status=f"0x{status:04X}",
-            **uids,
-        )
-        return _outcome(offer, status, is_temporary=isinstance(err, RetryLater))
+        answer = self._reception.stored(image)
+        self._reception.enqueue(image)
+        return _outcome(part.request, answer)
 
 
 @dataclass(slots=True)
 class _Part:
-    """One part on its way in. After its first fault the rest of it is passed over."""
+    """One part as it arrives. After its first fault the rest of it is passed over."""
 
-    inbox: Inbox
-    offer: StoreRequest | None = None
-    header_name: bytes = b""
-    header_value: bytes = b""
+    reception: Reception
+    request: StoreRequest | None = None
     fault: Exception | None = None
-    _head: bytes = b""
+    _name: bytes = b""
+    _value: bytes = b""
+    _head: bytearray = field(default_factory=bytearray)
     _image: IncomingImage | None = None
     _stack: ExitStack = field(default_factory=ExitStack)
 
+    @property
+    def sop_instance_uid(self) -> str:
+        """As its file header states it; empty while it has stated none."""
+        return self.request.sop_instance_uid if self.request is not None else ""
+
+    def add_to_header(self, data: bytes, *, is_name: bool) -> None:
+        """Adds to the name or the value of the part's current header line."""
+        if is_name:
+            self._name += data
+        else:
+            self._value += data
+        if len(self._name) + len(self._value) > MAX_PART_HEADER_BYTES:
+            raise _bad_multipart("The header of a part is too long")
+
     def end_header(self) -> None:
-        name, value = self.header_name.lower(), self.header_value.lower()
-        self.header_name = self.header_value = b""
+        """Reads the header line that is now whole."""
+        name, value = self._name.lower(), self._value.lower()
+        self._name = self._value = b""
         if name == b"content-type" and value.split(b";")[0].strip() != DICOM_TYPE:
             self.fault = Rejected("A part is not application/dicom", code="not_dicom")
 
     def write(self, data: memoryview) -> None:
+        """Takes a piece of the part's file; a fault is kept for `commit`."""
         if self.fault is not None:
             return
         try:
@@ -201,6 +184,7 @@ class _Part:
             self.fault = err
 
     def commit(self) -> ReceivedImage:
+        """Makes the part's instance durable, or raises why it cannot be."""
         if self.fault is not None:
             raise self.fault
         image = self._image or self._begin(is_all=True)
@@ -209,44 +193,30 @@ class _Part:
         return image.commit()
 
     def close(self) -> None:
+        """Leaves nothing of an instance that was not committed."""
         self._stack.close()
 
     def _begin(self, *, is_all: bool) -> IncomingImage | None:
-        """Open the inbox as soon as the file's header is whole, with the checks of C-STORE."""
-        split = split_header(self._head, source=SOURCE, is_all=is_all)
+        """Opens the inbox as soon as the file's header is whole."""
+        split = split_header(bytes(self._head), source=SOURCE, is_all=is_all)
         if split is None:
             return None
-        self.offer, rest = split
-        _check_offer(self.offer)
-        image = self._stack.enter_context(self.inbox.receive(self.offer))
+        self.request, rest = split
+        image = self._stack.enter_context(self.reception.incoming(self.request))
         image.write(rest)
-        self._head = b""
+        self._head.clear()
         return image
 
 
-def _check_offer(offer: StoreRequest) -> None:
-    """What DICOM peers agree on before they send."""
-    if UID(offer.sop_class_uid) not in IMAGE_SOP_CLASSES:
-        raise Rejected(
-            "This SOP class is not analysed; send single smear fields",
-            code="sop_class_not_supported",
-        )
-    if UID(offer.transfer_syntax_uid) not in TRANSFER_SYNTAXES:
-        raise Rejected(
-            "This transfer syntax is not taken; see the conformance statement",
-            code="unsupported_transfer_syntax",
-        )
-
-
-def _outcome(
-    offer: StoreRequest | None, status: Status, *, is_temporary: bool = False
-) -> PartOutcome:
-    is_named = offer is not None and is_uid(offer.sop_instance_uid) and is_uid(offer.sop_class_uid)
+def _outcome(request: StoreRequest | None, answer: Answer) -> PartOutcome:
+    named = request
+    if named is not None and not (is_uid(named.sop_instance_uid) and is_uid(named.sop_class_uid)):
+        named = None
     return PartOutcome(
-        status=status,
-        sop_class_uid=offer.sop_class_uid if offer is not None and is_named else "",
-        sop_instance_uid=offer.sop_instance_uid if offer is not None and is_named else "",
-        is_temporary=is_temporary,
+        status=answer.status,
+        sop_class_uid=named.sop_class_uid if named is not None else "",
+        sop_instance_uid=named.sop_instance_uid if named is not None else "",
+        is_temporary=answer.is_temporary,
     )
 
 

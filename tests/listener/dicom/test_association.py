@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
+from itertools import count
 from struct import Struct
-from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from pydicom import Dataset
@@ -22,7 +24,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 from listener.dicom import association
 from listener.dicom.association import (
     MAX_REPORT_BYTES,
-    Answer,
+    MAX_REPORT_ELEMENTS,
     ConnectionState,
     Deadlines,
     End,
@@ -31,7 +33,8 @@ from listener.dicom.association import (
 )
 from listener.dicom.dimse import Command, Status
 from listener.dicom.negotiation import AccessPolicy, Caller
-from listener.dicom.upper_layer import AbortReason, abort
+from listener.dicom.reception import Answer
+from listener.dicom.upper_layer import AbortReason, abort, associate_length
 from tests.builders import build_image, dataset_bytes
 from tests.listener.peers import RawPeer, pdu, store_command
 
@@ -55,14 +58,11 @@ class Recording:
         self.reports: list[Dataset] = []
         self.told = 0
         self.reads = True
+        self.refusal: Answer | None = None
         self.on_store: Callable[[], None] = lambda: None
 
     def store(
-        self,
-        caller: Caller,
-        command: Command,
-        transfer_syntax_uid: str,
-        pieces: Iterator[memoryview],
+        self, command: Command, transfer_syntax_uid: str, pieces: Iterator[memoryview]
     ) -> Answer:
         self.on_store()
         if not self.reads:
@@ -73,15 +73,24 @@ class Recording:
     def stored(self) -> None:
         self.told += 1
 
-    def report_commitment(self, caller: Caller, command: Command, report: Dataset) -> Answer:
+    def refuse_report(self, command: Command) -> Answer | None:
+        return self.refusal
+
+    def report_commitment(self, report: Dataset) -> Answer:
         self.reports.append(report)
         return Answer(status=Status.SUCCESS)
 
 
 class Line(RawPeer):
-    """A connection to `converse`, which runs on a thread of its own."""
+    """A connection to `serve_association`, which runs on a thread of its own."""
 
-    def __init__(self, services: Recording, **deadlines: float) -> None:
+    def __init__(
+        self,
+        services: Recording,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        **deadlines: float,
+    ) -> None:
         with socket.create_server(("127.0.0.1", 0)) as server:
             self.sock = socket.create_connection(server.getsockname(), timeout=PATIENCE_S)
             theirs, _ = server.accept()
@@ -95,13 +104,14 @@ class Line(RawPeer):
             deadlines=Deadlines(**{**patience, **deadlines}),
             max_pdu_bytes=2**17,
             max_message_bytes=MAX_MESSAGE_BYTES,
-            tls_context=None,
-            take_slot=lambda: True,
             is_stopping=self._stopping.is_set,
+            monotonic=monotonic,
         )
         self._ends: list[End] = []
         self._thread = threading.Thread(
-            target=lambda: self._ends.append(serve_association(self.progress, house, services))
+            target=lambda: self._ends.append(
+                serve_association(self.progress, house, services, read_request(theirs))
+            )
         )
         self._thread.start()
 
@@ -126,6 +136,14 @@ class Line(RawPeer):
         return self._ends[0]
 
 
+def read_request(sock: socket.socket) -> bytes:
+    """A whole A-ASSOCIATE-RQ, as the acceptor hands it over."""
+    received = b""
+    while wanted := associate_length(received) - len(received):
+        received += sock.recv(wanted)
+    return received
+
+
 Connect = Callable[..., Line]
 
 
@@ -138,8 +156,8 @@ def services() -> Recording:
 def connect(services: Recording) -> Iterator[Connect]:
     lines: list[Line] = []
 
-    def connected(**deadlines: float) -> Line:
-        lines.append(Line(services, **deadlines))
+    def connected(**options: Any) -> Line:
+        lines.append(Line(services, **options))
         return lines[-1]
 
     yield connected
@@ -175,10 +193,8 @@ class TestPatience:
     ) -> None:
         """Each PDU comes in time, and all of them together would take for ever."""
         monkeypatch.setattr(association, "SLOWEST_BYTES_PER_S", 2**40)
-        line = connect()
+        line = connect(monotonic=count(0.0, PATIENCE_S + 1).__next__)
         line.associate(SECONDARY_CAPTURE)
-        clock = iter([0.0, *([PATIENCE_S + 1] * 1000)])
-        monkeypatch.setattr(association, "time", SimpleNamespace(monotonic=lambda: next(clock)))
         line.say(pdu(store_command(IMAGE), is_command=True))
         line.say(pdu(dataset_bytes(IMAGE)[:100], is_last=False))
 
@@ -228,8 +244,46 @@ class TestWhatIsNotServed:
         assert line.hear_status() == Status.SUCCESS
         assert ask_to_release(line) is End.RELEASED
 
+    def test_a_command_that_never_ends(self, connect: Connect) -> None:
+        """Each fragment comes in time; the deadline is over the whole command."""
+        line = connect(dimse_s=0.1)
+        line.associate(VERIFICATION)
+        line.say(pdu(b"", is_command=True, is_last=False))
+
+        assert line.hear_all() == [ABORT]
+        assert line.progress.problem == "peer_silent"
+
 
 class TestReports:
+    def test_of_who_may_not_report_are_not_parsed(
+        self, connect: Connect, services: Recording
+    ) -> None:
+        services.refusal = Answer(status=Status.NOT_AUTHORIZED)
+        line = connect()
+        line.associate(COMMITMENT)
+        line.say(pdu(command(0x0100, has_dataset=True, sop_class=COMMITMENT), is_command=True))
+        line.say(pdu(b"not a dataset", is_last=False))
+        line.say(pdu(bytes(100_000)))
+
+        assert line.hear_status() == Status.NOT_AUTHORIZED
+        assert services.reports == []
+        assert ask_to_release(line) is End.RELEASED
+
+    def test_of_very_many_items_end_the_association(
+        self, connect: Connect, services: Recording
+    ) -> None:
+        items = b"\xfe\xff\x00\xe0\0\0\0\0" * (MAX_REPORT_ELEMENTS + 1)
+        said = b"\x08\0\x99\x11SQ\0\0" + len(items).to_bytes(4, "little") + items
+        line = connect()
+        line.associate(COMMITMENT)
+        line.say(pdu(command(0x0100, has_dataset=True, sop_class=COMMITMENT), is_command=True))
+        for start in range(0, len(said), 100_000):
+            piece = said[start : start + 100_000]
+            line.say(pdu(piece, is_last=start + 100_000 >= len(said)))
+
+        assert line.hear_all() == [ABORT]
+        assert services.reports == []
+
     @pytest.mark.parametrize(
         "said",
         [b"\x08\0\x99\x11SQ\0\0\xff\xff\xff\xff" + b"\1" * 16, bytes(MAX_REPORT_BYTES + 1)],

@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
-from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
+from pynetdicom.pdu import A_ASSOCIATE_AC
 
+from listener.dicom.associate_request import AssociateRequest, parse_request
 from listener.dicom.negotiation import (
     IMAGE_SOP_CLASSES,
     TRANSFER_SYNTAXES,
     AccessPolicy,
     Caller,
     PeerBinding,
-    Refusal,
+    Rejection,
     accept,
-    read_request,
     rejection_for,
 )
 from listener.dicom.upper_layer import ProtocolViolation
@@ -34,8 +34,8 @@ def caller(**changed: str) -> Caller:
     return Caller(**given)
 
 
-def request(data: bytes = REQUEST) -> A_ASSOCIATE_RQ:
-    return read_request(data)
+def request(data: bytes = REQUEST) -> AssociateRequest:
+    return parse_request(data)
 
 
 class TestNoRequest:
@@ -55,29 +55,29 @@ class TestNoRequest:
         except ProtocolViolation:
             return
 
-        assert refusal is Refusal.APPLICATION_CONTEXT_UNKNOWN
+        assert refusal is Rejection.APPLICATION_CONTEXT_UNKNOWN
 
 
 class TestWhoIsTurnedAway:
     def test_another_version_of_the_protocol(self) -> None:
         data = REQUEST[:6] + b"\0\2" + REQUEST[8:]
 
-        assert rejection_for(request(data), caller(), OPEN) is Refusal.PROTOCOL_VERSION_UNKNOWN
+        assert rejection_for(request(data), caller(), OPEN) is Rejection.PROTOCOL_VERSION_UNKNOWN
 
     def test_another_application_context(self) -> None:
         data = REQUEST.replace(b"1.2.840.10008.3.1.1.1", b"1.2.840.10008.3.1.1.9")
 
-        assert rejection_for(request(data), caller(), OPEN) is Refusal.APPLICATION_CONTEXT_UNKNOWN
+        assert rejection_for(request(data), caller(), OPEN) is Rejection.APPLICATION_CONTEXT_UNKNOWN
 
     def test_who_calls_us_by_another_name(self) -> None:
         policy = AccessPolicy(called_aes=frozenset({"OTHER"}))
 
-        assert rejection_for(request(), caller(), policy) is Refusal.CALLED_AE_UNKNOWN
+        assert rejection_for(request(), caller(), policy) is Rejection.CALLED_AE_UNKNOWN
 
     def test_who_is_not_on_the_list(self) -> None:
         policy = AccessPolicy(calling_aes=frozenset({"SCOPE2"}))
 
-        assert rejection_for(request(), caller(), policy) is Refusal.CALLING_AE_UNKNOWN
+        assert rejection_for(request(), caller(), policy) is Rejection.CALLING_AE_UNKNOWN
 
     @pytest.mark.parametrize(
         ("address", "subject", "is_welcome"),
@@ -100,7 +100,7 @@ class TestWhoIsTurnedAway:
 
         refusal = rejection_for(request(), someone, AccessPolicy(ties=(tie,)))
 
-        assert refusal is (None if is_welcome else Refusal.CALLING_AE_UNKNOWN)
+        assert refusal is (None if is_welcome else Rejection.CALLING_AE_UNKNOWN)
 
     def test_one_tie_of_several_is_enough(self) -> None:
         ties = tuple(
@@ -118,7 +118,7 @@ class TestWhatIsAgreed:
         agreement = accept(request(association_request(sop_class, syntax)), max_pdu_bytes=16384)
 
         assert agreement.contexts[1].abstract_syntax == sop_class
-        assert agreement.contexts[1].transfer_syntax == [syntax]
+        assert agreement.contexts[1].transfer_syntax == syntax
 
     @pytest.mark.parametrize(
         ("sop_class", "syntax"),

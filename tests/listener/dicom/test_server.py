@@ -29,8 +29,10 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StorageCommitmentPushModelInstance,
 )
 
+from listener.dicom import association_slots
 from listener.storage.filesystem import LocalDisk
 from listener.storage.inbox import Inbox, InboxLimits, ReceivedImage
+from pipeline.errors import RetryLater
 from reporting.audit.trail import Event
 from reporting.delivery import CommitmentReport
 from tests.builders import (
@@ -715,3 +717,82 @@ class _Filling(LocalDisk):
         if self.writable < 0:
             raise OSError(errno.ENOSPC, "No space left on device")
         super().write(descriptor, data)
+
+
+class TestManyPeers:
+    def test_a_holder_of_all_associations_makes_room_for_a_device(
+        self, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(association_slots, "REST_S", 0.0)
+        with listening(inbox, max_associations=4) as listener:
+            held = [RawPeer(listener.port) for _ in range(4)]
+            for one in held:
+                one.associate(SecondaryCaptureImageStorage, calling="HOLDER")
+
+            responses = store(listener.port, build_image())
+
+            assert responses[0].Status == 0x0000
+            for one in held:
+                one.sock.close()
+
+    def test_a_command_in_drips_holds_no_place(
+        self, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(association_slots, "REST_S", 0.0)
+        with listening(inbox, max_associations=3) as listener:
+            held = [RawPeer(listener.port) for _ in range(3)]
+            for one in held:
+                one.associate(SecondaryCaptureImageStorage, calling="HOLDER")
+                one.say(pdu(b"", is_command=True, is_last=False))
+
+            responses = store(listener.port, build_image())
+
+            assert responses[0].Status == 0x0000
+            for one in held:
+                one.sock.close()
+
+    def test_where_no_thread_can_be_started_peers_are_told_so_and_health_knows(
+        self, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with listening(inbox) as listener:
+            listener.check_accepting()
+            with monkeypatch.context() as patch:
+                patch.setattr(threading.Thread, "start", _no_more_threads)
+                with RawPeer(listener.port) as peer:
+                    peer.say(association_request(SecondaryCaptureImageStorage))
+                    kind, body = peer.hear()
+            with pytest.raises(RetryLater, match="thread"):
+                listener.check_accepting()
+            responses = store(listener.port, build_image())
+
+            assert (kind, *body[1:]) == (REJECT, 2, 3, 2)
+            assert responses[0].Status == 0x0000
+            listener.check_accepting()
+
+    def test_a_listener_that_has_stopped_is_not_healthy(self, inbox: Inbox) -> None:
+        with listening(inbox) as listener:
+            pass
+
+        with pytest.raises(RetryLater, match="accepts no connection"):
+            listener.check_accepting()
+
+    def test_small_faults_of_a_request_are_noted_in_the_trail(
+        self, inbox: Inbox, audit: RecordingAudit
+    ) -> None:
+        request = association_request(SecondaryCaptureImageStorage, calling="CAM")
+        padded = request.replace(b"CAM".ljust(16), b"CAM".ljust(16, b"\0"))
+        with listening(inbox, audit) as listener, RawPeer(listener.port) as peer:
+            peer.say(padded)
+            accepted, _ = peer.hear()
+            peer.say(b"\x05\0\0\0\0\x04\0\0\0\0")
+            peer.hear()
+
+        (released,) = audit.of(Event.ASSOCIATION_RELEASED)
+        assert accepted == 2
+        assert released.actor is not None
+        assert released.actor.ae_title == "CAM"
+        assert released.fields["reasons"] == ["nul_padded_ae_title"]
+
+
+def _no_more_threads(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, VLWholeSlideMicroscopyImageStorage
 
-from listener.dicom.association import Answer
 from listener.dicom.dimse import Command, CommandField, Status
 from listener.dicom.negotiation import Caller
-from listener.dicom.store_scp import StoreScp, enqueue_received, status_of
+from listener.dicom.reception import Answer, status_of
+from listener.dicom.store_scp import StoreScp
 from listener.dicom.upper_layer import AssociationEnded, ConnectionLost
 from listener.storage.inbox import Inbox, ReceivedImage
 from pipeline.errors import Defect, NeedsReview, Rejected, RetryLater, SmearlinkError
@@ -78,6 +79,7 @@ def make_receiver(
     return StoreScp(
         inbox,
         audit,
+        caller=CALLER,
         on_received=on_received,
         on_commitment=on_commitment,
         committing_aes=frozenset(),
@@ -85,10 +87,36 @@ def make_receiver(
 
 
 def offered(receiver: StoreScp, command: Command, *pieces: bytes) -> Answer:
-    return receiver.store(CALLER, command, ExplicitVRLittleEndian, map(memoryview, pieces))
+    return receiver.store(command, ExplicitVRLittleEndian, map(memoryview, pieces))
+
+
+def reported(receiver: StoreScp, command: Command, dataset: Dataset) -> Answer:
+    return receiver.refuse_report(command) or receiver.report_commitment(dataset)
+
+
+class FullDisk(RecordingAudit):
+    """A trail that cannot be written."""
+
+    def record(self, event: Event, **_: Any) -> None:
+        raise RetryLater("No room for the audit trail", code="disk_full")
 
 
 # --- what goes wrong
+
+
+def test_an_audit_trail_that_cannot_be_written_takes_no_answer_away(inbox: Inbox) -> None:
+    told: list[ReceivedImage] = []
+    receiver = make_receiver(inbox, FullDisk(), on_received=told.append)
+
+    kept = offered(receiver, store_request(), dataset_bytes(IMAGE))
+    receiver.stored()
+    torn = offered(receiver, store_request("1.2.3"), dataset_bytes(IMAGE)[:1000])
+    unwanted = reported(receiver, report_request(), report())
+
+    assert kept.status is Status.SUCCESS
+    assert [one.sop_instance_uid for one in told] == list(inbox.waiting())
+    assert torn.status is Status.CANNOT_UNDERSTAND
+    assert unwanted.status is Status.NOT_AUTHORIZED
 
 
 @pytest.mark.parametrize(
@@ -119,7 +147,6 @@ def test_a_class_that_is_not_analysed_is_refused_before_a_byte_is_read(
         yield memoryview(b"")
 
     answer = make_receiver(inbox, audit).store(
-        CALLER,
         store_request(sop_class=VLWholeSlideMicroscopyImageStorage),
         ExplicitVRLittleEndian,
         unread(),
@@ -166,7 +193,7 @@ def test_a_peer_that_is_lost_within_an_image_leaves_nothing_and_is_not_answered(
 
     receiver = make_receiver(inbox, audit)
     with pytest.raises(AssociationEnded):
-        receiver.store(CALLER, store_request(), ExplicitVRLittleEndian, breaks_off())
+        receiver.store(store_request(), ExplicitVRLittleEndian, breaks_off())
 
     assert list(inbox.waiting()) == []
     assert list((tmp_path / "inbox" / "tmp").iterdir()) == []
@@ -196,7 +223,7 @@ class TestReportsThatAreRefused:
         return refusal.fields
 
     def test_where_nobody_waits_for_any(self, inbox: Inbox, audit: RecordingAudit) -> None:
-        answer = make_receiver(inbox, audit).report_commitment(CALLER, report_request(), report())
+        answer = reported(make_receiver(inbox, audit), report_request(), report())
 
         assert answer.status is Status.NOT_AUTHORIZED
         assert self.refused(audit)["status"] == "0x0124"
@@ -208,7 +235,7 @@ class TestReportsThatAreRefused:
         reports: list[CommitmentReport] = []
         receiver = make_receiver(inbox, audit, on_commitment=reports.append)
 
-        answer = receiver.report_commitment(CALLER, report_request(event_type_id), report())
+        answer = reported(receiver, report_request(event_type_id), report())
 
         assert answer.status is Status.NO_SUCH_EVENT_TYPE
         assert reports == []
@@ -217,7 +244,7 @@ class TestReportsThatAreRefused:
         reports: list[CommitmentReport] = []
         receiver = make_receiver(inbox, audit, on_commitment=reports.append)
 
-        answer = receiver.report_commitment(CALLER, report_request(), Dataset())
+        answer = reported(receiver, report_request(), Dataset())
 
         assert answer.status is Status.INVALID_ARGUMENT
         assert reports == []
@@ -228,8 +255,8 @@ class TestReportsThatAreRefused:
         def full(_: CommitmentReport) -> None:
             raise RetryLater("the disk is full", code="disk_full")
 
-        answer = make_receiver(inbox, audit, on_commitment=full).report_commitment(
-            CALLER, report_request(), report()
+        answer = reported(
+            make_receiver(inbox, audit, on_commitment=full), report_request(), report()
         )
 
         assert answer.status is Status.PROCESSING_FAILURE
@@ -261,7 +288,7 @@ def test_a_report_is_passed_on(inbox: Inbox, audit: RecordingAudit) -> None:
     reports: list[CommitmentReport] = []
     receiver = make_receiver(inbox, audit, on_commitment=reports.append)
 
-    answer = receiver.report_commitment(CALLER, report_request(), report())
+    answer = reported(receiver, report_request(), report())
 
     assert answer.status is Status.SUCCESS
     assert [one.committed for one in reports] == [(IMAGE.SOPInstanceUID,)]
@@ -275,7 +302,5 @@ def test_word_that_arrives_needs_no_event(inbox: Inbox, audit: RecordingAudit) -
     receiver.stored()
     before = list(audit.events)
 
-    enqueue_received(told[0], to=told.append, audit=audit)
-
-    assert told[0] is told[1]
-    assert audit.events == before
+    assert before == [Event.IMAGE_RECEIVED]
+    assert len(told) == 1
