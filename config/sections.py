@@ -125,7 +125,7 @@ class Section(BaseModel):
 
 
 class ServiceSettings(Section):
-    """[service]"""
+    """Section [service]."""
 
     data_dir: OptionalPath = None
     worker_id: Annotated[
@@ -164,7 +164,7 @@ class PeerSettings(Section):
 
 
 class DicomSettings(Section):
-    """[dicom]"""
+    """Section [dicom]."""
 
     enabled: bool = True
     ae_title: AeTitle = "SMEARLINK"
@@ -185,7 +185,7 @@ class DicomSettings(Section):
 
 
 class ImageSettings(Section):
-    """[image]"""
+    """Section [image]."""
 
     max_megapixels: float = Field(default=100.0, gt=0, le=1000)
     min_side_px: int = Field(default=32, ge=32, le=4096)
@@ -193,7 +193,7 @@ class ImageSettings(Section):
 
 
 class SmearSettings(Section):
-    """[smear]"""
+    """Section [smear]."""
 
     gather_by: Literal["series", "specimen"] = "series"
     quiet_s: Seconds = 10.0
@@ -201,7 +201,7 @@ class SmearSettings(Section):
 
 
 class ModelSettings(Section):
-    """[model]"""
+    """Section [model]."""
 
     folder: OptionalPath = None
     precision: Literal["auto", "int8", "fp16"] = "auto"
@@ -210,7 +210,7 @@ class ModelSettings(Section):
 
 
 class ResultsSettings(Section):
-    """[results]"""
+    """Section [results]."""
 
     kinds: tuple[ResultKindName, ...] = ALL_RESULT_KINDS
     compress_images: bool = True
@@ -234,7 +234,7 @@ class PseudonymSettings(Section):
 
 
 class DatabaseSettings(Section):
-    """[database]"""
+    """Section [database]."""
 
     url: Annotated[
         str,
@@ -246,7 +246,7 @@ class DatabaseSettings(Section):
 
 
 class QueueSettings(Section):
-    """[queue]"""
+    """Section [queue]."""
 
     analyse_workers: int = Field(default=1, ge=1, le=64)
     report_workers: int = Field(default=1, ge=1, le=64)
@@ -265,7 +265,7 @@ class SyslogSettings(Section):
 
 
 class AuditSettings(Section):
-    """[audit]"""
+    """Section [audit]."""
 
     folder: OptionalPath = None
     fsync: Literal["event", "interval", "never"] = "interval"
@@ -277,7 +277,7 @@ class AuditSettings(Section):
 
 
 class WebSettings(Section):
-    """[web]"""
+    """Section [web]."""
 
     enabled: bool = True
     host: HostName = "127.0.0.1"
@@ -289,7 +289,7 @@ class WebSettings(Section):
 
 
 class RetentionSettings(Section):
-    """[retention]"""
+    """Section [retention]."""
 
     keep_images_days: float = Field(default=30.0, ge=0, le=36500)
     min_free_disk_mb: int = Field(default=500, ge=0, le=10_000_000)

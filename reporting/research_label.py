@@ -1,4 +1,4 @@
-"""The last look before a result leaves: does it say that it is for research use only? (law 3)
+"""The last look before a result leaves: does it say that it is for research use only? (law 3).
 
 Each kind is opened and asked in its own way; what cannot be opened has no label.
 """

@@ -77,7 +77,8 @@ class Acceptor:
     ) -> None:
         """`on_request` takes the connection over and returns None, or returns a last word that
         is sent before the connection is closed. `on_failure` hears why a connection came to
-        nothing, as a stable code."""
+        nothing, as a stable code.
+        """
         self._server = server
         self._on_request = on_request
         self._on_failure = on_failure

@@ -66,7 +66,8 @@ class AssociateRequest:
 
 def parse_head(pdu: bytes | memoryview) -> RequestHead:
     """Reads the first 74 bytes. Raises ProtocolViolation when there are fewer, or when a title
-    holds what no character set for titles has."""
+    holds what no character set for titles has.
+    """
     if len(pdu) < _PDU_HEADER_BYTES + _FIXED.size:
         raise _invalid("The A-ASSOCIATE-RQ is shorter than its fixed part (PS3.8 9.3.2)")
     version, _, called, calling, _ = _FIXED.unpack_from(pdu, _PDU_HEADER_BYTES)

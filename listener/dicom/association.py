@@ -105,7 +105,8 @@ class Services(Protocol):
         self, command: Command, transfer_syntax_uid: str, pieces: Iterator[memoryview]
     ) -> Answer:
         """Receives one image; may leave `pieces` unread. Raises only the AssociationEnded of
-        `pieces`."""
+        `pieces`.
+        """
 
     def stored(self) -> None:
         """The response to the last `store` has been sent, or could not be."""

@@ -16,7 +16,7 @@ NO_DATASET = 0x0101
 
 
 class CommandField(IntEnum):
-    """PS3.7 table E.1-1"""
+    """PS3.7 table E.1-1."""
 
     C_STORE_RQ = 0x0001
     C_ECHO_RQ = 0x0030

@@ -71,7 +71,8 @@ class DicomListener:
         max_unassociated: int = MAX_UNASSOCIATED,
     ) -> None:
         """`max_associations` is what the process can afford, where that is less than the
-        settings allow."""
+        settings allow.
+        """
         self._settings = settings
         self._inbox = inbox
         self._on_received = on_received
@@ -252,7 +253,8 @@ class DicomListener:
 
     def _drain(self, grace_s: float) -> None:
         """Hangs up on idle associations at once, on busy ones when they are done or `grace_s` is
-        over; then waits for the threads."""
+        over; then waits for the threads.
+        """
         deadline = time.monotonic() + grace_s
         while busy := self._hang_up_on(lambda state: not state.is_busy):
             remaining = deadline - time.monotonic()

@@ -21,7 +21,7 @@ _CONTROL_BYTES = 4
 
 
 class PduType(IntEnum):
-    """PS3.8 section 9.3.1"""
+    """PS3.8 section 9.3.1."""
 
     ASSOCIATE_RQ = 1
     ASSOCIATE_AC = 2
@@ -33,7 +33,7 @@ class PduType(IntEnum):
 
 
 class AbortReason(IntEnum):
-    """PS3.8 table 9-26, source DICOM UL service-provider"""
+    """PS3.8 table 9-26, source DICOM UL service-provider."""
 
     NOT_SPECIFIED = 0
     UNRECOGNIZED_PDU = 1
@@ -146,7 +146,8 @@ class UpperLayer:
 
     def linger(self, *, within_s: float) -> None:
         """Read and forget until the peer closes, as PS3.8 table 9-10 asks (state 13): a close
-        with bytes unread would reset the line and take our last word with it."""
+        with bytes unread would reset the line and take our last word with it.
+        """
         deadline = self._monotonic() + within_s
         try:
             if isinstance(self._sock, ssl.SSLSocket):
@@ -284,7 +285,7 @@ def associate_acceptance(
 
 
 def release_reply() -> bytes:
-    """A-RELEASE-RP"""
+    """A-RELEASE-RP."""
     return _PDU_HEADER.pack(PduType.RELEASE_RP, _CONTROL_BYTES) + bytes(_CONTROL_BYTES)
 
 

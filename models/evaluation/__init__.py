@@ -1,0 +1,1 @@
+"""Figures of the networks on labeled data packs."""

@@ -257,7 +257,8 @@ def _is_typed(row: PackRow) -> bool:
 
 def _answered(cell: JudgedCell) -> int:
     """The type that was said; the true one where a blast was said to be one and either side leaves
-    its lineage open."""
+    its lineage open.
+    """
     if cell.cell_type == NO_TYPE:
         return NO_TYPE
     both = {CELL_TYPES[cell.cell_type], cell.row.known_type}

@@ -63,7 +63,8 @@ class PackRow:
     @property
     def known_type(self) -> CellType | None:
         """The type that the network should tell; None where the pack names none, or one that it
-        has no counterpart for."""
+        has no counterpart for.
+        """
         return COUNTERPARTS[self.cell_type] if self.cell_type else None
 
     @property

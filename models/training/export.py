@@ -100,7 +100,7 @@ class ServiceGraph(nn.Module):
 
 
 def shrinking(view_px: int, side_px: int) -> NDArray[np.float32] | None:
-    """side × view matrix that averages pixels by area, as the training's crops are shrunk.
+    """Side × view matrix that averages pixels by area, as the training's crops are shrunk.
 
     Picking pixels instead, as interpolation without a filter does, would show the network a
     grain that it never saw. None where nothing is to be shrunk.
@@ -115,7 +115,7 @@ def shrinking(view_px: int, side_px: int) -> NDArray[np.float32] | None:
 
 
 def places(side_px: int, across: int) -> NDArray[np.float32]:
-    """across × map matrix that reads a map of the network in the middles of `across` equal cells.
+    """Across × map matrix that reads a map of the network in the middles of `across` equal cells.
 
     Every stride of the trunk keeps the pixel at its left and upper edge, so that place k of the
     map looks at pixel 32·k, not at the middle of the k-th piece of 32 (the padding of 1 before a

@@ -59,7 +59,8 @@ def overview_of(pixels: RGB) -> Overview:
 
 def halved_overview_of(pixels: RGB) -> Overview | None:
     """A smaller copy, which is made, and read, in half the time; None of a picture too large or
-    too small for that."""
+    too small for that.
+    """
     usual = _shrink(pixels)
     if not HALF <= usual < 1:
         return None

@@ -67,7 +67,8 @@ class AuditSink(Protocol):
         **fields: Any,
     ) -> None:
         """Write one event, or raise: Defect for a field that is not allowed, RetryLater when
-        the disk does not take it."""
+        the disk does not take it.
+        """
         ...
 
 

@@ -51,7 +51,8 @@ class SmearReport:
 
     def resource_id(self, kind: str, *parts: str) -> str:
         """The same for every version of the smear's report and for every version of the network,
-        so that an amended report becomes version two of the same resource."""
+        so that an amended report becomes version two of the same resource.
+        """
         return derived_id(kind, self.smear.smear_id, self.smear.model.name, *parts)
 
     @property

@@ -209,7 +209,8 @@ def _scatter(
     overlap_um: float,
 ) -> list[_Place]:
     """Cells of the background, over the picture's edge too; they overlap by `overlap_um` at most,
-    and a little more for one in eight, as in a smear."""
+    and a little more for one in eight, as in a smear.
+    """
     area_mm2 = recipe.width * recipe.height * (recipe.um_per_px / 1000) ** 2
     places: list[_Place] = []
     for _ in range(round(per_mm2 * area_mm2)):

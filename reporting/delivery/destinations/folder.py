@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,8 +14,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 from pydicom import dcmread
-from pydicom.pixels.utils import pixel_array
 
+from pipeline.decoding.frames import ImageLimits, read_frames
 from pipeline.domain import RGB
 from pipeline.errors import Defect
 from reporting.delivery import DeliveryPostponed, Receipt
@@ -28,6 +29,9 @@ PICTURES = frozenset({ResultKind.ANNOTATED_FIELD, ResultKind.GALLERY})
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-]{0,199}")
 WRITE_BYTES = 512 * 1024
 """Larger writes are several times slower on some kernels."""
+
+OUR_PICTURES = ImageLimits(max_megapixels=math.inf, min_side_px=1)
+"""What we drew is read back whatever its size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,8 +105,7 @@ def folder_problem(name: str, err: OSError) -> DeliveryPostponed:
 
 def picture_of(content: bytes) -> RGB:
     """The pixels of one of our pictures as RGB, whatever its transfer syntax."""
-    pixels: RGB = pixel_array(dcmread(io.BytesIO(content)))
-    return pixels
+    return next(read_frames(dcmread(io.BytesIO(content)), limits=OUR_PICTURES)).pixels
 
 
 def png_of(content: bytes) -> bytes:

@@ -115,7 +115,7 @@ def _limit_socket(event: evt.Event, timeout_s: float) -> None:
 
 
 def _address_of(peer: Peer) -> str | tuple[str, int, int]:
-    """pynetdicom takes names with a dot for IPv4 and others for IPv6, so names end here."""
+    """Pynetdicom takes names with a dot for IPv4 and others for IPv6, so names end here."""
     try:
         found = socket.getaddrinfo(peer.host, peer.port, type=socket.SOCK_STREAM)
     except OSError as err:

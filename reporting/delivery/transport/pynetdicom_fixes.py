@@ -65,7 +65,7 @@ class PausableAssociation(Association):
 
     @_is_paused.setter
     def _is_paused(self, _failure_summary: bool) -> None:
-        """pynetdicom's own opinion."""
+        """Pynetdicom's own opinion."""
 
 
 def fix_reactor_pause(association: Association) -> None:
