@@ -80,7 +80,8 @@ class Service:
         """Go on with new destinations and routes; a bad file is refused and the old ones stay."""
         try:
             settings = read_settings()
-            outlets, rules = make_outlets(settings.destinations), parse_rules(settings.routes)
+            outlets = make_outlets(settings.destinations, self.store.commitments)
+            rules = parse_rules(settings.routes)
         except SmearlinkError as err:
             self.audit.record(Event.SETTINGS_REFUSED, outcome=Outcome.MINOR_FAILURE, code=err.code)
             return False
@@ -114,7 +115,7 @@ def running(settings: Settings, *, listens: bool = True) -> Iterator[Service]:
         trail = stack.enter_context(open_trail(settings, classifier, segmenter))
         audit = CountedAudit(trail, metrics)
         store = open_store(settings, worker_id=hold.worker_id)
-        outlets = Destinations(make_outlets(settings.destinations))
+        outlets = Destinations(make_outlets(settings.destinations, store.commitments))
         routes = Routes(parse_rules(settings.routes), [outlet.name for outlet in outlets])
         analysis = ImageAnalysis(classifier, segmenter, limits=image_limits(settings))
         workflow = _build_workflow(settings, store, analysis, outlets, routes, hold, locks, audit)
@@ -302,6 +303,7 @@ def _start_dicom(
         workflow.image_received,
         audit,
         on_commitment=workflow.record_commitment,
+        may_report=workflow.may_report,
         on_association_released=workflow.association_released,
     )
     with _taken_port_named("dicom.port"):

@@ -292,8 +292,13 @@ def _sender() -> Iterator[str]:
         The request follows on the association of the C-STOREs.
         The report is taken on the same association for
         {fields["commitment_linger_s"].default:g} s, and on a new one at any later time.
-        A result counts as delivered when it is committed; one that is not kept is sent again; an
-        overdue report is asked for again with a new Transaction UID, then parked for a person.
+        Reports are taken from the destination alone: its AE title from an address of its host, or
+        its AE title as bound by `[[dicom.peers]]`. Transaction UIDs are random; a report on a
+        transaction that is not open with its sender is answered with 0115H and kept nowhere.
+        A report settles the instances that it names, and several reports on one transaction add
+        up. A result counts as delivered when it is committed; one that is not kept is sent again.
+        What no report names is overdue after `commitment_timeout_s`: it is requested again under
+        a new Transaction UID, three times, then parked for a person.
         """
     )
 

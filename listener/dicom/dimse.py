@@ -40,9 +40,9 @@ class Status(IntEnum):
     NO_SUCH_EVENT_TYPE = 0x0113
     """An event that a storage commitment SCU does not know (PS3.7 C.5.3)."""
     INVALID_ARGUMENT = 0x0115
-    """A commitment report that names no transaction (PS3.7 C.5.6)."""
+    """A commitment report on no transaction, or on one not open with its sender (PS3.7 C.5.6)."""
     NOT_AUTHORIZED = 0x0124
-    """This AE may not report commitments to us (PS3.7 C.5.24)."""
+    """This peer is no destination that commits storage (PS3.7 C.5.24)."""
     OUT_OF_RESOURCES = 0xA700
     """No room on the disk, or it cannot be written: send it again later (PS3.4 table B.2-1)."""
     DATASET_MISMATCH = 0xA900

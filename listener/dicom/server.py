@@ -43,7 +43,7 @@ from listener.dicom.upper_layer import reject
 from listener.storage.inbox import Inbox, ReceivedImage
 from pipeline.errors import RetryLater
 from reporting.audit.trail import AuditSink, Event, Outcome
-from reporting.delivery import CommitmentReport
+from reporting.delivery import CommitmentReport, Reporter
 from reporting.delivery.transport.tls import ServerContexts, TlsFiles
 
 MAX_UNASSOCIATED = 256
@@ -65,7 +65,8 @@ class DicomListener:
         on_received: Callable[[ReceivedImage], None],
         audit: AuditSink,
         *,
-        on_commitment: Callable[[CommitmentReport], None] | None = None,
+        on_commitment: Callable[[Reporter, CommitmentReport], None] | None = None,
+        may_report: Callable[[Reporter], bool] = lambda _: True,
         on_association_released: Callable[[Collection[ReceivedImage]], None] | None = None,
         max_associations: int | None = None,
         max_unassociated: int = MAX_UNASSOCIATED,
@@ -78,6 +79,7 @@ class DicomListener:
         self._on_received = on_received
         self._audit = SafeAudit(audit)
         self._on_commitment = on_commitment
+        self._may_report = may_report
         self._on_association_released = on_association_released
         self._max_unassociated = max_unassociated
         total = min(settings.max_associations, max_associations or settings.max_associations)
@@ -219,7 +221,8 @@ class DicomListener:
             caller=state.caller,
             on_received=self._on_received,
             on_commitment=self._on_commitment,
-            committing_aes=frozenset(one.ae_title for one in self._policy.access.ties),
+            may_report=self._may_report,
+            bound_aes=frozenset(one.ae_title for one in self._policy.access.ties),
         )
         try:
             end = serve_association(state, self._policy, scp, request)

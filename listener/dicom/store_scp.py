@@ -14,7 +14,7 @@ from listener.storage.inbox import Inbox, ReceivedImage, StoreRequest
 from pipeline.domain import SeriesUID
 from pipeline.errors import Rejected
 from reporting.audit.trail import AuditSink, Event, Outcome
-from reporting.delivery import CommitmentReport
+from reporting.delivery import CommitmentReport, Reporter
 from reporting.delivery.destinations.storage_commitment import (
     EVENT_FAILURES_EXIST,
     EVENT_SUCCESSFUL,
@@ -32,14 +32,20 @@ class StoreScp:
         *,
         caller: Caller,
         on_received: Callable[[ReceivedImage], None],
-        on_commitment: Callable[[CommitmentReport], None] | None,
-        committing_aes: frozenset[str],
+        on_commitment: Callable[[Reporter, CommitmentReport], None] | None,
+        may_report: Callable[[Reporter], bool] = lambda _: True,
+        bound_aes: frozenset[str] = frozenset(),
     ) -> None:
         self._caller = caller
         self._reception = Reception(inbox, audit, actor=actor_of(caller), on_received=on_received)
         self._audit = SafeAudit(audit)
         self._on_commitment = on_commitment
-        self._committing_aes = committing_aes
+        self._may_report = may_report
+        self._reporter = Reporter(
+            ae_title=caller.ae_title,
+            address=caller.address,
+            is_bound=caller.ae_title in bound_aes,
+        )
         self._unannounced: ReceivedImage | None = None
         self.firsts: dict[tuple[SeriesUID, str], ReceivedImage] = {}
         """The first image of each series and specimen that came in."""
@@ -75,7 +81,7 @@ class StoreScp:
 
     def refuse_report(self, command: Command) -> Answer | None:
         """Why this caller may not send this report, before its dataset is read; None if it may."""
-        if self._on_commitment is None or not self._may_report():
+        if self._on_commitment is None or not self._may_report(self._reporter):
             return self._refuse_report(Status.NOT_AUTHORIZED)
         if command.event_type_id not in (EVENT_SUCCESSFUL, EVENT_FAILURES_EXIST):
             return self._refuse_report(Status.NO_SUCH_EVENT_TYPE)
@@ -86,15 +92,14 @@ class StoreScp:
         if self._on_commitment is None:
             return self._refuse_report(Status.NOT_AUTHORIZED)
         try:
-            self._on_commitment(read_commitment_report(report))
-        except Rejected:
-            return self._refuse_report(Status.INVALID_ARGUMENT)
+            self._on_commitment(self._reporter, read_commitment_report(report))
+        except Rejected as err:
+            is_stranger = err.code == "commitment_not_authorized"
+            status = Status.NOT_AUTHORIZED if is_stranger else Status.INVALID_ARGUMENT
+            return self._refuse_report(status, code=err.code)
         except Exception as err:  # noqa: BLE001 - a boundary; recorded
             return self._refuse_report(Status.PROCESSING_FAILURE, error_type=type(err).__name__)
         return Answer(status=Status.SUCCESS)
-
-    def _may_report(self) -> bool:
-        return not self._committing_aes or self._caller.ae_title in self._committing_aes
 
     def _refuse_report(self, status: Status, **about: str) -> Answer:
         self._audit.record(

@@ -102,21 +102,24 @@ class DeliveryAttempt:
     """Every go of the series."""
     tries: int = 1
     """Those goes that the destination is to blame for."""
+    cause: str = ""
+    """What made a further delivery necessary, where a number alone would not be unique."""
 
     @classmethod
     def of(cls, arguments: Sequence[Any]) -> Self:
         """From the arguments that the queue kept."""
-        return cls(**dict(zip(cls.__slots__, arguments, strict=True)))
+        return cls(**_named(cls.__slots__, arguments))
 
 
 def delivery_job(go: DeliveryAttempt, *, delay_s: float = 0.0) -> Job:
     """Bring a report to a destination."""
     return Job(
         kind=JobKind.DELIVER,
-        id=f"deliver:{go.destination}:{go.smear_id}:v{go.version}:{go.series}.{go.attempt}",
+        id=f"deliver:{go.destination}:{go.smear_id}:v{go.version}:{go.series}.{go.attempt}"
+        + (f":{go.cause}" if go.cause else ""),
         queue=delivery_queue(go.destination),
         smear_id=go.smear_id,
-        arguments=astuple(go),
+        arguments=_stored(astuple(go), go.cause),
         delay_s=delay_s,
     )
 
@@ -138,11 +141,13 @@ class CommitmentWait:
     look: int = 1
     """Looks for the answer so far, this one included."""
     waited_s: float = 0.0
+    failures: int = 0
+    """Requests in a row that could not be sent."""
 
     @classmethod
     def of(cls, arguments: Sequence[Any]) -> Self:
         """From the arguments that the queue kept."""
-        return cls(**dict(zip(cls.__slots__, arguments, strict=True)))
+        return cls(**_named(cls.__slots__, arguments))
 
 
 def commitment_job(wait: CommitmentWait, *, delay_s: float) -> Job:
@@ -152,6 +157,17 @@ def commitment_job(wait: CommitmentWait, *, delay_s: float) -> Job:
         id=f"commitment:{wait.transaction_uid}:{wait.series}.{wait.look}",
         queue=delivery_queue(wait.destination),
         smear_id=wait.smear_id,
-        arguments=astuple(wait),
+        arguments=_stored(astuple(wait), wait.failures),
         delay_s=delay_s,
     )
+
+
+def _stored(arguments: tuple[Any, ...], last: object) -> tuple[Any, ...]:
+    """Without the last argument where it is empty: rows that a version without it can run."""
+    return arguments if last else arguments[:-1]
+
+
+def _named(names: Sequence[str], arguments: Sequence[Any]) -> dict[str, Any]:
+    """The arguments by name; raises ValueError for another length than `_stored` gives."""
+    given = names if len(arguments) == len(names) else names[:-1]
+    return dict(zip(given, arguments, strict=True))

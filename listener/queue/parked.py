@@ -20,6 +20,9 @@ from listener.queue.parked_reasons import why_parked
 from listener.queue.status import ParkedWork, WorkKind
 from pipeline.domain import SOPInstanceUID
 
+FIRST_SERIES = 0
+"""Of deliveries; a person's retry of a commitment may send again as often as a new delivery."""
+
 _KINDS = {
     JobKind.ANALYSE_IMAGE: WorkKind.IMAGE,
     JobKind.CLOSE_SMEAR: WorkKind.REPORT,
@@ -70,7 +73,8 @@ def retry_job(row: QueueRow, *, wish: str) -> Job:
         return delivery_job(replace(go, series=go.series + 1, attempt=1, tries=1))
     if row.kind is JobKind.CHECK_COMMITMENT:
         wait = CommitmentWait.of(row.arguments)
-        return commitment_job(replace(wait, asked=0, look=wait.look + 1), delay_s=0.0)
+        again = replace(wait, series=FIRST_SERIES - 1, asked=0, failures=0, look=wait.look + 1)
+        return commitment_job(again, delay_s=0.0)
     if row.kind is JobKind.CLOSE_SMEAR:
         return close_job(row.arguments[0], trigger=wish, known=None)
     image, smear_id, attempt = row.arguments

@@ -66,7 +66,7 @@ class Delivered:
     sent: int
     """0 when everything had arrived before, or a newer version takes its place."""
     transactions: tuple[str, ...]
-    """Storage commitment transactions to wait for."""
+    """Storage commitment transactions whose reports are still to come."""
 
 
 class CommitmentStanding(StrEnum):
@@ -86,6 +86,8 @@ class CommitmentCheck:
     standing: CommitmentStanding
     transaction_uid: str
     """The one to wait for from now on."""
+    disowned: tuple[str, ...] = ()
+    """What has to be sent again."""
 
 
 class Sender:
@@ -121,21 +123,15 @@ class Sender:
                 index = folder.index(go.version)
                 _refuse_without_pseudonyms(index, outlet)
                 missing = _unconfirmed(index, outlet, journal)
-                receipts = [
-                    self._send(go, outlet, folder, batch, journal) for batch in _batches(missing)
-                ]
-        return Delivered(
-            sent=len(missing),
-            transactions=tuple(
-                receipt.transaction_uid for receipt in receipts if receipt.awaits_commitment
-            ),
-        )
+                for batch in _batches(missing):
+                    self._send(go, outlet, folder, batch, journal)
+                return Delivered(sent=len(missing), transactions=_open(index, outlet, journal))
 
     def check_commitment(self, wait: CommitmentWait, *, is_overdue: bool) -> CommitmentCheck:
-        """Look whether a destination keeps what it took; ask again when it is overdue.
+        """Look whether a destination keeps what it took; request again when that is overdue.
 
-        Raises NeedsReview `commitment_overdue` when it was asked often enough, RetryLater when it
-        cannot be asked now.
+        A report settles what it names and leaves the rest open. Raises NeedsReview
+        `commitment_overdue` after the last request, RetryLater when none can be sent now.
         """
         with translate_errors():
             outlet = self._outlets.get(wait.destination)
@@ -143,12 +139,12 @@ class Sender:
             journal = folder.receipts(wait.destination)
             report = self._commitments.find(wait.transaction_uid)
             if report is not None:
-                return self._work_in(report, journal, wait)
+                self._work_in(report, journal, wait)
             if not _awaiting(journal, wait.transaction_uid):
-                return _check(CommitmentStanding.SETTLED, wait.transaction_uid)
-            if not is_overdue:
-                return _check(CommitmentStanding.WAITING, wait.transaction_uid)
-            return self._ask_again(outlet, folder, journal, wait)
+                self._commitments.close(wait.transaction_uid)
+            elif is_overdue and not _disowned(journal, wait.transaction_uid):
+                return self._ask_again(outlet, folder, journal, wait)
+            return _standing(journal, wait.transaction_uid)
 
     def _send(
         self,
@@ -186,17 +182,17 @@ class Sender:
         self, receipt: Receipt, batch: Sequence[IndexedResult], version: int
     ) -> list[ReceiptLine]:
         digests = {indexed.uid: indexed.sha256 for indexed in batch}
-        state = (
-            DeliveryState.AWAITING_COMMITMENT
-            if receipt.awaits_commitment
-            else DeliveryState.CONFIRMED
-        )
+        awaiting = frozenset(receipt.awaiting)
         return [
             ReceiptLine(
                 uid=uid,
                 sha256=digests[uid],
                 version=version,
-                state=state,
+                state=(
+                    DeliveryState.AWAITING_COMMITMENT
+                    if uid in awaiting
+                    else DeliveryState.CONFIRMED
+                ),
                 transaction_uid=receipt.transaction_uid,
                 warnings=receipt.warnings,
                 at=iso(self._clock()),
@@ -206,7 +202,8 @@ class Sender:
 
     def _work_in(
         self, report: CommitmentReport, journal: ReceiptJournal, wait: CommitmentWait
-    ) -> CommitmentCheck:
+    ) -> None:
+        """Note what a report says about the results that wait for it."""
         states = dict.fromkeys(report.committed, DeliveryState.CONFIRMED)
         states |= {refusal.uid: DeliveryState.UNCOMMITTED for refusal in report.failed}
         awaited = _awaiting(journal, report.transaction_uid)
@@ -215,8 +212,9 @@ class Sender:
             for line in awaited
             if line.uid in states
         ]
+        if not answered:
+            return
         journal.append(answered)
-        self._commitments.forget(report.transaction_uid)
         is_disowned = any(line.state is DeliveryState.UNCOMMITTED for line in answered)
         self._audit.record(
             Event.COMMITMENT_RECEIVED,
@@ -227,9 +225,6 @@ class Sender:
             transaction_uid=report.transaction_uid,
             count=len(answered),
         )
-        if is_disowned:
-            return _check(CommitmentStanding.DISOWNED, report.transaction_uid)
-        return _check(CommitmentStanding.SETTLED, report.transaction_uid)
 
     def _ask_again(
         self,
@@ -249,11 +244,41 @@ class Sender:
         batch = [indexed for indexed in index.results if indexed.uid in uids]
         results = [folder.read(wait.version, indexed) for indexed in batch]
         destination = cast(CommitsStorage, outlet.destination)
-        receipt = destination.request_commitment(results, round=wait.round + 1)
+        try:
+            receipt = destination.request_commitment(results)
+        except (DeliveryPostponed, DeliveryRefused) as err:
+            if not err.refused:
+                raise
+            receipt = err.receipt
+            journal.append(self._refused_lines(err, batch, wait))
         journal.append(self._lines(receipt, batch, wait.version))
-        if receipt.awaits_commitment:
-            return _check(CommitmentStanding.ASKED_AGAIN, receipt.transaction_uid)
-        return _check(CommitmentStanding.SETTLED, receipt.transaction_uid)
+        self._commitments.close(wait.transaction_uid)
+        check = _standing(journal, receipt.transaction_uid)
+        if check.standing is CommitmentStanding.WAITING:
+            return replace(check, standing=CommitmentStanding.ASKED_AGAIN)
+        return check
+
+    def _refused_lines(
+        self,
+        err: DeliveryPostponed | DeliveryRefused,
+        batch: Sequence[IndexedResult],
+        wait: CommitmentWait,
+    ) -> list[ReceiptLine]:
+        """Lines for what a destination, asked again, says that it does not keep."""
+        refused = {refusal.uid for refusal in err.refused}
+        return [
+            ReceiptLine(
+                uid=indexed.uid,
+                sha256=indexed.sha256,
+                version=wait.version,
+                state=DeliveryState.UNCOMMITTED,
+                transaction_uid=err.receipt.transaction_uid,
+                warnings=(),
+                at=iso(self._clock()),
+            )
+            for indexed in batch
+            if indexed.uid in refused
+        ]
 
 
 def _warning_statuses(receipt: Receipt) -> dict[str, Any]:
@@ -262,8 +287,29 @@ def _warning_statuses(receipt: Receipt) -> dict[str, Any]:
     return {"statuses": sorted(found)} if found else {}
 
 
-def _check(standing: CommitmentStanding, transaction_uid: str) -> CommitmentCheck:
-    return CommitmentCheck(standing=standing, transaction_uid=transaction_uid)
+def _standing(journal: ReceiptJournal, transaction_uid: str) -> CommitmentCheck:
+    """How a transaction stands by the receipts alone, so that a repeated look says the same."""
+    disowned = _disowned(journal, transaction_uid)
+    if disowned:
+        standing = CommitmentStanding.DISOWNED
+    elif _awaiting(journal, transaction_uid):
+        standing = CommitmentStanding.WAITING
+    else:
+        standing = CommitmentStanding.SETTLED
+    return CommitmentCheck(standing=standing, transaction_uid=transaction_uid, disowned=disowned)
+
+
+def _disowned(journal: ReceiptJournal, transaction_uid: str) -> tuple[str, ...]:
+    lines = _lines_of(journal, transaction_uid, DeliveryState.UNCOMMITTED)
+    return tuple(sorted(line.uid for line in lines))
+
+
+def _open(index: ReportIndex, outlet: DestinationQueue, journal: ReceiptJournal) -> tuple[str, ...]:
+    """The transactions that results of a report wait for, also those of an earlier attempt."""
+    known = journal.latest()
+    lines = (known[result.uid] for result in _wanted(index, outlet) if result.uid in known)
+    waiting = (line for line in lines if line.state is DeliveryState.AWAITING_COMMITMENT)
+    return tuple(dict.fromkeys(line.transaction_uid for line in waiting))
 
 
 def _is_amended(folder: SmearFolder, version: int) -> bool:
@@ -325,11 +371,16 @@ def is_confirmed(index: ReportIndex, outlet: DestinationQueue, journal: ReceiptJ
 
 
 def _awaiting(journal: ReceiptJournal, transaction_uid: str) -> list[ReceiptLine]:
+    return _lines_of(journal, transaction_uid, DeliveryState.AWAITING_COMMITMENT)
+
+
+def _lines_of(
+    journal: ReceiptJournal, transaction_uid: str, state: DeliveryState
+) -> list[ReceiptLine]:
     return [
         line
         for line in journal.latest().values()
-        if line.state is DeliveryState.AWAITING_COMMITMENT
-        and line.transaction_uid == transaction_uid
+        if line.state is state and line.transaction_uid == transaction_uid
     ]
 
 

@@ -20,12 +20,13 @@ from config.sections import ClientTls
 from listener.storage.inbox import ReceivedImage
 from listener.workflow.outlet import DestinationQueue
 from pipeline.domain import SmearFindings
-from reporting.delivery import SENSIBLE_KINDS, Destination
+from reporting.delivery import SENSIBLE_KINDS, CommitmentLedger, Destination
 from reporting.delivery.destinations import dicom_store as dicom
 from reporting.delivery.destinations import fhir_server as fhir
 from reporting.delivery.destinations import folder, ndjson
 from reporting.delivery.destinations import hl7_mllp as hl7
 from reporting.delivery.destinations import stow_rs as stow
+from reporting.delivery.destinations.storage_commitment import UnrecordedRequests
 from reporting.delivery.destinations.transfer_syntax import TRANSFER_SYNTAXES
 from reporting.delivery.routing.rules import RoutingRule, destinations_for, facts_of
 from reporting.delivery.transport.oauth import ClientSecret, OAuthClient, PrivateKey, TokenCache
@@ -33,18 +34,26 @@ from reporting.delivery.transport.tls import TlsFiles
 from reporting.results import ResultKind
 
 
-def make_outlets(settings: Sequence[DestinationSettings]) -> tuple[DestinationQueue, ...]:
-    """Every destination of a site with its queue, in the order of the settings."""
-    return tuple(make_outlet(one) for one in settings)
+def make_outlets(
+    settings: Sequence[DestinationSettings], ledger: CommitmentLedger | None = None
+) -> tuple[DestinationQueue, ...]:
+    """Every destination of a site with its queue, in the order of the settings.
+
+    `ledger` remembers open storage commitment requests; without one only reports on the same
+    association are understood.
+    """
+    return tuple(make_outlet(one, ledger) for one in settings)
 
 
-def make_outlet(settings: DestinationSettings) -> DestinationQueue:
-    """One destination, and how patiently it is tried."""
+def make_outlet(
+    settings: DestinationSettings, ledger: CommitmentLedger | None = None
+) -> DestinationQueue:
+    """One destination with its queue and retry policy."""
     patience = {}
     if isinstance(settings, DicomDestination):
         patience["commitment_timeout_s"] = settings.commitment_timeout_s
     return DestinationQueue(
-        destination=make_destination(settings),
+        destination=make_destination(settings, ledger),
         concurrency=settings.concurrency,
         rate_per_minute=settings.rate_per_minute,
         max_tries=settings.max_tries,
@@ -55,8 +64,10 @@ def make_outlet(settings: DestinationSettings) -> DestinationQueue:
     )
 
 
-def make_destination(settings: DestinationSettings) -> Destination:
-    """The way out that the settings' type names."""
+def make_destination(
+    settings: DestinationSettings, ledger: CommitmentLedger | None = None
+) -> Destination:
+    """The destination of the type that the settings name."""
     kinds = frozenset(map(ResultKind, settings.kinds)) or SENSIBLE_KINDS[settings.type]
     match settings:
         case DicomDestination():
@@ -71,6 +82,7 @@ def make_destination(settings: DestinationSettings) -> Destination:
                     TRANSFER_SYNTAXES[name] for name in settings.transfer_syntaxes
                 ),
                 storage_commitment=settings.storage_commitment,
+                ledger=ledger or UnrecordedRequests(),
                 timeout_s=settings.timeout_s,
                 tls=_tls_if_enabled(settings.tls),
             )

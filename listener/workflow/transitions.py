@@ -27,6 +27,7 @@ from listener.workflow.steps import ReportStatus, Steps
 from pipeline.domain import SmearId, SOPInstanceUID
 from pipeline.errors import Defect, NeedsReview, RetryLater, SmearlinkError
 from reporting.audit.trail import AuditSink, Event, Outcome
+from reporting.derived_uids import derived_id
 
 FIRST_STORAGE_DELAY_S = 2.0
 LONGEST_STORAGE_DELAY_S = 60.0
@@ -130,15 +131,19 @@ class Transitions:
     def check_commitment(self, wait: CommitmentWait) -> None:
         """Look whether a destination keeps what it took; look again, ask again, or send again."""
         try:
-            outlet = self.outlets.get(wait.destination)
-            is_overdue = wait.waited_s >= outlet.commitment_timeout_s
-            check = self.steps.sender.check_commitment(wait, is_overdue=is_overdue)
-            self._after_check(wait, check, outlet)
-        except RetryLater as err:
-            self._poll_again(wait, self._storage_delay_s(wait.look, err))
+            self._check_commitment(wait, self.outlets.get(wait.destination))
         except SmearlinkError as err:
             self._note_parked(Event.COMMITMENT_OVERDUE, err, wait.smear_id, wait.destination)
             raise
+
+    def _check_commitment(self, wait: CommitmentWait, outlet: DestinationQueue) -> None:
+        is_overdue = wait.waited_s >= outlet.commitment_timeout_s
+        try:
+            check = self.steps.sender.check_commitment(wait, is_overdue=is_overdue)
+        except RetryLater as err:
+            self._request_later(wait, outlet, err)
+        else:
+            self._after_check(wait, check, outlet)
 
     def _after_check(
         self, wait: CommitmentWait, check: CommitmentCheck, outlet: DestinationQueue
@@ -155,16 +160,43 @@ class Transitions:
                 asked=wait.asked + 1,
                 look=1,
                 waited_s=0.0,
+                failures=0,
             )
             self.queue.ask(commitment_job(again, delay_s=FIRST_LOOK_S))
         elif check.standing is CommitmentStanding.DISOWNED:
-            self._resend_uncommitted(wait, outlet)
+            self._resend_uncommitted(wait, check, outlet)
+
+    def _request_later(
+        self, wait: CommitmentWait, outlet: DestinationQueue, err: RetryLater
+    ) -> None:
+        """Request commitment again later; after `max_tries` failures in a row a person looks."""
+        if err.code in NOT_THE_DESTINATION:
+            self._poll_again(wait, self._storage_delay_s(wait.look, err))
+            return
+        failures = wait.failures + 1
+        if failures >= outlet.max_tries:
+            raise NeedsReview(
+                f"{outlet.name} took the results and could not be asked whether it keeps them: "
+                "see to it, then retry",
+                code=err.code,
+            ) from err
+        delay_s = next_delay_s(
+            attempt=failures,
+            first_s=outlet.first_delay_s,
+            longest_s=outlet.max_delay_s,
+            asked_s=err.after_s,
+            jitter=self.jitter,
+        )
+        self._poll_again(replace(wait, failures=failures), delay_s)
 
     def _poll_again(self, wait: CommitmentWait, delay_s: float) -> None:
         later = replace(wait, look=wait.look + 1, waited_s=wait.waited_s + delay_s)
         self.queue.ask(commitment_job(later, delay_s=delay_s))
 
-    def _resend_uncommitted(self, wait: CommitmentWait, outlet: DestinationQueue) -> None:
+    def _resend_uncommitted(
+        self, wait: CommitmentWait, check: CommitmentCheck, outlet: DestinationQueue
+    ) -> None:
+        """Deliver again what was disowned; that delivery also waits for what is still open."""
         if wait.series + 1 >= outlet.max_tries:
             raise NeedsReview(
                 f"{outlet.name} takes results and then disowns them (PS3.4 annex J): look there, "
@@ -176,6 +208,7 @@ class Transitions:
             version=wait.version,
             destination=wait.destination,
             series=wait.series + 1,
+            cause=derived_id("disowned", check.transaction_uid, *check.disowned)[:12],
         )
         self.queue.ask(delivery_job(go, delay_s=outlet.first_delay_s))
 

@@ -13,6 +13,7 @@ import random
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from queue import SimpleQueue
 from typing import Any
@@ -36,9 +37,9 @@ from listener.workflow.retention import Retention
 from listener.workflow.steps import Steps
 from listener.workflow.transitions import Transitions
 from pipeline.domain import SmearId, SOPInstanceUID
-from pipeline.errors import Defect, RetryLater, SmearlinkError
+from pipeline.errors import Defect, Rejected, RetryLater, SmearlinkError
 from reporting.audit.trail import AuditSink, Event, Outcome
-from reporting.delivery import CommitmentReport
+from reporting.delivery import CommitmentReport, CommitsStorage, Reporter
 
 __all__ = ["UpkeepTimes", "WorkClient", "Workflow", "WorkflowSettings"]
 
@@ -61,6 +62,9 @@ CLAIMED_AHEAD = 4
 
 DATABASE_PAUSE_S = 2.0
 """How long work in hand waits before it asks a queue again that did not answer."""
+
+REQUESTS_KEPT = timedelta(days=90)
+"""Storage commitment requests that nobody reported on are forgotten after this."""
 
 _log = logging.getLogger(__name__)
 
@@ -132,6 +136,7 @@ class Workflow:
         settings = self._settings
         prepare_database(settings.database_url)
         self._inbox.delete_partial_files()
+        self._commitments.sweep(before=datetime.now(UTC) - REQUESTS_KEPT)
         self._results.sweep_drafts(self._hold.worker_id)
         runner = QueueRunner(database_url=settings.database_url, worker_id=self._hold.worker_id)
         self._runner = runner
@@ -187,13 +192,25 @@ class Workflow:
             for smear_id in {smear_id_of(image, self._settings.gather_by) for image in images}:
                 self._soon.put(partial(self.client.close, smear_id))
 
-    def record_commitment(self, report: CommitmentReport) -> None:
+    def may_report(self, reporter: Reporter) -> bool:
+        """Whether storage commitment reports of this peer are listened to at all."""
+        return bool(self._committing(reporter))
+
+    def record_commitment(self, reporter: Reporter, report: CommitmentReport) -> None:
         """Keep a storage commitment report, durable on return, and have it read soon.
 
-        Raises RetryLater when the disk does not take it.
+        Raises Rejected `commitment_not_authorized` for a peer that is no such destination,
+        `commitment_unknown` for a transaction that is not open with it, and RetryLater when the
+        disk does not take it.
         """
+        destinations = self._committing(reporter)
+        if not destinations:
+            raise Rejected(
+                "Its sender is not a destination that commits storage",
+                code="commitment_not_authorized",
+            )
         with translate_errors():
-            self._commitments.keep(report)
+            self._commitments.keep(report, destinations=destinations)
         self._soon.put(lambda: self._wake_commitment(report.transaction_uid))
 
     # --- what the operator asks
@@ -324,6 +341,15 @@ class Workflow:
             retention=self._retention,
             audit=self._audit,
         )
+
+    def _committing(self, reporter: Reporter) -> list[str]:
+        """The destinations that this peer is."""
+        return [
+            outlet.name
+            for outlet in self._outlets
+            if isinstance(outlet.destination, CommitsStorage)
+            and outlet.destination.is_reporter(reporter)
+        ]
 
     def _wake_commitment(self, transaction_uid: str) -> None:
         for outlet in self._outlets:

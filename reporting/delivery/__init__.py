@@ -1,4 +1,4 @@
-"""One Protocol, one file a way: DICOM, STOW-RS, FHIR, HL7, folder.
+"""Delivery of results: one Protocol, one file per destination type.
 
 An attempt ends in one of three ways, and each says what was accepted:
 
@@ -6,18 +6,17 @@ deliver(results) -> Receipt          everything was taken
                  !! DeliveryPostponed   the rest may be taken later (RetryLater)
                  !! DeliveryRefused     a person must look at the rest (NeedsReview)
 
-So only the rest is sent again. What a person gave wrongly (a host name, a key file) ends in the
-same three ways; a result without the research-use label is a `Defect` and is never sent.
+So only the rest is sent again. Wrong settings (a host name, a key file) end in the same three
+ways; a result without the research-use label is a `Defect` and is never sent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pipeline.errors import NeedsReview, RetryLater
-from reporting.derived_uids import derived_uid
 from reporting.results import DICOM_KINDS, Result, ResultKind
 
 
@@ -28,10 +27,14 @@ class Receipt:
     accepted: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     """What the other side remarked while accepting, without patient data: for the audit."""
-    awaits_commitment: bool = False
-    """The other side took them, and will say later whether it keeps them (PS3.4 Annex J)."""
+    awaiting: tuple[str, ...] = ()
+    """Those of `accepted` for which storage commitment is requested and not reported yet."""
     transaction_uid: str = ""
-    """Names the commitment request that is waited for; empty without one."""
+    """Of the storage commitment request (PS3.4 Annex J); empty without one."""
+
+    @property
+    def awaits_commitment(self) -> bool:
+        return bool(self.awaiting)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +49,66 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitmentReport:
-    """What an N-EVENT-REPORT of Storage Commitment says (PS3.4 J.3.3)."""
+    """What an N-EVENT-REPORT of Storage Commitment says (PS3.4 J.3.3).
+
+    An instance that it does not name is neither committed nor failed.
+    """
 
     transaction_uid: str
     committed: tuple[str, ...]
     failed: tuple[Refusal, ...] = ()
+
+    @property
+    def named(self) -> frozenset[str]:
+        """The SOP Instance UIDs that it says anything about."""
+        return frozenset((*self.committed, *(one.uid for one in self.failed)))
+
+    @classmethod
+    def joined(cls, reports: Iterable[CommitmentReport]) -> CommitmentReport | None:
+        """Several reports on one transaction as one; None for none.
+
+        An instance that failed in any of them has failed.
+        """
+        given = tuple(reports)
+        if not given:
+            return None
+        failed = {refusal.uid: refusal for report in given for refusal in report.failed}
+        committed = dict.fromkeys(uid for report in given for uid in report.committed)
+        return cls(
+            transaction_uid=given[0].transaction_uid,
+            committed=tuple(uid for uid in committed if uid not in failed),
+            failed=tuple(failed.values()),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reporter:
+    """Who sends us a storage commitment report."""
+
+    ae_title: str
+    address: str
+    """IP address of its end of the connection."""
+    is_bound: bool = False
+    """The settings tie its AE title to addresses or a certificate, and they were checked."""
+
+
+class CommitmentLedger(Protocol):
+    """The open storage commitment requests, shared with whoever takes the reports."""
+
+    def open(self, destination: str) -> str:
+        """A new Transaction UID that nobody can guess, on disk before the request is sent."""
+        ...
+
+    def keep(self, report: CommitmentReport, *, destinations: Iterable[str]) -> None:
+        """Keep a report on an open request to one of `destinations`; durable on return.
+
+        Raises Rejected `commitment_unknown` when there is none.
+        """
+        ...
+
+    def close(self, transaction_uid: str) -> None:
+        """Forget a request that is reported in full, and its reports."""
+        ...
 
 
 class DeliveryPostponed(RetryLater):
@@ -104,11 +162,16 @@ class Destination(Protocol):
         ...
 
 
+@runtime_checkable
 class CommitsStorage(Protocol):
     """A destination that says later whether it keeps what it took."""
 
-    def request_commitment(self, results: Sequence[Result], *, round: int) -> Receipt:
-        """Ask (again) for what was delivered; `round` 0 is the request that `deliver` makes."""
+    def request_commitment(self, results: Sequence[Result]) -> Receipt:
+        """Request commitment again for what was delivered, under a new Transaction UID."""
+        ...
+
+    def is_reporter(self, reporter: Reporter) -> bool:
+        """Whether this destination may be the sender of a report."""
         ...
 
 
@@ -120,11 +183,3 @@ SENSIBLE_KINDS: dict[str, frozenset[ResultKind]] = {
     "hl7": frozenset({ResultKind.HL7_MESSAGE}),
 }
 """What a destination of each type takes when its settings name no kinds."""
-
-
-def commitment_uid(destination: str, uids: Iterable[str], round: int) -> str:
-    """The Transaction UID of a request: the same for the same request, and new in each round.
-
-    PS3.4 J.3.2.1.2 wants it unique; deriving it lets a report be matched after a restart.
-    """
-    return derived_uid("commitment", destination, *sorted(uids), str(round))

@@ -6,7 +6,9 @@ Storage Commitment.
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
+from typing import Any
 
 SUCCESS = 0x0000
 PROCESSING_FAILURE = 0x0110
@@ -39,7 +41,7 @@ class Verdict(StrEnum):
 
 
 def classify_status(status: int) -> Verdict:
-    """What to do after `status`; an unknown one needs a person."""
+    """What happens next after `status`; an unknown one needs a person."""
     if status == SUCCESS:
         return Verdict.ACCEPTED
     if status in WARNING or status in GENERAL_WARNINGS or status == DUPLICATE_INSTANCE:
@@ -48,6 +50,41 @@ def classify_status(status: int) -> Verdict:
     if status in OUT_OF_RESOURCES or status in later:
         return Verdict.LATER
     return Verdict.REVIEW
+
+
+HEXADECIMAL = re.compile(r"(?:0x)?([0-9A-F]{4})H?", re.IGNORECASE)
+DECIMAL = re.compile(r"[0-9]{1,3}|[0-9]{5}")
+
+
+def read_status(value: Any) -> int | None:
+    """A status or Failure Reason as peers write it, as number or text; None for anything else.
+
+    Text of four digits is hexadecimal, as the standard writes statuses (`A700`, `0x0112`,
+    `0110H`); of one, two, three or five digits it is decimal (`272`).
+    """
+    match value:
+        case bool():
+            return None
+        case int():
+            number = value
+        case float() if value.is_integer():
+            number = int(value)
+        case bytes() if len(value) == 2:
+            number = int.from_bytes(value, "little")
+        case str():
+            return _status_in(value.strip(" \0"))
+        case list() | tuple() if len(value) == 1:
+            return read_status(value[0])
+        case _:
+            return None
+    return number if 0 <= number <= 0xFFFF else None
+
+
+def _status_in(text: str) -> int | None:
+    if DECIMAL.fullmatch(text) and text.isascii():
+        return read_status(int(text))
+    found = HEXADECIMAL.fullmatch(text)
+    return int(found[1], 16) if found else None
 
 
 def format_status(status: int) -> str:

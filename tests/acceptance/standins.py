@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -76,7 +76,9 @@ class FaultyPacs(MockPacs):
 class CommittingPacs(FaultyPacs):
     """A PACS that takes commitment requests and reports, on the same or a new association.
 
-    `refuses` maps a SOP Instance UID to the failure reason that is reported for it.
+    `refuses` maps a SOP Instance UID to the failure reason that is reported for it. `names` are the
+    instances of each report in turn, all of them in one without it; `also` are instances that
+    nobody asked about.
     """
 
     def __init__(
@@ -87,8 +89,12 @@ class CommittingPacs(FaultyPacs):
         reports: bool = True,
         report_to: tuple[str, int] | None = None,
         refuses: dict[str, int] | None = None,
+        names: Sequence[Collection[str]] | None = None,
+        also: Sequence[str] = (),
     ) -> None:
         super().__init__(folder)
+        self._names = names
+        self._also = also
         self.requests: list[Dataset] = []
         self.report_status: list[int] = []
         self._action_status = action_status
@@ -108,18 +114,26 @@ class CommittingPacs(FaultyPacs):
 
     def _report(self, association: Any, request: Dataset) -> None:
         if self._report_to is None:
-            self._send_report(association, request)
+            self._send_reports(association, request)
             return
         entity = AE(ae_title=self.ae_title)
         entity.add_requested_context(StorageCommitmentPushModel)
         other = entity.associate(*self._report_to)
-        self._send_report(other, request)
+        self._send_reports(other, request)
         other.release()
 
-    def _send_report(self, association: Any, request: Dataset) -> None:
+    def _send_reports(self, association: Any, request: Dataset) -> None:
+        asked = list(request.ReferencedSOPSequence)
+        if self._names is None:
+            self._send_report(association, request, asked)
+            return
+        for names in self._names:
+            named = [one for one in asked if one.ReferencedSOPInstanceUID in names]
+            self._send_report(association, request, [*named, *map(_reference, self._also)])
+
+    def _send_report(self, association: Any, request: Dataset, asked: list[Dataset]) -> None:
         report = Dataset()
         report.TransactionUID = request.TransactionUID
-        asked = list(request.ReferencedSOPSequence)
         failed = [one for one in asked if one.ReferencedSOPInstanceUID in self._refuses]
         report.ReferencedSOPSequence = [one for one in asked if one not in failed]
         if failed:
@@ -138,6 +152,13 @@ class CommittingPacs(FaultyPacs):
         item.update(asked)
         item.FailureReason = self._refuses[str(asked.ReferencedSOPInstanceUID)]
         return item
+
+
+def _reference(uid: str) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
+    item.ReferencedSOPInstanceUID = uid
+    return item
 
 
 class ScriptedFhir(StandInFhir):

@@ -22,6 +22,7 @@ from reporting.delivery import (
     DeliveryPostponed,
     DeliveryRefused,
     Destination,
+    Reporter,
 )
 from reporting.delivery.destinations.dicom_store import DicomDestination
 from reporting.delivery.destinations.stow_rs import StowDestination
@@ -145,7 +146,8 @@ class TestStorageCommitment:
 
     def test_it_confirms_what_it_keeps(self, smear: PhantomSet, tmp_path: Path) -> None:
         with committing(tmp_path) as (orthanc, reports):
-            receipt = by_c_store(orthanc, storage_commitment=True).deliver(smear.results)
+            pacs = by_c_store(orthanc, storage_commitment=True, ledger=reports.shelf)
+            receipt = pacs.deliver(smear.results)
 
             assert receipt.awaits_commitment
             assert receipt.warnings == ()
@@ -157,13 +159,13 @@ class TestStorageCommitment:
 
     def test_it_disowns_what_it_lost(self, smear: PhantomSet, tmp_path: Path) -> None:
         with committing(tmp_path) as (orthanc, reports):
-            pacs = by_c_store(orthanc, storage_commitment=True)
+            pacs = by_c_store(orthanc, storage_commitment=True, ledger=reports.shelf)
             first = pacs.deliver(smear.results)
             reports.wait_for(first.transaction_uid)
             lost = smear.results[0].uid
             orthanc.delete(lost)
 
-            again = pacs.request_commitment(smear.results, round=1)
+            again = pacs.request_commitment(smear.results)
 
             report = reports.wait_for(again.transaction_uid)
 
@@ -223,9 +225,9 @@ class _Reports:
         self.shelf = CommitmentReports(folder)
         self._came = Condition()
 
-    def keep(self, report: CommitmentReport) -> None:
+    def keep(self, _: Reporter, report: CommitmentReport) -> None:
         with self._came:
-            self.shelf.keep(report)
+            self.shelf.keep(report, destinations=("pacs",))
             self._came.notify_all()
 
     def wait_for(self, transaction_uid: str) -> CommitmentReport:

@@ -27,7 +27,7 @@ from listener.workflow.worker import UpkeepTimes, Workflow, WorkflowSettings
 from pipeline.domain import FieldFindings, SmearFindings, SOPInstanceUID
 from pipeline.errors import Rejected
 from reporting.audit.trail import AuditSink
-from reporting.delivery import Receipt
+from reporting.delivery import Receipt, Reporter
 from reporting.derived_uids import derived_uid
 from reporting.results import ReportContext, Result, ResultKind
 from tests.findings import MODEL, make_field_findings
@@ -128,6 +128,9 @@ class Shelf:
     kinds: frozenset[ResultKind] = KINDS
     troubles: list[Exception] = field(default_factory=list)
     awaits_commitment: bool = False
+    ledger: CommitmentReports | None = None
+    transactions: list[str] = field(default_factory=list)
+    """Of the storage commitment requests, oldest first."""
     arrived: dict[str, list[bytes]] = field(default_factory=dict)
     attempts: int = 0
     lock: Lock = field(default_factory=Lock)
@@ -140,13 +143,20 @@ class Shelf:
             for result in results:
                 self.arrived.setdefault(result.uid, []).append(result.content)
         uids = tuple(result.uid for result in results)
-        if self.awaits_commitment:
-            return Receipt(accepted=uids, awaits_commitment=True, transaction_uid="2.25.1")
-        return Receipt(accepted=uids)
+        return self._committing(uids) if self.awaits_commitment else Receipt(accepted=uids)
 
-    def request_commitment(self, results: Sequence[Result], *, round: int) -> Receipt:
-        uids = tuple(result.uid for result in results)
-        return Receipt(accepted=uids, awaits_commitment=True, transaction_uid=f"2.25.{round + 1}")
+    def request_commitment(self, results: Sequence[Result]) -> Receipt:
+        if self.troubles:
+            raise self.troubles.pop(0)
+        return self._committing(tuple(result.uid for result in results))
+
+    def is_reporter(self, reporter: Reporter) -> bool:
+        return reporter.ae_title == self.name.upper()
+
+    def _committing(self, uids: tuple[str, ...]) -> Receipt:
+        assert self.ledger is not None
+        self.transactions.append(self.ledger.open(self.name))
+        return Receipt(accepted=uids, awaiting=uids, transaction_uid=self.transactions[-1])
 
     def check(self) -> str:
         return "here"
@@ -188,6 +198,8 @@ def make_house(
     inbox = Inbox(root / "inbox")
     results = ResultsFolder(root / "results", worker_id=worker_id)
     commitments = CommitmentReports(root / "commitments")
+    for shelf in destinations:
+        shelf.ledger = commitments
     quick = QuickAnalysis()
     analysis = analysis or quick
     outlets = Destinations(

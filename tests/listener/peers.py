@@ -46,7 +46,9 @@ def listening(
     **settings: Any,
 ) -> Iterator[DicomListener]:
     """A listener on a free port of loopback; callbacks and settings as in the real one."""
-    callbacks = {key: settings.pop(key) for key in list(settings) if key.startswith("on_")}
+    callbacks = {
+        key: settings.pop(key) for key in list(settings) if key.startswith(("on_", "may_"))
+    }
     listener = DicomListener(
         DicomSettings.model_validate({"port": 0, **settings}),
         inbox,

@@ -1,6 +1,6 @@
-"""C-STORE to a PACS: one association for all results of a delivery, Storage Commitment after it.
+"""C-STORE to a PACS: one association per delivery, then Storage Commitment if the site wants it.
 
-PS3.4 Annex B says what the statuses mean, Annex J what commitment is.
+PS3.4 Annex B defines the statuses, Annex J storage commitment.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from pydicom import dcmread
 from pydicom.uid import UID, ImplicitVRLittleEndian
@@ -21,15 +21,17 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 )
 
 from reporting.delivery import (
+    CommitmentLedger,
     CommitmentReport,
     DeliveryPostponed,
     DeliveryRefused,
     Receipt,
-    commitment_uid,
+    Reporter,
 )
 from reporting.delivery.destinations.storage_commitment import (
     Reference,
     SameAssociationReports,
+    UnrecordedRequests,
     read_commitment_report,
     send_request,
 )
@@ -41,7 +43,13 @@ from reporting.delivery.destinations.transfer_syntax import (
 )
 from reporting.delivery.dimse_status import SUCCESS, Verdict, format_status
 from reporting.delivery.outcome import Outcome, conclude, outcome_of, postponed
-from reporting.delivery.transport.association import Peer, allow_for, associated, context_for
+from reporting.delivery.transport.association import (
+    Peer,
+    allow_for,
+    associated,
+    context_for,
+    is_address_of,
+)
 from reporting.delivery.transport.tls import TlsFiles
 from reporting.outgoing import outgoing
 from reporting.results import DICOM_KINDS, Result, ResultKind
@@ -64,11 +72,11 @@ class StorableObject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commitment:
-    """Where a request stands: which transaction, what was said of each result, what is open."""
+    """The state of a request: what was reported on each result, and which are still open."""
 
     transaction_uid: str
     outcomes: tuple[Outcome, ...]
-    is_open: bool
+    awaiting: tuple[str, ...]
     problem: str = ""
 
 
@@ -86,19 +94,21 @@ class DicomDestination:
     storage_commitment: bool = False
     commitment_linger_s: float = 2.0
     """How long to wait for the report on the same association, before it comes on another."""
+    ledger: CommitmentLedger = field(default_factory=UnrecordedRequests)
+    """Where requests stay open until they are reported in full."""
     timeout_s: float = 30.0
     """Of each phase: connect, negotiate, each answer, release."""
     tls: TlsFiles | None = None
 
     def deliver(self, results: Sequence[Result]) -> Receipt:
-        """Store them all, and ask for commitment of what was taken if the site wants it.
+        """Store them all, then request commitment of what was taken if the site wants it.
 
-        A request for commitment that fails leaves it open: it is asked for again when overdue.
+        A request that fails leaves it open: it is sent again when overdue.
         """
         objects = self._objects(results)
         if not objects:
             return Receipt()
-        reports = SameAssociationReports()
+        reports = self._reports()
         commitment = None
         with self._associated(objects, reports) as association:
             outcomes = [
@@ -106,26 +116,35 @@ class DicomDestination:
             ]
             stored = [one for one, said in zip(objects, outcomes, strict=True) if said.is_taken]
             if self.storage_commitment and stored:
-                commitment = self._commit(association, stored, reports, round=0)
+                commitment = self._commit(association, stored, reports)
         if commitment is None:
             return conclude(self.name, outcomes)
         final = _overlaid(outcomes, commitment.outcomes)
         return conclude(self.name, final, receipt=_open_receipt(commitment))
 
-    def request_commitment(self, results: Sequence[Result], *, round: int) -> Receipt:
-        """Ask again whether it keeps what it took."""
+    def request_commitment(self, results: Sequence[Result]) -> Receipt:
+        """Request commitment again for what was stored before, under a new transaction."""
         objects = self._objects(results)
         if not objects:
             return Receipt()
-        reports = SameAssociationReports()
+        reports = self._reports()
         with self._associated((), reports) as association:
-            commitment = self._commit(association, objects, reports, round=round)
+            commitment = self._commit(association, objects, reports)
         if commitment.problem:
+            self.ledger.close(commitment.transaction_uid)
             raise DeliveryPostponed(
                 f"{self.name} did not take the commitment request: {commitment.problem}.",
                 code="commitment_not_requested",
             )
         return conclude(self.name, commitment.outcomes, receipt=_open_receipt(commitment))
+
+    def is_reporter(self, reporter: Reporter) -> bool:
+        """Whether a report comes from this PACS: its AE title, and its host or a bound peer."""
+        return (
+            self.storage_commitment
+            and reporter.ae_title.strip() == self.ae_title.strip()
+            and (reporter.is_bound or is_address_of(self.host, reporter.address))
+        )
 
     def check(self) -> str:
         """C-ECHO (PS3.4 Annex A)."""
@@ -151,6 +170,9 @@ class DicomDestination:
             timeout_s=self.timeout_s,
             tls=self.tls,
         )
+
+    def _reports(self) -> SameAssociationReports:
+        return SameAssociationReports(destination=self.name, ledger=self.ledger)
 
     def _objects(self, results: Sequence[Result]) -> list[StorableObject]:
         return [_storable(one, self.transfer_syntaxes) for one in outgoing(results, self.kinds)]
@@ -191,16 +213,21 @@ class DicomDestination:
         association: Association,
         objects: Sequence[StorableObject],
         reports: SameAssociationReports,
-        *,
-        round: int,
     ) -> Commitment:
-        transaction_uid = commitment_uid(self.name, (one.result.uid for one in objects), round)
+        transaction_uid = self.ledger.open(self.name)
+        reports.expect(transaction_uid)
         problem = _request_problem(association, objects, transaction_uid)
-        report = None if problem else reports.wait_for(transaction_uid, self.commitment_linger_s)
+        uids = [one.result.uid for one in objects]
+        linger_s = 0.0 if problem else self.commitment_linger_s
+        report = reports.wait_for(transaction_uid, uids, linger_s)
+        named = report.named if report else frozenset()
+        awaiting = tuple(uid for uid in uids if uid not in named)
+        if not awaiting:
+            self.ledger.close(transaction_uid)
         return Commitment(
             transaction_uid=transaction_uid,
             outcomes=tuple(_committed_outcomes(objects, report)),
-            is_open=report is None,
+            awaiting=awaiting,
             problem=problem,
         )
 
@@ -254,7 +281,7 @@ def _request_problem(
 def _committed_outcomes(
     objects: Sequence[StorableObject], report: CommitmentReport | None
 ) -> Iterable[Outcome]:
-    """Accepted unless a report says that it is not kept."""
+    """Stored, unless a report says that it is not kept; `awaiting` tells which are committed."""
     failed = {one.uid: one.status for one in report.failed} if report else {}
     for one in objects:
         status = int(failed.get(one.result.uid, "0x0000"), 16)
@@ -268,9 +295,7 @@ def _overlaid(stored: Sequence[Outcome], committed: Sequence[Outcome]) -> list[O
 
 
 def _open_receipt(commitment: Commitment) -> Receipt:
-    receipt = Receipt(
-        awaits_commitment=commitment.is_open, transaction_uid=commitment.transaction_uid
-    )
+    receipt = Receipt(awaiting=commitment.awaiting, transaction_uid=commitment.transaction_uid)
     if not commitment.problem:
         return receipt
     return replace(receipt, warnings=(f"commitment not requested: {commitment.problem}",))

@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, cast
 
 from pynetdicom import AE, evt
@@ -166,6 +167,23 @@ def _rejection(peer: Peer, result: int | None, reason: str) -> DeliveryPostponed
     return DeliveryPostponed(
         f"{peer} rejects the association for now ({reason}).", code="association_rejected"
     )
+
+
+def is_address_of(host: str, address: str) -> bool:
+    """Whether an IP address is one that a host name stands for now; False if it has none."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        ours = {_plain_address(str(entry[4][0])) for entry in found}
+        return _plain_address(address) in ours
+    except (OSError, ValueError, UnicodeError):
+        return False
+
+
+def _plain_address(text: str) -> IPv4Address | IPv6Address:
+    """Without a zone, and IPv4 where IPv6 only wraps it."""
+    found = ip_address(text.partition("%")[0])
+    wrapped = found.ipv4_mapped if isinstance(found, IPv6Address) else None
+    return wrapped or found
 
 
 def context_for(sop_class_uid: str, transfer_syntax_uid: str) -> PresentationContext:

@@ -34,7 +34,7 @@ from listener.storage.filesystem import LocalDisk
 from listener.storage.inbox import Inbox, InboxLimits, ReceivedImage
 from pipeline.errors import RetryLater
 from reporting.audit.trail import Event
-from reporting.delivery import CommitmentReport
+from reporting.delivery import CommitmentReport, Reporter
 from tests.builders import (
     PHI_TEXTS,
     build_image,
@@ -619,7 +619,7 @@ class TestCommitmentReports:
         self, inbox: Inbox, audit: RecordingAudit
     ) -> None:
         reports: list[CommitmentReport] = []
-        with listening(inbox, audit, on_commitment=reports.append) as listener:
+        with listening(inbox, audit, on_commitment=lambda _, it: reports.append(it)) as listener:
             status = _report(listener.port, _report_dataset("1.2.3"))
 
         assert status == 0x0000
@@ -627,18 +627,38 @@ class TestCommitmentReports:
         assert reports[0].committed == ("1.2.3.1",)
 
     def test_a_report_without_a_transaction_is_an_invalid_argument(self, inbox: Inbox) -> None:
-        with listening(inbox, on_commitment=lambda _: None) as listener:
+        with listening(inbox, on_commitment=lambda _, __: None) as listener:
             status = _report(listener.port, _report_dataset(""))
 
         assert status == 0x0115
 
-    def test_where_peers_are_named_only_they_may_report(self, inbox: Inbox) -> None:
-        reports: list[CommitmentReport] = []
+    def test_the_sender_of_a_report_is_known(self, inbox: Inbox) -> None:
+        reporters: list[Reporter] = []
         peers = [{"ae_title": "PACS", "addresses": ["127.0.0.1"]}]
-        with listening(inbox, on_commitment=reports.append, peer=peers) as listener:
-            statuses = [
+        with listening(
+            inbox, on_commitment=lambda reporter, _: reporters.append(reporter), peer=peers
+        ) as listener:
+            for name in ("OTHER", "PACS"):
                 _report(listener.port, _report_dataset("1.2.3"), calling=name)
-                for name in ("INTRUDER", "PACS")
+
+        assert reporters == [
+            Reporter(ae_title="OTHER", address="127.0.0.1", is_bound=False),
+            Reporter(ae_title="PACS", address="127.0.0.1", is_bound=True),
+        ]
+
+    def test_a_report_of_a_stranger_is_answered_and_never_read(self, inbox: Inbox) -> None:
+        """Its data set costs nothing, whatever it holds: the association goes on after it."""
+        reports: list[CommitmentReport] = []
+        bomb = _report_dataset("1.2.3")
+        bomb.ReferencedSOPSequence = [Dataset() for _ in range(20_000)]
+        with listening(
+            inbox,
+            on_commitment=lambda _, it: reports.append(it),
+            may_report=lambda reporter: reporter.ae_title == "PACS",
+        ) as listener:
+            statuses = [
+                _report(listener.port, dataset, calling=name)
+                for name, dataset in (("STRANGER", bomb), ("PACS", _report_dataset("1.2.3")))
             ]
 
         assert statuses == [0x0124, 0x0000]

@@ -18,7 +18,7 @@ from listener.dicom.upper_layer import AssociationEnded, ConnectionLost
 from listener.storage.inbox import Inbox, ReceivedImage
 from pipeline.errors import Defect, NeedsReview, Rejected, RetryLater, SmearlinkError
 from reporting.audit.trail import Event, Outcome
-from reporting.delivery import CommitmentReport
+from reporting.delivery import CommitmentReport, Reporter
 from reporting.delivery.destinations.storage_commitment import EVENT_SUCCESSFUL
 from tests.builders import build_image, dataset_bytes
 from tests.fakes import RecordingAudit
@@ -74,7 +74,9 @@ def make_receiver(
     audit: RecordingAudit,
     *,
     on_received: Callable[[ReceivedImage], None] = lambda _: None,
-    on_commitment: Callable[[CommitmentReport], None] | None = None,
+    on_commitment: Callable[[Reporter, CommitmentReport], None] | None = None,
+    may_report: Callable[[Reporter], bool] = lambda _: True,
+    bound_aes: frozenset[str] = frozenset(),
 ) -> StoreScp:
     return StoreScp(
         inbox,
@@ -82,7 +84,8 @@ def make_receiver(
         caller=CALLER,
         on_received=on_received,
         on_commitment=on_commitment,
-        committing_aes=frozenset(),
+        may_report=may_report,
+        bound_aes=bound_aes,
     )
 
 
@@ -233,7 +236,7 @@ class TestReportsThatAreRefused:
         self, inbox: Inbox, audit: RecordingAudit, event_type_id: int
     ) -> None:
         reports: list[CommitmentReport] = []
-        receiver = make_receiver(inbox, audit, on_commitment=reports.append)
+        receiver = make_receiver(inbox, audit, on_commitment=lambda _, it: reports.append(it))
 
         answer = reported(receiver, report_request(event_type_id), report())
 
@@ -242,17 +245,52 @@ class TestReportsThatAreRefused:
 
     def test_that_name_nothing(self, inbox: Inbox, audit: RecordingAudit) -> None:
         reports: list[CommitmentReport] = []
-        receiver = make_receiver(inbox, audit, on_commitment=reports.append)
+        receiver = make_receiver(inbox, audit, on_commitment=lambda _, it: reports.append(it))
 
         answer = reported(receiver, report_request(), Dataset())
 
         assert answer.status is Status.INVALID_ARGUMENT
         assert reports == []
 
+    def test_of_a_peer_that_has_no_right_to_report(
+        self, inbox: Inbox, audit: RecordingAudit
+    ) -> None:
+        reports: list[CommitmentReport] = []
+        receiver = make_receiver(
+            inbox,
+            audit,
+            on_commitment=lambda _, it: reports.append(it),
+            may_report=lambda reporter: reporter.is_bound,
+        )
+
+        refusal = receiver.refuse_report(report_request())
+
+        assert refusal is not None
+        assert refusal.status is Status.NOT_AUTHORIZED
+        assert reports == []
+
+    @pytest.mark.parametrize(
+        ("code", "status"),
+        [("commitment_not_authorized", "0x0124"), ("commitment_unknown", "0x0115")],
+    )
+    def test_that_the_ledger_refuses(
+        self, inbox: Inbox, audit: RecordingAudit, code: str, status: str
+    ) -> None:
+        def refuse(_: Reporter, __: CommitmentReport) -> None:
+            raise Rejected("no", code=code)
+
+        answer = reported(
+            make_receiver(inbox, audit, on_commitment=refuse), report_request(), report()
+        )
+
+        refused = self.refused(audit)
+        assert f"0x{answer.status:04X}" == refused["status"] == status
+        assert refused["code"] == code
+
     def test_that_cannot_be_kept(self, inbox: Inbox, audit: RecordingAudit) -> None:
         """The PACS hears of it, and reports again (PS3.4 J.3.3)."""
 
-        def full(_: CommitmentReport) -> None:
+        def full(_: Reporter, __: CommitmentReport) -> None:
             raise RetryLater("the disk is full", code="disk_full")
 
         answer = reported(
@@ -285,13 +323,20 @@ def test_an_image_is_announced_once_its_sender_need_not_wait(
 
 
 def test_a_report_is_passed_on(inbox: Inbox, audit: RecordingAudit) -> None:
-    reports: list[CommitmentReport] = []
-    receiver = make_receiver(inbox, audit, on_commitment=reports.append)
+    reports: list[tuple[Reporter, CommitmentReport]] = []
+    receiver = make_receiver(
+        inbox,
+        audit,
+        on_commitment=lambda reporter, it: reports.append((reporter, it)),
+        bound_aes=frozenset({CALLER.ae_title}),
+    )
 
     answer = reported(receiver, report_request(), report())
 
+    ((reporter, kept),) = reports
     assert answer.status is Status.SUCCESS
-    assert [one.committed for one in reports] == [(IMAGE.SOPInstanceUID,)]
+    assert kept.committed == (IMAGE.SOPInstanceUID,)
+    assert reporter == Reporter(ae_title=CALLER.ae_title, address=CALLER.address, is_bound=True)
     assert audit.events == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -73,6 +74,14 @@ def test_what_the_database_kept_is_read_back() -> None:
     assert CommitmentWait.of(json.loads(json.dumps(commitment_job(WAIT, delay_s=0).arguments))) == (
         WAIT
     )
+
+
+def test_what_is_new_is_stored_only_where_it_says_something() -> None:
+    go, wait = replace(GO, cause="0123abcd"), replace(WAIT, failures=2)
+
+    assert delivery_job(go).id == f"{delivery_job(GO).id}:0123abcd"
+    assert DeliveryAttempt.of(delivery_job(go).arguments) == go
+    assert CommitmentWait.of(commitment_job(wait, delay_s=0).arguments) == wait
 
 
 def test_arguments_of_another_length_are_not_guessed_at() -> None:

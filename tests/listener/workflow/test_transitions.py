@@ -6,7 +6,7 @@ every order of events and kill the worker at every moment.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from listener.queue.dbos_adapter import QueueRow
 from listener.queue.jobs import (
     CommitmentWait,
     DeliveryAttempt,
@@ -23,7 +24,8 @@ from listener.queue.jobs import (
     image_job,
     image_of,
 )
-from listener.storage.receipts import DeliveryState
+from listener.queue.parked import retry_job
+from listener.storage.receipts import DeliveryState, ReceiptLine
 from listener.storage.smear_grouping import smear_id_of
 from listener.workflow.transitions import Transitions
 from pipeline.domain import SmearId, SOPInstanceUID
@@ -350,14 +352,12 @@ def test_a_commitment_report_settles_the_delivery(
     pacs.awaits_commitment = True
     bring(house, queue, 1)
     _run_until_commitment(queue, flow)
-    uids = tuple(pacs.arrived)
-    house.commitments.keep(CommitmentReport(transaction_uid="2.25.1", committed=uids))
+    _report(house, pacs, *pacs.arrived)
 
     queue.run_all(flow)
 
-    lines = house.results.smear(SmearId(SERIES)).receipts("pacs").latest()
-    assert {line.state for line in lines.values()} == {DeliveryState.CONFIRMED}
-    assert house.commitments.find("2.25.1") is None
+    assert set(_states(house).values()) == {DeliveryState.CONFIRMED}
+    assert house.commitments.find(pacs.transactions[0]) is None
 
 
 def test_what_a_commitment_report_disowns_is_sent_again(
@@ -367,10 +367,7 @@ def test_what_a_commitment_report_disowns_is_sent_again(
     bring(house, queue, 1)
     _run_until_commitment(queue, flow)
     lost, *kept = pacs.arrived
-    refusal = Refusal(uid=lost, status="0x0112", reason="no such object")
-    house.commitments.keep(
-        CommitmentReport(transaction_uid="2.25.1", committed=tuple(kept), failed=(refusal,))
-    )
+    _report(house, pacs, *kept, failed=[lost])
     pacs.awaits_commitment = False
 
     queue.run_all(flow)
@@ -379,6 +376,130 @@ def test_what_a_commitment_report_disowns_is_sent_again(
         lost: 2,
         **dict.fromkeys(kept, 1),
     }
+
+
+def test_a_report_that_names_some_confirms_those_and_leaves_the_rest_open(
+    house: ScpPolicy, queue: TurnedQueue, flow: Transitions, pacs: Shelf
+) -> None:
+    pacs.awaits_commitment = True
+    bring(house, queue, 1)
+    _run_until_commitment(queue, flow)
+    named, *unnamed = pacs.arrived
+    _report(house, pacs, named)
+
+    queue.run(flow, queue.unfinished[0])
+
+    assert _states(house) == {
+        named: DeliveryState.CONFIRMED,
+        **dict.fromkeys(unnamed, DeliveryState.AWAITING_COMMITMENT),
+    }
+    assert len(queue.unfinished) == 1
+
+
+def test_the_other_half_of_a_report_is_read_too(
+    house: ScpPolicy, queue: TurnedQueue, flow: Transitions, pacs: Shelf
+) -> None:
+    pacs.awaits_commitment = True
+    bring(house, queue, 1)
+    _run_until_commitment(queue, flow)
+    first, *others = pacs.arrived
+    _report(house, pacs, first)
+    queue.run(flow, queue.unfinished[0])
+    _report(house, pacs, *others)
+
+    queue.run_all(flow)
+
+    assert set(_states(house).values()) == {DeliveryState.CONFIRMED}
+    assert not queue.parked
+    assert len(pacs.transactions) == 1
+
+
+def test_what_a_report_never_names_is_asked_for_again_and_then_parked(
+    house: ScpPolicy, queue: TurnedQueue, flow: Transitions, pacs: Shelf
+) -> None:
+    pacs.awaits_commitment = True
+    bring(house, queue, 1)
+    _run_until_commitment(queue, flow)
+    named, *unnamed = pacs.arrived
+    _report(house, pacs, named)
+
+    queue.run_all(flow)
+
+    assert [err.code for err in queue.parked.values()] == ["commitment_overdue"]
+    assert len(pacs.transactions) == 4
+    assert _states(house)[named] is DeliveryState.CONFIRMED
+    assert {_states(house)[uid] for uid in unnamed} == {DeliveryState.AWAITING_COMMITMENT}
+
+
+def test_what_is_disowned_in_two_reports_is_sent_again_twice(
+    house: ScpPolicy, queue: TurnedQueue, flow: Transitions, pacs: Shelf
+) -> None:
+    """Each report is about other instances, so each asks for a delivery of its own."""
+    pacs.awaits_commitment = True
+    bring(house, queue, 1)
+    _run_until_commitment(queue, flow)
+    first, second, *kept = pacs.arrived
+    transaction = pacs.transactions[0]
+    _report(house, pacs, failed=[first])
+    queue.run(flow, queue.unfinished[0])
+    queue.run(flow, queue.unfinished[0])
+    _report(house, pacs, *kept, failed=[second], transaction=transaction)
+    _report(house, pacs, first)
+
+    _run_until(queue, flow, lambda: len(pacs.arrived[second]) == 2)
+    _report(house, pacs, second)
+    queue.run_all(flow)
+
+    assert {uid: len(contents) for uid, contents in pacs.arrived.items()} == {
+        first: 2,
+        second: 2,
+        **dict.fromkeys(kept, 1),
+    }
+    assert set(_states(house).values()) == {DeliveryState.CONFIRMED}
+
+
+@given(data=st.data())
+@settings(max_examples=25, deadline=None)
+def test_reports_in_any_pieces_settle_the_delivery_whatever_is_killed(data: st.DataObject) -> None:
+    with TemporaryDirectory() as folder:
+        pacs, queue = Shelf("pacs", awaits_commitment=True), TurnedQueue()
+        house = make_house(Path(folder), audit=RecordingAudit(), destinations=[pacs])
+        flow = make_flow(house, queue)
+        bring(house, queue, 1)
+        queue.kill_in = data.draw(st.none() | st.integers(0, 12), label="kill in")
+        _run_until_commitment(queue, flow)
+        left = list(pacs.arrived)
+        while left:
+            named = data.draw(st.lists(st.sampled_from(left), unique=True, min_size=1))
+            failed = [uid for uid in named if data.draw(st.booleans(), label="fails")]
+            transactions = {line.transaction_uid for line in _lines(house) if line.uid in named}
+            for transaction in transactions:
+                of_it = [
+                    line.uid
+                    for line in _lines(house)
+                    if line.uid in named and line.transaction_uid == transaction
+                ]
+                _report(
+                    house,
+                    pacs,
+                    *(uid for uid in of_it if uid not in failed),
+                    failed=[uid for uid in of_it if uid in failed],
+                    transaction=transaction,
+                )
+            queue.kill_in = data.draw(st.none() | st.integers(0, 3), label="kill in")
+            if data.draw(st.booleans(), label="look"):
+                queue.run(flow, queue.unfinished[0])
+            left = [uid for uid in left if uid not in named]
+        queue.kill_in = None
+
+        while queue.unfinished:
+            for line in _lines(house):
+                if line.state is DeliveryState.AWAITING_COMMITMENT:
+                    _report(house, pacs, line.uid, transaction=line.transaction_uid)
+            queue.run(flow, queue.unfinished[0])
+
+        assert not queue.parked
+        assert set(_states(house).values()) == {DeliveryState.CONFIRMED}
 
 
 def test_a_commitment_that_never_comes_is_asked_for_again_and_then_parked(
@@ -391,9 +512,98 @@ def test_a_commitment_that_never_comes_is_asked_for_again_and_then_parked(
 
     assert [err.code for err in queue.parked.values()] == ["commitment_overdue"]
     asked = {job_id.split(":")[1] for job_id in queue.jobs if job_id.startswith("commitment:")}
-    assert asked == {"2.25.1", "2.25.2", "2.25.3", "2.25.4"}
+    assert asked == set(pacs.transactions)
+    assert len(asked) == 4
+
+
+def test_a_destination_that_cannot_be_asked_again_is_parked_in_the_end(
+    house: ScpPolicy, queue: TurnedQueue, flow: Transitions, pacs: Shelf
+) -> None:
+    pacs.awaits_commitment = True
+    bring(house, queue, 1)
+    _run_until_commitment(queue, flow)
+    pacs.troubles = [DeliveryPostponed("away", code="peer_unreachable")] * 100
+
+    queue.run_all(flow)
+
+    assert [err.code for err in queue.parked.values()] == ["peer_unreachable"]
+    assert len(pacs.troubles) == 97
+
+
+def test_a_retry_sends_what_was_disowned_too_often(
+    house: ScpPolicy, queue: TurnedQueue, flow: Transitions, pacs: Shelf
+) -> None:
+    pacs.awaits_commitment = True
+    bring(house, queue, 1)
+    while not queue.parked:
+        _run_until_commitment(queue, flow)
+        _report(house, pacs, failed=list(pacs.arrived))
+        queue.run(flow, queue.unfinished[0])
+    (job_id,) = queue.parked
+    before = len(next(iter(pacs.arrived.values())))
+    pacs.awaits_commitment = False
+
+    assert queue.parked[job_id].code == "commitment_refused"  # type: ignore[attr-defined]
+    queue.ask(retry_job(_row_of(queue.jobs[job_id]), wish="wish-1"))
+    queue.run_all(flow)
+
+    assert {len(contents) for contents in pacs.arrived.values()} == {before + 1}
+    assert set(_states(house).values()) == {DeliveryState.CONFIRMED}
+
+
+def test_arguments_of_an_older_version_are_read() -> None:
+    wait = CommitmentWait.of(("series-1", 1, "pacs", 0, "2.25.1", 0, 0, 3, 8.0))
+    go = DeliveryAttempt.of(("series-1", 1, "pacs", 0, 2, 1))
+
+    assert (wait.look, wait.waited_s, wait.failures) == (3, 8.0, 0)
+    assert (go.attempt, go.cause) == (2, "")
+
+
+def _row_of(job: Job) -> QueueRow:
+    return QueueRow(
+        id=job.id,
+        kind=job.kind,
+        arguments=job.arguments,
+        starts=1,
+        delay_s=0.0,
+        is_delayed=False,
+        delayed_until_ms=0,
+        queue=job.queue,
+        smear_id=job.smear_id,
+        error=None,
+        ended_at=None,
+    )
+
+
+def _report(
+    house: ScpPolicy,
+    pacs: Shelf,
+    *committed: str,
+    failed: Sequence[str] = (),
+    transaction: str = "",
+) -> None:
+    """What the listener does with a report of that destination."""
+    refusals = (Refusal(uid=uid, status="0x0112", reason="no such object") for uid in failed)
+    report = CommitmentReport(
+        transaction_uid=transaction or pacs.transactions[-1],
+        committed=committed,
+        failed=tuple(refusals),
+    )
+    house.commitments.keep(report, destinations=["pacs"])
+
+
+def _lines(house: ScpPolicy) -> list[ReceiptLine]:
+    return list(house.results.smear(SmearId(SERIES)).receipts("pacs").latest().values())
+
+
+def _states(house: ScpPolicy) -> dict[str, DeliveryState]:
+    return {line.uid: line.state for line in _lines(house)}
 
 
 def _run_until_commitment(queue: TurnedQueue, flow: Transitions) -> None:
-    while not queue.unfinished[0].startswith("commitment:"):
+    _run_until(queue, flow, lambda: queue.unfinished[0].startswith("commitment:"))
+
+
+def _run_until(queue: TurnedQueue, flow: Transitions, is_so: Callable[[], bool]) -> None:
+    while not is_so():
         queue.run(flow, queue.unfinished[0])

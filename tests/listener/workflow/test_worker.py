@@ -12,7 +12,13 @@ from listener.queue.status import WorkKind
 from listener.workflow.outlet import DestinationQueue
 from listener.workflow.worker import Workflow
 from pipeline.domain import SmearId, SOPInstanceUID
-from reporting.delivery import CommitmentReport, DeliveryPostponed, DeliveryRefused
+from pipeline.errors import Rejected
+from reporting.delivery import (
+    CommitmentReport,
+    DeliveryPostponed,
+    DeliveryRefused,
+    Reporter,
+)
 from tests.fakes import RecordingAudit
 from tests.listener.house import BAD_SERIES, ScpPolicy, Shelf, make_house, receive, until, working
 
@@ -155,13 +161,42 @@ def test_a_commitment_report_is_read_at_once(running: Running, series: str) -> N
         until(journal.latest)
         uids = tuple(journal.latest())
 
+        reporter = Reporter(ae_title="PACS", address="127.0.0.1")
+        transaction_uid = running.pacs.transactions[-1]
+
         running.workflow.record_commitment(
-            CommitmentReport(transaction_uid="2.25.1", committed=uids)
+            reporter, CommitmentReport(transaction_uid=transaction_uid, committed=uids)
         )
 
         until(lambda: {line.state for line in journal.latest().values()} == {"confirmed"})
     finally:
         running.pacs.awaits_commitment = False
+
+
+@pytest.mark.parametrize(
+    ("ae_title", "transaction_uid", "code"),
+    [
+        ("STRANGER", "", "commitment_not_authorized"),
+        ("", "", "commitment_not_authorized"),
+        ("PACS", "2.25.1", "commitment_unknown"),
+        ("PACS", "../1", "commitment_unknown"),
+    ],
+)
+def test_a_commitment_report_that_nobody_asked_for_is_kept_nowhere(
+    running: Running, ae_title: str, transaction_uid: str, code: str
+) -> None:
+    ledger = running.house.commitments
+    report = CommitmentReport(
+        transaction_uid=transaction_uid or ledger.open("pacs"), committed=("1.2.3",)
+    )
+    reporter = Reporter(ae_title=ae_title, address="127.0.0.1")
+
+    with pytest.raises(Rejected) as told:
+        running.workflow.record_commitment(reporter, report)
+
+    assert told.value.code == code
+    assert ledger.find(report.transaction_uid) is None
+    assert running.workflow.may_report(reporter) == (ae_title == "PACS")
 
 
 def test_a_device_that_says_done_has_its_smear_reported(running: Running, series: str) -> None:

@@ -27,13 +27,14 @@ from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
 
 from listener.demo.mock_servers import LOOPBACK, MockPacs
+from listener.storage.commitment_reports import CommitmentReports
 from pipeline.errors import Defect, NeedsReview, Rejected, RetryLater
 from reporting.delivery import (
     CommitmentReport,
     DeliveryPostponed,
     DeliveryRefused,
     Receipt,
-    commitment_uid,
+    Reporter,
 )
 from reporting.delivery.destinations.dicom_store import DicomDestination, read_commitment_report
 from reporting.delivery.destinations.transfer_syntax import transcode
@@ -265,9 +266,8 @@ class TestCommitment:
         with CommittingPacs(tmp_path) as pacs:
             receipt = destination_at(pacs.port, storage_commitment=True).deliver([picture])
 
-        transaction = commitment_uid("pacs", [picture.uid], 0)
+        transaction = str(pacs.requests[0].TransactionUID)
         assert receipt == Receipt(accepted=(picture.uid,), transaction_uid=transaction)
-        assert pacs.requests[0].TransactionUID == transaction
         assert pacs.report_status == [0x0000]
 
     def test_without_a_report_it_is_awaited(self, tmp_path: Path) -> None:
@@ -308,6 +308,59 @@ class TestCommitment:
         assert told.value.receipt.accepted == (kept.uid,)
         assert [one.uid for one in told.value.refused] == [lost.uid]
 
+    @pytest.mark.parametrize("named", [["a"], ["a", "c"], []])
+    def test_what_a_report_does_not_name_is_still_awaited(
+        self, tmp_path: Path, named: list[str]
+    ) -> None:
+        pictures = {name: make_picture(name) for name in ("a", "b", "c")}
+        wanted = {pictures[name].uid for name in named}
+        ledger = CommitmentReports(tmp_path / "ledger")
+        with CommittingPacs(tmp_path, names=[wanted]) as pacs:
+            receipt = destination_at(
+                pacs.port, storage_commitment=True, commitment_linger_s=0.3, ledger=ledger
+            ).deliver(list(pictures.values()))
+
+        assert receipt.accepted == tuple(one.uid for one in pictures.values())
+        assert set(receipt.awaiting) == set(receipt.accepted) - wanted
+        ledger.keep(
+            CommitmentReport(transaction_uid=receipt.transaction_uid, committed=receipt.awaiting),
+            destinations=["pacs"],
+        )
+
+    def test_reports_on_single_instances_are_added_up(self, tmp_path: Path) -> None:
+        pictures = [make_picture(name) for name in ("a", "b", "c")]
+        ledger = CommitmentReports(tmp_path / "ledger")
+        with CommittingPacs(tmp_path, names=[{one.uid} for one in pictures]) as pacs:
+            receipt = destination_at(
+                pacs.port, storage_commitment=True, commitment_linger_s=30, ledger=ledger
+            ).deliver(pictures)
+
+        assert receipt.accepted == tuple(one.uid for one in pictures)
+        assert not receipt.awaits_commitment
+        assert list((tmp_path / "ledger").iterdir()) == []
+
+    def test_instances_that_were_never_sent_are_not_believed(self, tmp_path: Path) -> None:
+        picture = make_picture()
+        with CommittingPacs(tmp_path, names=[set()], also=["1.2.3.4"]) as pacs:
+            receipt = destination_at(
+                pacs.port, storage_commitment=True, commitment_linger_s=0.2
+            ).deliver([picture])
+
+        assert receipt.awaiting == receipt.accepted == (picture.uid,)
+
+    def test_a_failure_beside_unnamed_instances(self, tmp_path: Path) -> None:
+        lost, unnamed = make_picture("lost"), make_picture("unnamed")
+        with (
+            CommittingPacs(tmp_path, refuses={lost.uid: 0x0112}, names=[{lost.uid}]) as pacs,
+            pytest.raises(DeliveryPostponed) as told,
+        ):
+            destination_at(pacs.port, storage_commitment=True, commitment_linger_s=0.2).deliver(
+                [lost, unnamed]
+            )
+
+        assert told.value.receipt.awaiting == told.value.receipt.accepted == (unnamed.uid,)
+        assert [one.uid for one in told.value.refused] == [lost.uid]
+
     def test_a_request_that_is_not_taken_stays_open(self, tmp_path: Path) -> None:
         with CommittingPacs(tmp_path, action_status=0x0110) as pacs:
             receipt = destination_at(pacs.port, storage_commitment=True).deliver([make_picture()])
@@ -329,22 +382,67 @@ class TestCommitment:
         with CommittingPacs(tmp_path) as pacs:
             destination = destination_at(pacs.port, storage_commitment=True)
             first = destination.deliver([picture])
-            second = destination.request_commitment([picture], round=1)
+            second = destination.request_commitment([picture])
 
         assert not second.awaits_commitment
         assert first.transaction_uid != second.transaction_uid
 
     def test_asking_a_peer_that_never_commits_is_tried_later(self, pacs: MockPacs) -> None:
         with pytest.raises(RetryLater) as told:
-            destination_at(pacs.port, storage_commitment=True).request_commitment(
-                [make_picture()], round=1
-            )
+            destination_at(pacs.port, storage_commitment=True).request_commitment([make_picture()])
 
         assert told.value.code == "commitment_not_requested"
 
     def test_a_report_without_a_transaction_is_rejected(self) -> None:
         with pytest.raises(Rejected):
             read_commitment_report(Dataset())
+
+
+class TestReporter:
+    def made(self, **changed: object) -> DicomDestination:
+        return destination_at(104, **{"host": "localhost", "storage_commitment": True, **changed})
+
+    @pytest.mark.parametrize(
+        "reporter",
+        [
+            Reporter(ae_title="STANDIN", address="127.0.0.1"),
+            Reporter(ae_title=" STANDIN ", address="127.0.0.1"),
+            Reporter(ae_title="STANDIN", address="::ffff:127.0.0.1"),
+            Reporter(ae_title="STANDIN", address="192.0.2.7", is_bound=True),
+        ],
+    )
+    def test_it_is_known_by_title_and_address_or_by_title_and_binding(
+        self, reporter: Reporter
+    ) -> None:
+        assert self.made().is_reporter(reporter)
+
+    @pytest.mark.parametrize(
+        "reporter",
+        [
+            Reporter(ae_title="STRANGER", address="127.0.0.1"),
+            Reporter(ae_title="standin", address="127.0.0.1"),
+            Reporter(ae_title="STANDIN2", address="127.0.0.1"),
+            Reporter(ae_title="", address="127.0.0.1"),
+            Reporter(ae_title="STRANGER", address="127.0.0.1", is_bound=True),
+            Reporter(ae_title="STANDIN", address="192.0.2.7"),
+            Reporter(ae_title="STANDIN", address="127.0.0.2"),
+            Reporter(ae_title="STANDIN", address=""),
+            Reporter(ae_title="STANDIN", address="localhost"),
+            Reporter(ae_title="STANDIN", address="::2"),
+        ],
+    )
+    def test_anybody_else_is_a_stranger(self, reporter: Reporter) -> None:
+        assert not self.made().is_reporter(reporter)
+
+    def test_nobody_reports_for_a_destination_that_does_not_commit(self) -> None:
+        reporter = Reporter(ae_title="STANDIN", address="127.0.0.1")
+
+        assert not self.made(storage_commitment=False).is_reporter(reporter)
+
+    def test_nobody_reports_for_a_host_without_an_address(self) -> None:
+        reporter = Reporter(ae_title="STANDIN", address="127.0.0.1")
+
+        assert not self.made(host="no-such-host.invalid").is_reporter(reporter)
 
 
 def test_check_says_that_the_peer_answers(pacs: MockPacs) -> None:
