@@ -178,6 +178,36 @@ def evaluate(
     show_evaluation(result)
 
 
+@app.command()
+def agreement(settings: SettingsFile = None, as_json: AsJson = False) -> None:
+    """Compare the network with people on every cell that a person reviewed."""
+    from listener.cli.review import agreement_of, lines_of
+
+    found = agreement_of(_reader(settings)())
+    if as_json:
+        _print_line(found.to_json())
+        return
+    for line in lines_of(found):
+        typer.echo(line)
+
+
+@app.command(name="export-corrections")
+def export_corrections(
+    out: Annotated[Path, typer.Argument(help="New folder for the pack.")],
+    settings: SettingsFile = None,
+) -> None:
+    """Write cells that a person named as a data pack, under pseudonyms."""
+    from listener.cli.review import export_corrections as export_pack
+
+    done = export_pack(_reader(settings)(), out)
+    typer.echo(f"{done.cells} cells written to {out}")
+    if done.without_image or done.at_the_edge:
+        typer.echo(
+            f"left out: {done.without_image} whose image is gone or may not leave, "
+            f"{done.at_the_edge} at the edge of their picture"
+        )
+
+
 # --- beside a service
 
 
