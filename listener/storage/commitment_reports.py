@@ -20,10 +20,7 @@ from pathlib import Path
 from listener.storage.dataset_scan import is_uid
 from pipeline.errors import RetryLater
 from reporting.delivery import CommitmentReport, Refusal
-from reporting.delivery.destinations.storage_commitment import (
-    new_transaction_uid,
-    unknown_transaction,
-)
+from reporting.delivery.commitment_transactions import new_transaction_uid, unknown_transaction
 from reporting.durable_files import make_folder, publish_file
 
 REQUEST_FILE = "request.json"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from uuid import uuid4
 
 from pydicom import Dataset
 from pydicom.sequence import Sequence as DicomSequence
@@ -18,6 +17,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 
 from pipeline.errors import Rejected, SmearlinkError
 from reporting.delivery import CommitmentLedger, CommitmentReport, Refusal
+from reporting.delivery.commitment_transactions import new_transaction_uid, unknown_transaction
 from reporting.delivery.dimse_status import (
     DUPLICATE_TRANSACTION,
     PROCESSING_FAILURE,
@@ -130,19 +130,6 @@ class SameAssociationReports:
 
     def _named(self) -> frozenset[str]:
         return frozenset().union(*(report.named for report in self._reports))
-
-
-def new_transaction_uid() -> str:
-    """A Transaction UID that nobody can derive (PS3.5 B.2, from a random UUID)."""
-    return f"2.25.{uuid4().int}"
-
-
-def unknown_transaction() -> Rejected:
-    """The answer to a report on a request that was not made to this peer, or is settled."""
-    return Rejected(
-        "A commitment report names a transaction that is not open with its sender.",
-        code="commitment_unknown",
-    )
 
 
 def send_request(
