@@ -27,6 +27,7 @@ from listener.workflow.steps import ReportStatus, Steps
 from pipeline.domain import SmearId, SOPInstanceUID
 from pipeline.errors import Defect, NeedsReview, RetryLater, SmearlinkError
 from reporting.audit.trail import AuditSink, Event, Outcome
+from reporting.delivery import DeliveryPostponed
 from reporting.derived_uids import derived_id
 
 FIRST_STORAGE_DELAY_S = 2.0
@@ -218,8 +219,8 @@ class Transitions:
         if is_blamed and go.tries >= outlet.max_tries:
             parked = NeedsReview(
                 f"{go.destination} did not take the results in {go.tries} tries: see to it, "
-                "then retry",
-                code=err.code,
+                f"then retry. The last answer: {err.message}",
+                code=err.parked_as if isinstance(err, DeliveryPostponed) else err.code,
             )
             self._note_parked(Event.DELIVERY_PARKED, parked, go.smear_id, go.destination)
             raise parked from err

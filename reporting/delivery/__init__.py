@@ -122,10 +122,13 @@ class DeliveryPostponed(RetryLater):
         after_s: float | None = None,
         receipt: Receipt | None = None,
         refused: tuple[Refusal, ...] = (),
+        parked_as: str = "",
     ) -> None:
+        """`parked_as` is the code for a person once all tries were postponed, if not `code`."""
         super().__init__(message, code=code, after_s=after_s)
         self.receipt = receipt or Receipt()
         self.refused = refused
+        self.parked_as = parked_as or code
 
 
 class DeliveryRefused(NeedsReview):

@@ -193,6 +193,27 @@ class ScriptedFhir(StandInFhir):
         super().__exit__(kind, err, trace)
 
 
+def http_answer(
+    status: int, content: bytes = b"", *, media_type: str = "application/fhir+json"
+) -> Callable[[socket.socket], None]:
+    """Serves one HTTP request for `TcpPeer` with an answer of any bytes."""
+
+    def serve(connection: socket.socket) -> None:
+        with connection, connection.makefile("rb") as request:
+            length = 0
+            while line := request.readline().strip():
+                name, _, value = line.partition(b":")
+                length = int(value) if name.lower() == b"content-length" else length
+            request.read(length)
+            connection.sendall(
+                f"HTTP/1.1 {status} Said\r\nContent-Type: {media_type}\r\n"
+                f"Content-Length: {len(content)}\r\nConnection: close\r\n\r\n".encode()
+                + content
+            )
+
+    return serve
+
+
 class TcpPeer:
     """A bare TCP server: `serve` is run on a thread for each connection that comes."""
 

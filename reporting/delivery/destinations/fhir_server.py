@@ -1,6 +1,7 @@
-"""A transaction Bundle to a FHIR server, and what its answer means (FHIR R4 http.html#transaction).
+"""Posts transaction Bundles to a FHIR server and reads its answers (FHIR R4 http.html#transaction).
 
-Our ids are our own and every entry is a PUT, so that posting twice changes nothing.
+A Bundle counts as delivered when the answer says so of each of its entries, not by the HTTP status
+alone. Ids are our own and every entry is a PUT, so that posting twice changes nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 from reporting.delivery import DeliveryPostponed, DeliveryRefused, Receipt, Refusal
 from reporting.delivery.outcome import deliver_each
+from reporting.delivery.transport.answer_xml import resource_of_xml
 from reporting.delivery.transport.http_client import Answer, Body, HttpEndpoint, raise_for_status
 from reporting.delivery.transport.oauth import TokenCache
 from reporting.delivery.transport.tls import TlsFiles
@@ -20,6 +22,8 @@ from reporting.outgoing import outgoing
 from reporting.results import Result, ResultKind
 
 FHIR_JSON = "application/fhir+json"
+ACCEPTED = 202
+"""Queued, which is not done: FHIR's asynchronous pattern is never asked for."""
 CONFLICT = 409
 """Another writer was at the same resource: the same request may pass later."""
 PRECONDITION_FAILED = 412
@@ -36,6 +40,12 @@ ISSUE_CODES = frozenset(
     }
 )
 """http://hl7.org/fhir/R4/valueset-issue-severity.html and valueset-issue-type.html"""
+FAILURES = frozenset({"fatal", "error"})
+TRANSIENT = frozenset(
+    {"transient", "lock-error", "no-store", "exception", "timeout", "incomplete", "throttled"}
+)
+"""Issue types that may pass: `transient` and its children."""
+BYTE_ORDER_MARK = "\ufeff".encode()
 PATH_PART = re.compile(r"\.?([A-Za-z]{1,40})(\[\d{1,4}\])?")
 """One step of where the fault lies: an element's name and position."""
 
@@ -102,63 +112,156 @@ class FhirDestination:
 def _judged(name: str, result: Result, answer: Answer) -> str:
     """A remark for the audit, mostly empty, when the whole Bundle was taken; raises otherwise."""
     raise_for_status(name, answer)
+    reply = _Reply(name=name, result=result, answer=answer)
     if answer.status == CONFLICT:
-        raise DeliveryPostponed(
-            f"{name}: another writer holds one of the resources (409).", code="fhir_conflict"
+        raise reply.postponed(
+            "one of the resources conflicts with what the server holds: another writer is at it, "
+            "or it was deleted there and has to be restored or expunged",
+            "fhir_conflict",
+            parked_as="fhir_conflict_persists",
         )
     if answer.status == PRECONDITION_FAILED:
-        raise _refusal(name, result, answer, "a precondition does not hold", "fhir_precondition")
+        raise reply.refused("a precondition does not hold", "fhir_precondition")
     if answer.status == UNPROCESSABLE:
-        raise _refusal(name, result, answer, "it breaks the server's rules", "fhir_unprocessable")
+        raise reply.refused("it breaks the server's rules", "fhir_unprocessable")
+    if answer.status == ACCEPTED:
+        raise reply.postponed("it was queued and not processed", "http_202")
     if not answer.is_success:
-        raise _refusal(name, result, answer, "it was refused", f"http_{answer.status}")
-    return _taken_whole(name, result, answer)
+        raise reply.refused("it was refused", f"http_{answer.status}")
+    return _taken_whole(reply)
 
 
-def _taken_whole(name: str, result: Result, answer: Answer) -> str:
-    """Success may still hold refused entries, where a server does not know transactions."""
-    if not answer.body.strip():
+def _taken_whole(reply: _Reply) -> str:
+    """Nothing but the answer's content says that every entry was taken."""
+    if not reply.answer.body.strip():
+        # Prefer: return=minimal allows an answer without content (FHIR R4 http.html#ops).
         return ""
-    said = _resource_in(answer)
+    said = reply.resource
     if said.get("resourceType") == "OperationOutcome":
-        return "; ".join(_issues_in(said, _words_sent(result)))
+        _raise_for_issues(reply, _issues_of(said), "an OperationOutcome with an error")
+        return "; ".join(reply.issues)
     if said.get("resourceType") != "Bundle":
         raise DeliveryPostponed(
-            f"{name} answers with something else than FHIR: is a proxy or log-in page between?",
+            f"{reply.name} answers with something else than FHIR: is a proxy or log-in page "
+            "between?",
             code="answer_not_understood",
         )
-    refused = [status for status in _entry_statuses(said) if not status.startswith(("2", "304"))]
-    if refused:
-        raise DeliveryRefused(
-            f"{name} took only part of the Bundle ({', '.join(sorted(set(refused)))}): "
-            "it does not treat it as a transaction.",
-            code="fhir_partly_taken",
-            refused=(Refusal(uid=result.uid, status=refused[0], reason="entries refused"),),
-        )
+    _raise_for_entries(reply, said)
     return ""
 
 
-def _refusal(name: str, result: Result, answer: Answer, why: str, code: str) -> DeliveryRefused:
-    issues = (
-        "; ".join(_issues_in(_resource_in(answer), _words_sent(result)))
-        or "the server gave no coded reason"
-    )
-    return DeliveryRefused(
-        f"{name}: {why} ({answer.status}): {issues}.",
-        code=code,
-        refused=(Refusal(uid=result.uid, status=str(answer.status), reason=issues),),
-    )
+def _raise_for_entries(reply: _Reply, bundle: Mapping[str, Any]) -> None:
+    """Every entry that was sent has an answer of its own, and each says that it was taken."""
+    responses = list(_responses(bundle))
+    statuses = [_status_of(response) for response in responses]
+    refused = [status for status in statuses if not status.startswith(("2", "304"))]
+    issues = [issue for response in responses for issue in _issues_of(response.get("outcome"))]
+    if refused:
+        words = ", ".join(sorted(set(refused)))
+        raise reply.refused(
+            f"it took only part of the Bundle ({words})",
+            "fhir_partly_taken",
+            status=refused[0],
+            issues=issues,
+        )
+    _raise_for_issues(reply, issues, "an entry's outcome with an error")
+    sent = len(json.loads(reply.result.content)["entry"])
+    if len(responses) < sent:
+        raise reply.refused(
+            f"it answers for {len(responses)} of {sent} entries, so it does not treat the Bundle "
+            "as a transaction",
+            "fhir_partly_taken",
+        )
 
 
-def _issues_in(outcome: dict[str, Any], words: frozenset[str]) -> list[str]:
-    """Severity, code and place of each issue; free text may repeat a name and is left out."""
-    issues = outcome.get("issue")
-    if outcome.get("resourceType") != "OperationOutcome" or not isinstance(issues, list):
+def _raise_for_issues(reply: _Reply, issues: Sequence[Mapping[str, Any]], what: str) -> None:
+    """An error or fatal issue means that it was not taken, whatever the HTTP status."""
+    errors = [issue for issue in issues if issue.get("severity") in FAILURES]
+    if not errors:
+        return
+    why = f"success with {what}"
+    if all(issue.get("code") in TRANSIENT for issue in errors):
+        raise reply.postponed(why, "fhir_error_outcome", issues=errors)
+    raise reply.refused(why, "fhir_error_outcome", issues=errors)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reply:
+    """The answer to one Bundle."""
+
+    name: str
+    result: Result
+    answer: Answer
+
+    @property
+    def resource(self) -> dict[str, Any]:
+        return _resource_in(self.answer)
+
+    @property
+    def issues(self) -> list[str]:
+        """Severity, code and place of each issue of an OperationOutcome."""
+        return self._written(_issues_of(self.resource))
+
+    def refused(
+        self,
+        why: str,
+        code: str,
+        *,
+        status: str = "",
+        issues: Sequence[Mapping[str, Any]] | None = None,
+    ) -> DeliveryRefused:
+        message, refusal = self._described(why, status, issues)
+        return DeliveryRefused(message, code=code, refused=(refusal,))
+
+    def postponed(
+        self,
+        why: str,
+        code: str,
+        *,
+        parked_as: str = "",
+        issues: Sequence[Mapping[str, Any]] | None = None,
+    ) -> DeliveryPostponed:
+        message, refusal = self._described(why, "", issues)
+        return DeliveryPostponed(message, code=code, refused=(refusal,), parked_as=parked_as)
+
+    def _described(
+        self, why: str, status: str, issues: Sequence[Mapping[str, Any]] | None
+    ) -> tuple[str, Refusal]:
+        written = self.issues if issues is None else self._written(issues)
+        reason = "; ".join(written) or "the server gave no coded reason"
+        message = f"{self.name}: {why} ({self.answer.status}): {reason}."
+        status = status or str(self.answer.status)
+        return message, Refusal(uid=self.result.uid, status=status, reason=reason)
+
+    def _written(self, issues: Sequence[Mapping[str, Any]]) -> list[str]:
+        words = _words_sent(self.result)
+        return list(dict.fromkeys(_issue(one, words) for one in issues[:MAX_ISSUES]))
+
+
+def _issues_of(outcome: Any) -> list[Mapping[str, Any]]:
+    """The issues of an OperationOutcome; none of anything else."""
+    if not isinstance(outcome, Mapping) or outcome.get("resourceType") != "OperationOutcome":
         return []
-    return [_issue(one, words) for one in issues[:MAX_ISSUES] if isinstance(one, dict)]
+    issues = outcome.get("issue")
+    return [one for one in issues if isinstance(one, Mapping)] if isinstance(issues, list) else []
 
 
-def _issue(issue: dict[str, Any], words: frozenset[str]) -> str:
+def _responses(bundle: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """`entry.response` of each entry, empty where there is none."""
+    entries = bundle.get("entry")
+    for entry in entries if isinstance(entries, list) else ():
+        response = entry.get("response") if isinstance(entry, Mapping) else None
+        yield response if isinstance(response, Mapping) else {}
+
+
+def _status_of(response: Mapping[str, Any]) -> str:
+    """The HTTP status that leads `entry.response.status`; `none` where there is none."""
+    status = str(response.get("status", ""))[:3]
+    return status if status.isascii() and status.isdigit() else "none"
+
+
+def _issue(issue: Mapping[str, Any], words: frozenset[str]) -> str:
+    """Severity, code and place; free text may repeat a name and is left out."""
     said = [str(issue.get("severity", "")), str(issue.get("code", ""))]
     known = [word for word in said if word in SEVERITIES | ISSUE_CODES]
     places = [*_texts(issue.get("expression")), *_texts(issue.get("location"))]
@@ -193,21 +296,12 @@ def _texts(value: Any) -> list[str]:
 
 
 def _resource_in(answer: Answer) -> dict[str, Any]:
-    """The resource of an answer, empty when it holds none."""
+    """The resource of an answer, in JSON or XML; empty when it holds none."""
     try:
-        found = json.loads(answer.body)
+        found = json.loads(answer.body.removeprefix(BYTE_ORDER_MARK))
     except (ValueError, RecursionError):
-        return {}
+        found = resource_of_xml(answer.body)
     return found if isinstance(found, dict) else {}
-
-
-def _entry_statuses(bundle: dict[str, Any]) -> Iterator[str]:
-    """The HTTP status that leads each `entry.response.status`; `none` where there is none."""
-    entries = bundle.get("entry")
-    for entry in entries if isinstance(entries, list) else ():
-        response = entry.get("response") if isinstance(entry, dict) else None
-        status = str(response.get("status", "")) if isinstance(response, dict) else ""
-        yield status[:3] if status[:3].isdigit() else "none"
 
 
 def _system_interactions(statement: dict[str, Any]) -> set[str]:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reporting.delivery import DeliveryPostponed, DeliveryRefused, Receipt
-from reporting.delivery.dimse_status import Verdict
+from reporting.delivery.dimse_status import Verdict, read_status
 from reporting.delivery.outcome import Outcome, conclude, outcome_of, postponed
+from reporting.delivery.transport.answer_xml import response_of_xml
 from reporting.delivery.transport.http_client import Answer, Body, HttpEndpoint, raise_for_status
 from reporting.delivery.transport.oauth import TokenCache
 from reporting.delivery.transport.tls import TlsFiles
@@ -17,6 +18,7 @@ from reporting.derived_uids import derived_id, derived_uid
 from reporting.outgoing import outgoing
 from reporting.results import DICOM_KINDS, Result, ResultKind
 
+BYTE_ORDER_MARK = "\ufeff".encode()
 DICOM_JSON = "application/dicom+json"
 STORED = 200
 PARTLY_STORED = (202, 409)
@@ -108,12 +110,16 @@ def _multipart(results: Sequence[Result], boundary: str) -> Body:
 
 
 def _outcomes(name: str, results: Sequence[Result], answer: Answer) -> list[Outcome]:
-    """What became of each result, by the Store Instances Response (PS3.18 Annex I)."""
+    """What became of each result, by the Store Instances Response (PS3.18 Annex I).
+
+    200 means that all are stored; what it names must then be all of them, and what it says must
+    be DICOM: a log-in page is no success.
+    """
     if answer.status != STORED and answer.status not in PARTLY_STORED:
         raise DeliveryRefused(
             f"{name} refuses the request ({answer.status}).", code=f"http_{answer.status}"
         )
-    said = _response_in(answer)
+    said = _response_in(name, answer)
     failed = _reasons(said, FAILED_SEQUENCE, FAILURE_REASON, UNKNOWN_FAILURE)
     stored = _reasons(said, REFERENCED_SEQUENCE, WARNING_REASON, 0)
     if answer.status in PARTLY_STORED and not failed and not stored:
@@ -121,7 +127,7 @@ def _outcomes(name: str, results: Sequence[Result], answer: Answer) -> list[Outc
             f"{name} answers {answer.status} without saying what became of the objects.",
             code="answer_not_understood",
         )
-    is_complete = answer.status == STORED
+    is_complete = answer.status == STORED and not stored
     return [_outcome(one.uid, failed, stored, is_complete=is_complete) for one in results]
 
 
@@ -137,14 +143,24 @@ def _outcome(
     return postponed(uid, "the answer does not mention it")
 
 
-def _response_in(answer: Answer) -> dict[str, Any]:
-    try:
-        found = json.loads(answer.body)
-    except (ValueError, RecursionError):
+def _response_in(name: str, answer: Answer) -> dict[str, Any]:
+    """The response in the DICOM JSON Model, also from XML; empty when nothing is said."""
+    body = answer.body.removeprefix(BYTE_ORDER_MARK).strip()
+    if not body:
         return {}
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        found = response_of_xml(body)
     if isinstance(found, list) and len(found) == 1:
         found = found[0]
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        raise DeliveryPostponed(
+            f"{name} answers {answer.status} with something else than a Store Instances Response: "
+            "is a proxy or log-in page between?",
+            code="answer_not_understood",
+        )
+    return found
 
 
 def _reasons(response: dict[str, Any], sequence: str, reason: str, without: int) -> dict[str, int]:
@@ -155,8 +171,13 @@ def _reasons(response: dict[str, Any], sequence: str, reason: str, without: int)
     for item in items if isinstance(items, list) else ():
         uid, status = _first(item, REFERENCED_UID), _first(item, reason)
         if isinstance(uid, str):
-            found[uid] = status if isinstance(status, int) else without
+            found[uid.strip(" \0")] = _status(status, without)
     return found
+
+
+def _status(said: Any, without: int) -> int:
+    found = read_status(said)
+    return without if found is None else found
 
 
 def _first(item: Any, tag: str) -> Any:

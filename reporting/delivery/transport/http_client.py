@@ -1,7 +1,7 @@
-"""One HTTP request to a destination: with an end, a token where needed, and plain answers.
+"""Sends one HTTP request to a destination: with a time limit and a token where needed.
 
 Redirects are not followed (they would carry credentials elsewhere) and proxies of the environment
-are not used: what the settings say is what happens.
+are not used: only the settings count.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ LONGEST_WAIT_S = 86_400.0
 """A Retry-After beyond a day is taken for a day."""
 UNAUTHORIZED = 401
 FORBIDDEN = 403
-WRONG_ADDRESS = (404, 405, 410, 501)
+WRONG_ADDRESS = (404, 410)
+NOT_SUPPORTED = (405, 501)
 TRY_AGAIN = (408, 425, 429)
 
 
@@ -47,7 +48,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Body:
-    """What is sent: its length, and its bytes each time anew (a refreshed token sends twice)."""
+    """What is sent: its length, and its bytes as often as needed (a new token sends them again)."""
 
     length: int
     chunks: Callable[[], Iterable[bytes]]
@@ -62,7 +63,7 @@ NOTHING = Body.of(b"")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpEndpoint:
-    """How one server is spoken to."""
+    """How to talk to one server."""
 
     name: str
     timeout_s: float
@@ -135,6 +136,12 @@ def raise_for_status(name: str, answer: Answer) -> None:
         raise DeliveryRefused(
             f"{name} refuses our credentials ({answer.status}): check them and their rights.",
             code="credentials_refused",
+        )
+    if answer.status in NOT_SUPPORTED:
+        raise DeliveryRefused(
+            f"{name} does not support this request at its address ({answer.status}): check the "
+            "URL, and that the server takes FHIR transactions or STOW-RS there.",
+            code="wrong_address",
         )
     if answer.status in WRONG_ADDRESS or 300 <= answer.status < 400:
         raise DeliveryRefused(

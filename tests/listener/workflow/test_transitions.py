@@ -346,6 +346,27 @@ def test_a_wished_close_comes_back_until_the_images_are_analysed(
     assert versions(house) == 1
 
 
+def test_a_conflict_that_never_passes_is_parked_as_such_and_a_retry_brings_it_home(
+    house: ScpPolicy, queue: TurnedQueue, flow: Transitions, pacs: Shelf
+) -> None:
+    pacs.troubles = [
+        DeliveryPostponed(
+            "it was deleted there", code="fhir_conflict", parked_as="fhir_conflict_persists"
+        )
+    ] * 3
+    bring(house, queue, 1)
+    queue.run_all(flow)
+    ((job_id, err),) = queue.parked.items()
+
+    assert err.code == "fhir_conflict_persists"
+    assert "it was deleted there" in str(err)
+    queue.ask(retry_job(_row_of(queue.jobs[job_id]), wish="wish-1"))
+    queue.run_all(flow)
+
+    assert len(pacs.arrived) == 3
+    assert set(_states(house).values()) == {DeliveryState.CONFIRMED}
+
+
 def test_a_commitment_report_settles_the_delivery(
     house: ScpPolicy, queue: TurnedQueue, flow: Transitions, pacs: Shelf
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
@@ -14,7 +15,14 @@ from reporting.delivery import DeliveryPostponed, DeliveryRefused, Receipt
 from reporting.delivery.destinations.fhir_server import FhirDestination
 from reporting.delivery.transport.tls import TlsFiles, server_context
 from reporting.results import Result, ResultKind
-from tests.acceptance.standins import ScriptedFhir, TcpPeer, closed_port, hangs_up, says_nothing
+from tests.acceptance.standins import (
+    ScriptedFhir,
+    TcpPeer,
+    closed_port,
+    hangs_up,
+    http_answer,
+    says_nothing,
+)
 from tests.certificates import make_authority
 from tests.reporting.delivery.labelled import make_bundle, make_picture
 
@@ -34,6 +42,29 @@ def outcome(status: int, *issues: dict[str, object], **headers: str) -> Reply:
         body=body,
         headers={key.replace("_", "-"): value for key, value in headers.items()},
     )
+
+
+def bundle_of(*statuses: str | None) -> Reply:
+    """A transaction-response with these statuses; None is an entry without a response."""
+    entries = [{"response": {"status": one}} if one is not None else {} for one in statuses]
+    body = {"resourceType": "Bundle", "type": "transaction-response", "entry": entries}
+    return Reply(status=200, body=body)
+
+
+def xml_bundle(*statuses: str) -> bytes:
+    """The same in XML, each entry with an outcome that holds a remark."""
+    remark = (
+        '<outcome><OperationOutcome><issue><severity value="information"/>'
+        '<code value="informational"/></issue></OperationOutcome></outcome>'
+    )
+    entries = "".join(
+        f'<entry><response><status value="{status}"/>{remark}</response></entry>'
+        for status in statuses
+    )
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?><Bundle xmlns="http://hl7.org/fhir">'
+        f'<type value="transaction-response"/>{entries}</Bundle>'
+    ).encode()
 
 
 @pytest.fixture
@@ -200,9 +231,143 @@ class TestThingsThatGoWrong:
 
         assert told.value.code == "fhir_partly_taken"
 
+    @pytest.mark.parametrize("severity", ["error", "fatal"])
+    @pytest.mark.parametrize("status", [200, 201])
+    def test_success_with_an_error_is_a_refusal(self, status: int, severity: str) -> None:
+        reply = outcome(status, {"severity": severity, "code": "invalid"})
+        with ScriptedFhir(reply) as server, pytest.raises(DeliveryRefused) as told:
+            destination_at(server.url).deliver([make_bundle()])
+
+        assert told.value.code == "fhir_error_outcome"
+        assert f"{severity} invalid" in told.value.message
+        assert told.value.receipt == Receipt()
+
+    @pytest.mark.parametrize(
+        "code",
+        ["transient", "lock-error", "no-store", "exception", "timeout", "incomplete", "throttled"],
+    )
+    def test_success_with_an_error_that_may_pass_is_tried_later(self, code: str) -> None:
+        reply = outcome(200, {"severity": "error", "code": code})
+        with ScriptedFhir(reply) as server, pytest.raises(DeliveryPostponed) as told:
+            destination_at(server.url).deliver([make_bundle()])
+
+        assert told.value.code == "fhir_error_outcome"
+
+    def test_one_lasting_error_among_passing_ones_is_a_refusal(self) -> None:
+        reply = outcome(
+            200, {"severity": "error", "code": "timeout"}, {"severity": "error", "code": "value"}
+        )
+        with ScriptedFhir(reply) as server, pytest.raises(DeliveryRefused):
+            destination_at(server.url).deliver([make_bundle()])
+
+    def test_an_error_in_an_entrys_outcome_is_a_refusal(self) -> None:
+        reply = bundle_of("201 Created", "201 Created")
+        issue = {"severity": "error", "code": "invariant", "expression": ["Observation.note"]}
+        reply.body["entry"][1]["response"]["outcome"] = {
+            "resourceType": "OperationOutcome",
+            "issue": [issue],
+        }
+        with ScriptedFhir(reply) as server, pytest.raises(DeliveryRefused) as told:
+            destination_at(server.url).deliver([make_bundle()])
+
+        assert told.value.code == "fhir_error_outcome"
+        assert "error invariant at Observation.note" in told.value.message
+
+    @pytest.mark.parametrize(
+        "statuses",
+        [(), ("201",), ("201", ""), ("201", "Created"), ("201", None), ("201", "404 Not Found")],
+    )
+    def test_every_entry_needs_an_answer_of_its_own(self, statuses: tuple[str | None, ...]) -> None:
+        with (
+            ScriptedFhir(bundle_of(*statuses)) as server,
+            pytest.raises(DeliveryRefused) as told,
+        ):
+            destination_at(server.url).deliver([make_bundle()])
+
+        assert told.value.code == "fhir_partly_taken"
+
+    def test_the_reasons_of_refused_entries_are_told(self) -> None:
+        reply = bundle_of("201", "422 Unprocessable")
+        issue = {"severity": "error", "code": "too-long", "diagnostics": NAME}
+        reply.body["entry"][1]["response"]["outcome"] = {
+            "resourceType": "OperationOutcome",
+            "issue": [issue],
+        }
+        with ScriptedFhir(reply) as server, pytest.raises(DeliveryRefused) as told:
+            destination_at(server.url).deliver([make_bundle()])
+
+        assert "422" in told.value.message
+        assert "error too-long" in told.value.message
+        assert NAME not in told.value.message
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {"resourceType": "Bundle", "type": "transaction-response", "entry": None},
+            {"resourceType": "Bundle", "type": "transaction-response", "entry": "two"},
+            {"resourceType": "Bundle", "entry": [None, 7]},
+            {"resourceType": "Bundle", "entry": [{"resource": {}}, {"resource": {}}]},
+            {"resourceType": "Bundle", "entry": [{"response": "201"}, {"response": []}]},
+        ],
+    )
+    def test_a_bundle_of_another_shape_is_no_success(self, body: dict[str, object]) -> None:
+        with (
+            ScriptedFhir(Reply(status=200, body=body)) as server,
+            pytest.raises(DeliveryRefused) as told,
+        ):
+            destination_at(server.url).deliver([make_bundle()])
+
+        assert told.value.code == "fhir_partly_taken"
+
+    def test_our_own_bundle_sent_back_is_no_success(self) -> None:
+        echo = Reply(status=200, body=json.loads(make_bundle().content))
+        with ScriptedFhir(echo) as server, pytest.raises(DeliveryRefused):
+            destination_at(server.url).deliver([make_bundle()])
+
+    @pytest.mark.parametrize("body", [{}, {"resourceType": "OperationOutcome", "issue": []}])
+    def test_queued_is_not_delivered(self, body: dict[str, object]) -> None:
+        with (
+            ScriptedFhir(Reply(status=202, body=body)) as server,
+            pytest.raises(DeliveryPostponed) as told,
+        ):
+            destination_at(server.url).deliver([make_bundle()])
+
+        assert told.value.code == "http_202"
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            b"<html><body>log in</body></html>",
+            b"null",
+            b"[]",
+            b'"fine"',
+            b"\xff\xfe\x00",
+            b"[" * 100_000,
+            b"<" * 10_000,
+            b"<a>" * 50_000,
+            b'<!DOCTYPE a [<!ENTITY b "c">]><Bundle xmlns="http://hl7.org/fhir"/>',
+            '<?xml version="1.0" encoding="utf-16"?><Bundle/>'.encode("utf-16-le"),
+        ],
+    )
+    def test_success_with_content_that_is_not_fhir_is_tried_later(self, content: bytes) -> None:
+        with (
+            TcpPeer(http_answer(200, content)) as peer,
+            pytest.raises(DeliveryPostponed) as told,
+        ):
+            destination_at(f"http://{LOOPBACK}:{peer.port}").deliver([make_bundle()])
+
+        assert told.value.code == "answer_not_understood"
+
+    def test_a_conflict_that_never_passes_has_a_code_of_its_own(self) -> None:
+        with ScriptedFhir(outcome(409)) as server, pytest.raises(DeliveryPostponed) as told:
+            destination_at(server.url).deliver([make_bundle()])
+
+        assert told.value.parked_as == "fhir_conflict_persists"
+        assert "expunged" in told.value.message
+
     def test_what_was_taken_before_the_trouble_is_in_the_receipt(self) -> None:
         taken, left = make_bundle("one"), make_bundle("two")
-        fine = Reply(status=200, body={"resourceType": "Bundle", "type": "transaction-response"})
+        fine = bundle_of("201 Created", "201 Created")
         with ScriptedFhir(fine, outcome(500)) as server, pytest.raises(DeliveryPostponed) as told:
             destination_at(server.url).deliver([taken, left])
 
@@ -240,6 +405,60 @@ class TestWhatIsSent:
         fine = Reply(status=200, body={"resourceType": "OperationOutcome", "issue": []})
         with ScriptedFhir(fine) as server:
             receipt = destination_at(server.url).deliver([make_bundle()])
+
+        assert receipt.accepted == (make_bundle().uid,)
+
+    @pytest.mark.parametrize("status", [200, 201, 204])
+    def test_a_success_without_content_is_a_success(self, status: int) -> None:
+        """`Prefer: return=minimal` asks for as much."""
+        with TcpPeer(http_answer(status)) as peer:
+            receipt = destination_at(f"http://{LOOPBACK}:{peer.port}").deliver([make_bundle()])
+
+        assert receipt.accepted == (make_bundle().uid,)
+
+    @pytest.mark.parametrize("status", ["200 OK", "201 Created", "200", "304 Not Modified", "204"])
+    def test_every_status_of_success_counts(self, status: str) -> None:
+        with ScriptedFhir(bundle_of(status, status)) as server:
+            receipt = destination_at(server.url).deliver([make_bundle()])
+
+        assert receipt.accepted == (make_bundle().uid,)
+
+    @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+    def test_an_answer_in_xml_is_read(self, mark: bytes) -> None:
+        content = mark + xml_bundle("201 Created", "200 OK")
+        with TcpPeer(http_answer(200, content, media_type="application/fhir+xml")) as peer:
+            receipt = destination_at(f"http://{LOOPBACK}:{peer.port}").deliver([make_bundle()])
+
+        assert receipt.accepted == (make_bundle().uid,)
+
+    @pytest.mark.parametrize("statuses", [(), ("201",), ("201", "422")])
+    def test_a_refusal_in_xml_is_read(self, statuses: tuple[str, ...]) -> None:
+        with (
+            TcpPeer(http_answer(200, xml_bundle(*statuses))) as peer,
+            pytest.raises(DeliveryRefused) as told,
+        ):
+            destination_at(f"http://{LOOPBACK}:{peer.port}").deliver([make_bundle()])
+
+        assert told.value.code == "fhir_partly_taken"
+
+    def test_an_error_in_xml_is_read(self) -> None:
+        content = (
+            b'<OperationOutcome xmlns="http://hl7.org/fhir"><issue><severity value="error"/>'
+            b'<code value="invalid"/><expression value="Bundle.entry[0]"/></issue>'
+            b"</OperationOutcome>"
+        )
+        with (
+            TcpPeer(http_answer(422, content)) as peer,
+            pytest.raises(DeliveryRefused) as told,
+        ):
+            destination_at(f"http://{LOOPBACK}:{peer.port}").deliver([make_bundle()])
+
+        assert told.value.refused[0].reason == "error invalid at Bundle.entry[0]"
+
+    def test_an_answer_in_json_may_begin_with_a_byte_order_mark(self) -> None:
+        content = json.dumps(bundle_of("201", "201").body).encode("utf-8-sig")
+        with TcpPeer(http_answer(200, content)) as peer:
+            receipt = destination_at(f"http://{LOOPBACK}:{peer.port}").deliver([make_bundle()])
 
         assert receipt.accepted == (make_bundle().uid,)
 

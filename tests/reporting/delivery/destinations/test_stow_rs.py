@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from email.message import Message
 from email.parser import BytesParser
 
@@ -11,7 +12,7 @@ from listener.demo.mock_servers import LOOPBACK, Reply
 from pipeline.errors import NeedsReview, RetryLater
 from reporting.delivery import DeliveryPostponed, DeliveryRefused, Receipt
 from reporting.delivery.destinations.stow_rs import StowDestination
-from tests.acceptance.standins import ScriptedFhir, closed_port
+from tests.acceptance.standins import ScriptedFhir, TcpPeer, closed_port, http_answer
 from tests.reporting.delivery.labelled import make_bundle, make_picture
 
 PATIENCE_S = 0.3
@@ -22,7 +23,7 @@ def destination_at(url: str, **changed: object) -> StowDestination:
     return StowDestination(**{"name": "archive", "url": url, **changed})
 
 
-def said(status: int, *, failed: dict[str, int] | None = None, stored: object = ()) -> Reply:
+def said(status: int, *, failed: dict[str, object] | None = None, stored: object = ()) -> Reply:
     """A Store Instances Response in the DICOM JSON model."""
     body: dict[str, object] = {}
     if failed:
@@ -32,11 +33,35 @@ def said(status: int, *, failed: dict[str, int] | None = None, stored: object = 
     return Reply(status=status, body=body, headers={"Content-Type": "application/dicom+json"})
 
 
-def _item(uid: str, reason: int | None = None) -> dict[str, object]:
+def _item(uid: str, reason: object = None) -> dict[str, object]:
     item: dict[str, object] = {"00081155": {"vr": "UI", "Value": [uid]}}
     if reason is not None:
         item["00081197"] = {"vr": "US", "Value": [reason]}
     return item
+
+
+def native_model(*, stored: Sequence[str] = (), failed: dict[str, int] | None = None) -> bytes:
+    """The same in the Native DICOM Model (PS3.19 Annex A)."""
+
+    def attribute(tag: str, *values: str) -> str:
+        numbered = "".join(
+            value.replace("#", str(number)) for number, value in enumerate(values, start=1)
+        )
+        return f'<DicomAttribute tag="{tag}" vr="UN">{numbered}</DicomAttribute>'
+
+    def item(uid: str, reason: int | None = None) -> str:
+        found = attribute("00081155", f'<Value number="#">{uid}</Value>')
+        if reason is not None:
+            found += attribute("00081197", f'<Value number="#">{reason}</Value>')
+        return f'<Item number="#">{found}</Item>'
+
+    return (
+        '<?xml version="1.0"?>'
+        '<NativeDicomModel xmlns="http://dicom.nema.org/PS3.19/models/NativeDICOM">'
+        + attribute("00081199", *map(item, stored))
+        + attribute("00081198", *(item(*one) for one in (failed or {}).items()))
+        + "</NativeDicomModel>"
+    ).encode()
 
 
 class TestThingsThatGoWrong:
@@ -89,6 +114,86 @@ class TestThingsThatGoWrong:
 
         assert told.value.receipt.accepted == (kept.uid,)
 
+    @pytest.mark.parametrize("status", [405, 501])
+    def test_a_server_without_stow_is_told_as_such(self, status: int) -> None:
+        with ScriptedFhir(Reply(status=status)) as server, pytest.raises(NeedsReview) as told:
+            destination_at(server.url).deliver([make_picture()])
+
+        assert told.value.code == "wrong_address"
+        assert "STOW-RS" in told.value.message
+
+    @pytest.mark.parametrize("status", [200, 202, 409])
+    @pytest.mark.parametrize(
+        "content",
+        [
+            b"<html>log in</html>",
+            b"OK",
+            b"null",
+            b"[]",
+            b"[{}, {}]",
+            b"\xff\xfe",
+            b"[" * 100_000,
+            b"<a>" * 10_000 + b"</a>" * 10_000,
+            b"<!DOCTYPE a><NativeDicomModel/>",
+            b"<NativeDicomModel>",
+        ],
+    )
+    def test_an_answer_that_is_not_dicom_is_no_success(self, status: int, content: bytes) -> None:
+        with (
+            TcpPeer(http_answer(status, content)) as peer,
+            pytest.raises(DeliveryPostponed) as told,
+        ):
+            destination_at(f"http://{LOOPBACK}:{peer.port}").deliver([make_picture()])
+
+        assert told.value.code == "answer_not_understood"
+
+    def test_complete_success_that_names_some_is_not_complete(self) -> None:
+        kept, forgotten = make_picture("kept"), make_picture("forgotten")
+        with (
+            ScriptedFhir(said(200, stored=[kept.uid])) as server,
+            pytest.raises(DeliveryPostponed) as told,
+        ):
+            destination_at(server.url).deliver([kept, forgotten])
+
+        assert told.value.receipt.accepted == (kept.uid,)
+        assert [one.uid for one in told.value.refused] == [forgotten.uid]
+
+    @pytest.mark.parametrize(
+        ("reason", "status"),
+        [
+            ("A700", "0xA700"),
+            ("0xA700", "0xA700"),
+            ("0110H", "0x0110"),
+            ("272", "0x0110"),
+            (272.0, "0x0110"),
+            ("42752", "0xA700"),
+            (None, "0x0110"),
+            (True, "0x0110"),
+            ("full", "0x0110"),
+            (-1, "0x0110"),
+            ([], "0x0110"),
+        ],
+    )
+    def test_a_failure_reason_may_be_text(self, reason: object, status: str) -> None:
+        picture = make_picture()
+        reply = said(202, failed={picture.uid: reason})
+        with ScriptedFhir(reply) as server, pytest.raises(DeliveryPostponed) as told:
+            destination_at(server.url).deliver([picture])
+
+        assert told.value.refused[0].status == status
+
+    def test_failures_in_xml_are_read(self) -> None:
+        kept, lost = make_picture("kept"), make_picture("lost")
+        content = native_model(stored=[kept.uid], failed={lost.uid: 0xA700})
+        with (
+            TcpPeer(http_answer(202, content, media_type="application/dicom+xml")) as peer,
+            pytest.raises(DeliveryPostponed) as told,
+        ):
+            destination_at(f"http://{LOOPBACK}:{peer.port}").deliver([kept, lost])
+
+        assert told.value.receipt.accepted == (kept.uid,)
+        assert [(one.uid, one.status) for one in told.value.refused] == [(lost.uid, "0xA700")]
+
     @pytest.mark.parametrize(
         "body",
         [
@@ -136,6 +241,14 @@ class TestWhatIsSent:
 
         assert receipt.accepted == (picture.uid,)
         assert "0xB000" in receipt.warnings[0]
+
+    def test_success_in_xml_is_read(self) -> None:
+        pictures = [make_picture("a"), make_picture("b")]
+        content = native_model(stored=[one.uid for one in pictures])
+        with TcpPeer(http_answer(200, content, media_type="application/dicom+xml")) as peer:
+            receipt = destination_at(f"http://{LOOPBACK}:{peer.port}").deliver(pictures)
+
+        assert receipt.accepted == tuple(one.uid for one in pictures)
 
     def test_nothing_wanted_asks_nothing(self) -> None:
         assert destination_at("http://localhost:1").deliver([make_bundle()]) == Receipt()
