@@ -284,6 +284,7 @@ class WebSettings(Section):
     port: BoundPort = 8104
     stow: bool = True
     token_file: OptionalPath = None
+    allowed_hosts: tuple[HostName, ...] = ()
     max_request_mb: int = Field(default=2048, ge=1, le=65536)
     tls: ServerTls = ServerTls()
 

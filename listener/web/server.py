@@ -1,30 +1,35 @@
-"""Runs the web application in a thread of its own, from `start` to `stop`."""
+"""Runs the web application on a thread of its own, from `start` to `stop`."""
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 import threading
+from functools import partial
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from config.sections import ServerTls, WebSettings
+from listener.web.connections import LimitedRequests, TimedProtocol, WebConnections, WebLimits
+from listener.web.host_check import HostCheck, own_names
 from pipeline.errors import Rejected
 from reporting.delivery.transport.tls import ServerContexts, TlsFiles
 
-MAX_CONNECTIONS = 64
-KEEP_ALIVE_S = 15
-BACKLOG = 64
+BACKLOG = 1024
 
 
 class WebServer:
     """One uvicorn server on one socket; the port is bound by `start`, not by the constructor."""
 
-    def __init__(self, settings: WebSettings, app: ASGIApp) -> None:
+    def __init__(
+        self, settings: WebSettings, app: ASGIApp, *, limits: WebLimits | None = None
+    ) -> None:
         self._settings, self._app = settings, app
+        self._limits = limits or WebLimits()
         self._socket: socket.socket | None = None
-        self._server: uvicorn.Server | None = None
+        self._server: _Server | None = None
         self._thread: threading.Thread | None = None
 
     @property
@@ -35,31 +40,32 @@ class WebServer:
         return int(self._socket.getsockname()[1])
 
     def start(self) -> None:
-        """Bind and serve; connections are taken from now on. OSError when the port is taken."""
+        """Binds and serves; connections are accepted from now on. OSError when the port is
+        taken."""
         host = self._settings.host
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.create_server(
             (host, self._settings.port), family=family, backlog=BACKLOG
         )
         config = uvicorn.Config(
-            self._app,
+            HostCheck(self._app, own_names(self._settings.allowed_hosts)),
             log_config=None,
             access_log=False,
             server_header=False,
             proxy_headers=False,
             lifespan="off",
             ws="none",
-            limit_concurrency=MAX_CONNECTIONS,
-            timeout_keep_alive=KEEP_ALIVE_S,
+            http=TimedProtocol,
+            timeout_keep_alive=round(self._limits.keep_alive_s),
         )
         config.load()
         config.ssl = _tls_context(self._settings.tls)
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._run, name="web", daemon=True)
+        self._server = _Server(config, self._socket, self._limits)
+        self._thread = threading.Thread(target=self._server.run, name="web", daemon=True)
         self._thread.start()
 
     def stop(self, grace_s: float) -> None:
-        """Take no more requests, let those in hand end within `grace_s`, then hang up."""
+        """Takes no more requests, lets those in progress end within `grace_s`, then hangs up."""
         if self._server is None or self._thread is None or self._socket is None:
             return
         self._server.config.timeout_graceful_shutdown = max(1, round(grace_s))
@@ -67,9 +73,47 @@ class WebServer:
         self._thread.join(grace_s + 5)
         self._socket.close()
 
-    def _run(self) -> None:
-        if self._server is not None and self._socket is not None:
-            self._server.run(sockets=[self._socket])
+
+class _Server(uvicorn.Server):
+    """uvicorn with our own accepting: its own neither bounds nor times connections."""
+
+    def __init__(self, config: uvicorn.Config, sock: socket.socket, limits: WebLimits) -> None:
+        super().__init__(config)
+        self._socket, self._limits = sock, limits
+        self._connections: WebConnections | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begins to accept."""
+        await super().startup(sockets=[])
+        connections = WebConnections(
+            self._socket,
+            self._limits,
+            make_protocol=partial(
+                TimedProtocol,
+                config=self.config,
+                server_state=self.server_state,
+                app_state=self.lifespan.state,
+                _loop=asyncio.get_running_loop(),
+            ),
+            tls_context=self.config.ssl,
+        )
+        self.config.loaded_app = LimitedRequests(
+            self.config.loaded_app, self._limits, connections.drop_slowest_body
+        )
+        self._connections = connections
+        connections.open()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times per second."""
+        if self._connections is not None:
+            self._connections.sweep()
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accepts no more, and waits for the requests in progress."""
+        if self._connections is not None:
+            self._connections.close()
+        await super().shutdown(sockets)
 
 
 def read_token(settings: WebSettings) -> str | None:
