@@ -17,20 +17,24 @@ import random
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 
 from config.model import Settings
+from listener.descriptors import DescriptorShares, raise_limit, share_out
 from listener.dicom.server import DicomListener
 from listener.observability.audit_forwarder import AuditForwarder, place_file_of
+from listener.observability.connection_metrics import ConnectionCollector
+from listener.observability.limited_audit import LimitedAudit
 from listener.observability.logging_setup import adopt_library_loggers
 from listener.observability.metrics import CountedAudit, Metrics
 from listener.queue.status import WorkflowStatus
 from listener.queue.worker_lock import WorkerLease, WorkerLocks, claim_worker, worker_locks
 from listener.storage.data_folder import MEBIBYTE, Store, open_store
 from listener.web.app import Receiving, Showing, build_app
+from listener.web.connections import WebLimits
 from listener.web.server import WebServer, read_token
 from listener.workflow.delivery import Destinations, Sender
 from listener.workflow.destinations import Routes, make_outlets, parse_rules
@@ -119,6 +123,13 @@ def running(settings: Settings, *, listens: bool = True) -> Iterator[Service]:
         routes = Routes(parse_rules(settings.routes), [outlet.name for outlet in outlets])
         analysis = ImageAnalysis(classifier, segmenter, limits=image_limits(settings))
         workflow = _build_workflow(settings, store, analysis, outlets, routes, hold, locks, audit)
+        shares = share_out(raise_limit(), max_associations=settings.dicom.max_associations)
+        limited = CountedAudit(LimitedAudit(trail), metrics)
+        dicom = (
+            _make_dicom(settings, store, workflow, limited, shares)
+            if listens and settings.dicom.enabled
+            else None
+        )
 
         audit.record(
             Event.SERVICE_STARTED,
@@ -129,8 +140,19 @@ def running(settings: Settings, *, listens: bool = True) -> Iterator[Service]:
         workflow.start()
         adopt_library_loggers()
         stack.callback(workflow.stop, settings.service.stop_grace_s)
-        web = _start_web(settings, store, workflow, metrics, classifier, audit, listens, stack)
-        dicom = _start_dicom(settings, store, workflow, audit, stack) if listens else None
+        web = _start_web(
+            settings, store, workflow, metrics, classifier, limited, listens, stack, dicom, shares
+        )
+        if dicom is not None:
+            _start_dicom(settings, dicom, stack)
+        metrics.register(
+            ConnectionCollector(
+                {
+                    **({"dicom": dicom.counts} if dicom is not None else {}),
+                    **({"web": web.counts} if web is not None else {}),
+                }
+            )
+        )
         yield Service(
             workflow=workflow,
             store=store,
@@ -183,6 +205,17 @@ def open_trail(
             checkpoint_every_events=audit.checkpoint_every_events,
             checkpoint_every_s=audit.checkpoint_every_s,
         ),
+    )
+
+
+def web_limits(shares: DescriptorShares) -> WebLimits:
+    """Fewer requests than connections, so that a health probe always gets in."""
+    standard = WebLimits()
+    return replace(
+        standard,
+        connections=shares.web_connections,
+        requests=min(standard.requests, shares.web_connections * 3 // 4),
+        bodies=min(standard.bodies, shares.web_connections // 2),
     )
 
 
@@ -292,12 +325,14 @@ def _build_workflow(
     )
 
 
-def _start_dicom(
-    settings: Settings, store: Store, workflow: Workflow, audit: AuditSink, stack: ExitStack
-) -> DicomListener | None:
-    if not settings.dicom.enabled:
-        return None
-    listener = DicomListener(
+def _make_dicom(
+    settings: Settings,
+    store: Store,
+    workflow: Workflow,
+    audit: AuditSink,
+    shares: DescriptorShares,
+) -> DicomListener:
+    return DicomListener(
         settings.dicom,
         store.inbox,
         workflow.image_received,
@@ -305,11 +340,15 @@ def _start_dicom(
         on_commitment=workflow.record_commitment,
         may_report=workflow.may_report,
         on_association_released=workflow.association_released,
+        max_associations=shares.associations,
+        max_unassociated=shares.unassociated,
     )
+
+
+def _start_dicom(settings: Settings, listener: DicomListener, stack: ExitStack) -> None:
     with _taken_port_named("dicom.port"):
         listener.start()
     stack.callback(listener.stop, settings.service.stop_grace_s)
-    return listener
 
 
 def _start_web(
@@ -321,6 +360,8 @@ def _start_web(
     audit: AuditSink,
     listens: bool,
     stack: ExitStack,
+    dicom: DicomListener | None,
+    shares: DescriptorShares,
 ) -> WebServer | None:
     if not settings.web.enabled:
         return None
@@ -328,10 +369,15 @@ def _start_web(
         software_version=SOFTWARE_VERSION,
         metrics=metrics,
         read_status=workflow.status,
-        checks={"queue": workflow.check_ready, "disk": store.inbox.check_free_space},
+        checks={
+            "queue": workflow.check_ready,
+            "disk": store.inbox.check_free_space,
+            **({"dicom": dicom.check_accepting} if dicom is not None else {}),
+        },
         audit_dir=settings.audit_dir,
         clock=lambda: datetime.now(UTC),
         model=classifier.identity,
+        check_alive=dicom.check_accepting if dicom is not None else lambda: None,
     )
     receiving = Receiving(
         inbox=store.inbox,
@@ -341,7 +387,7 @@ def _start_web(
     )
     takes_images = listens and settings.web.stow
     app = build_app(showing, receiving if takes_images else None, token=read_token(settings.web))
-    server = WebServer(settings.web, app)
+    server = WebServer(settings.web, app, limits=web_limits(shares))
     with _taken_port_named("web.port"):
         server.start()
     stack.callback(server.stop, settings.service.stop_grace_s)

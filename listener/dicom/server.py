@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from dataclasses import asdict
 from ipaddress import ip_network
 from typing import Any
 
@@ -99,10 +100,9 @@ class DicomListener:
             raise RuntimeError("the listener was not started")
         return int(self._server.getsockname()[1])
 
-    @property
-    def counts(self) -> AcceptorCounts:
-        """What happened to connections that never became associations."""
-        return self._acceptor.counts if self._acceptor is not None else AcceptorCounts()
+    def counts(self) -> dict[str, int]:
+        """What happened to connections that never became associations, by reason."""
+        return asdict(self._acceptor.counts if self._acceptor is not None else AcceptorCounts())
 
     def start(self) -> None:
         """Binds and listens; returns when a peer can connect. OSError when the port is taken."""

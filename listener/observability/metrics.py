@@ -129,6 +129,10 @@ class Metrics:
         if "duration_ms" in fields:
             self._durations.labels(event).observe(fields["duration_ms"] / 1000)
 
+    def register(self, collector: Collector) -> None:
+        """Exposes further numbers that are asked for at each scrape."""
+        self._registry.register(collector)
+
     def expose(self) -> bytes:
         """Everything in the text format of Prometheus 0.0.4."""
         return generate_latest(self._registry)

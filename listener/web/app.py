@@ -1,7 +1,7 @@
 """The service over HTTP: STOW-RS, health, metrics and a status page that changes nothing.
 
 POST /dicom-web/studies   STOW-RS (listener.stow)
-GET  /healthz             200 while the process answers
+GET  /healthz             200 while DICOM peers can associate, else 503
 GET  /readyz              200 when every check passes, else 503 with their codes
 GET  /metrics             Prometheus
 GET  /                    the status page; /status.json is the same for programs
@@ -82,6 +82,8 @@ class Showing:
     audit_dir: Path
     clock: Callable[[], datetime]
     model: ModelIdentity | None = None
+    check_alive: Callable[[], None] = lambda: None
+    """Raises a SmearlinkError when the process should be started again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,6 +260,9 @@ class _Pages:
         self._css = environment.get_template("console.css").render()
 
     async def health(self, _request: Request) -> Response:
+        result = _checked("alive", self._showing.check_alive)
+        if not result.is_ready:
+            return _problem(503, result.code, "No DICOM peer can associate now.")
         return PlainTextResponse("ok\n", headers=SAFE_HEADERS)
 
     async def ready(self, _request: Request) -> Response:

@@ -1,5 +1,6 @@
 """Answers only requests whose Host names this service, so that a web page elsewhere cannot reach
-it under a name of its own (DNS rebinding)."""
+it under a name of its own (DNS rebinding).
+"""
 
 from __future__ import annotations
 

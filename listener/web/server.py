@@ -39,9 +39,20 @@ class WebServer:
             raise RuntimeError("the web server was not started")
         return int(self._socket.getsockname()[1])
 
+    def counts(self) -> dict[str, int]:
+        """What happened to connections without a request, by reason."""
+        connections = self._server.connections if self._server is not None else None
+        if connections is None:
+            return {"dropped": 0, "refused_by_system": 0}
+        return {
+            "dropped": connections.dropped,
+            "refused_by_system": connections.refused_by_system,
+        }
+
     def start(self) -> None:
         """Binds and serves; connections are accepted from now on. OSError when the port is
-        taken."""
+        taken.
+        """
         host = self._settings.host
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.create_server(
@@ -80,7 +91,7 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, sock: socket.socket, limits: WebLimits) -> None:
         super().__init__(config)
         self._socket, self._limits = sock, limits
-        self._connections: WebConnections | None = None
+        self.connections: WebConnections | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begins to accept."""
@@ -100,19 +111,19 @@ class _Server(uvicorn.Server):
         self.config.loaded_app = LimitedRequests(
             self.config.loaded_app, self._limits, connections.drop_slowest_body
         )
-        self._connections = connections
+        self.connections = connections
         connections.open()
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times per second."""
-        if self._connections is not None:
-            self._connections.sweep()
+        if self.connections is not None:
+            self.connections.sweep()
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accepts no more, and waits for the requests in progress."""
-        if self._connections is not None:
-            self._connections.close()
+        if self.connections is not None:
+            self.connections.close()
         await super().shutdown(sockets)
 
 

@@ -59,6 +59,7 @@ class Site:
     token: str | None = None
     read_status: Callable[[], WorkflowStatus] = lambda: STATUS
     check: Callable[[], object] = _passes
+    check_alive: Callable[[], None] = _passes
     max_request_bytes: int = 10_000_000
     receives: bool = True
 
@@ -68,6 +69,7 @@ class Site:
             software_version="0.1.0",
             metrics=Metrics(software_version="0.1.0", read_status=self.read_status),
             read_status=self.read_status,
+            check_alive=self.check_alive,
             checks={"queue": self.check},  # type: ignore[dict-item]  # what it returns is ignored
             audit_dir=self.root / "audit",
             clock=lambda: NOW,
@@ -272,3 +274,14 @@ def test_an_image_is_stored_and_nothing_of_the_patient_is_recorded(tmp_path: Pat
 def _body(*files: bytes) -> bytes:
     head = b"--smear\r\nContent-Type: application/dicom\r\n\r\n"
     return b"".join(head + one + b"\r\n" for one in files) + b"--smear--\r\n"
+
+
+def test_health_is_503_when_no_dicom_peer_can_associate(tmp_path: Path) -> None:
+    def deaf() -> None:
+        raise RetryLater("the loop has ended", code="dicom_not_accepting")
+
+    with Site(root=tmp_path, check_alive=deaf).client() as client:
+        answer = client.get("/healthz")
+
+    assert answer.status_code == 503
+    assert answer.json()["title"] == "dicom_not_accepting"
