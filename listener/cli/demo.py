@@ -26,7 +26,7 @@ from listener.demo.phantom import Recipe, draw_field
 from listener.demo.phantom.field import HEALTHY_CELLS
 from listener.demo.results import DemoImage, DemoOutcome, lay_out_results
 from listener.modality.find_files import image_files
-from listener.modality.secondary_capture import Order, check_image, named_dicom
+from listener.modality.secondary_capture import Order, check_image, read_files
 from listener.modality.store_scu import PeerAddress, send_images
 from listener.observability.logging_setup import set_up_logging
 from listener.queue.status import ParkedWork
@@ -183,9 +183,12 @@ def _send(files: Sequence[Path], order: Order, service: Service, steps: Steps) -
     named: list[tuple[Path, str, str]] = []
 
     def images() -> Iterator[FileDataset]:
-        for path, image in named_dicom(files, order):
-            named.append((path, str(image.SOPInstanceUID), str(image.SeriesInstanceUID)))
-            yield image
+        for read in read_files(files, order):
+            if read.image is None:
+                raise read.problem or Rejected(f"{read.path.name} is gone", code="not_an_image")
+            uid, series = read.image.SOPInstanceUID, read.image.SeriesInstanceUID
+            named.append((read.path, str(uid), str(series)))
+            yield read.image
 
     with steps.counted("Sending by C-STORE", len(files)) as advance:
         answers = list(send_images(images(), peer, on_sent=lambda _: advance()))

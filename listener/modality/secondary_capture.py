@@ -1,27 +1,23 @@
-"""Photographs become DICOM: Secondary Capture, the class for what was not born in DICOM.
+"""Wraps photographs into DICOM as Secondary Capture images (PS3.3 A.8.1).
 
-    for dataset in to_dicom(paths, accession="A-1"):   # a folder becomes one study, one series
+    for read in read_files(paths, Order(accession="A-1")):   # a folder is one study, one series
         ...
 
-UIDs derive from the files' content: the same folder sent again is the same images again. A
-baseline JPEG keeps its compressed pixels, without the notes that cameras leave in it; all else
-becomes plain RGB. DICOM files pass as they are.
+UIDs derive from the files' content and the order: the same folder sent again is the same images
+again. A baseline JPEG keeps its compressed pixels, without the notes that cameras leave in it; all
+else becomes plain RGB. DICOM files pass as they are.
 """
 
 from __future__ import annotations
 
 import hashlib
-import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from struct import Struct
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
@@ -32,18 +28,21 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from pipeline.decoding.codestream import Segment, segments
-from pipeline.domain import RGB
+from pipeline.decoding.frames import ImageLimits
+from pipeline.decoding.photographs.photograph import Photograph
+from pipeline.decoding.photographs.reader import date_taken, read_photograph
 from pipeline.errors import Rejected
 from reporting.derived_uids import IMPLEMENTATION_CLASS_UID, derived_uid
 
 _NAMES_OF_IMAGE = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-_SOF0, _APP0, _APP1, _APP14, _APP15, _COMMENT = 0xC0, 0xE0, 0xE1, 0xEE, 0xEF, 0xFE
-_ORIENTATION_TAG = 0x0112
-_UPRIGHT = 1
-_FRAME = Struct(">BHHB")
-"""Precision, rows, columns, components (ITU-T T.81 B.2.2)."""
+_UID_VERSION = "2"
+"""Raised when photographs are described differently: other content needs other UIDs."""
+_BYTES_PER_PIXEL = 8
+"""Of RGBA with 16 bits: larger files hold more pixels than are allowed."""
+_OTHER_BYTES = 64 * 1024 * 1024
+_LONGEST_TEXT = 64
+"""Characters of VR LO (PS3.5 6.2)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,50 +54,64 @@ class Order:
     specimen: str = ""
     """Container Identifier of the slide."""
     spacing_um: float | None = None
-    """µm a pixel, when the camera was calibrated."""
+    """µm per pixel, when the camera was calibrated."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ReadFile:
+    """One file as a DICOM image, or why it is none."""
+
+    path: Path
+    image: FileDataset | None = None
+    problem: Rejected | None = None
+    """Its message begins with the file's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Pixels:
-    """The pixel module of one photograph, ready to be written."""
+class _File:
+    """A photograph's file before it is decoded."""
 
-    rows: int
-    columns: int
-    transfer_syntax: UID
-    photometric: str
-    data: bytes
-    compression_ratio: float | None = None
+    path: Path
+    digest: str
+    taken_at: datetime
 
 
-def to_dicom(paths: Sequence[Path], order: Order | None = None) -> Iterator[FileDataset]:
+def to_dicom(
+    paths: Sequence[Path], order: Order | None = None, limits: ImageLimits | None = None
+) -> Iterator[FileDataset]:
     """Every file as a DICOM image: wrapped, or read when it is DICOM; DICOM first, by name.
 
-    Raises Rejected `not_an_image` for a file that is neither.
+    Raises Rejected for the first file that cannot be read.
     """
-    return (image for _, image in named_dicom(paths, order))
+    for read in read_files(paths, order, limits):
+        if read.image is None:
+            raise read.problem or Rejected(f"{read.path.name} is no image", code="not_an_image")
+        yield read.image
 
 
-def named_dicom(
-    paths: Sequence[Path], order: Order | None = None
-) -> Iterator[tuple[Path, FileDataset]]:
-    """The same, each image with the file that it was; one in memory at a time."""
-    photographs = []
-    for path in sorted(paths):
-        if is_dicom(path):
-            yield path, _read_dicom(path)
-        else:
-            photographs.append(path)
-    for _, folder in groupby(photographs, key=attrgetter("parent")):
-        files = list(folder)
-        yield from zip(files, _wrap_folder(files, order or Order()), strict=True)
+def read_files(
+    paths: Sequence[Path], order: Order | None = None, limits: ImageLimits | None = None
+) -> Iterator[ReadFile]:
+    """Each file with its image, or with its problem; one image in memory at a time."""
+    order, limits = order or Order(), limits or ImageLimits()
+    photographs: list[_File] = []
+    for path in sorted(paths, key=lambda path: (path.parent, path.name)):
+        try:
+            if is_dicom(path):
+                yield ReadFile(path=path, image=_read_dicom(path))
+            else:
+                photographs.append(_look_at(path, limits))
+        except (Rejected, OSError) as err:
+            yield ReadFile(path=path, problem=_problem(path, err))
+    for _, folder in groupby(photographs, key=attrgetter("path.parent")):
+        yield from _wrap_folder(list(folder), order, limits)
 
 
 def check_image(path: Path) -> None:
-    """Raise Rejected `not_an_image`, with the reason, for a file that cannot be sent."""
-    if is_dicom(path):
-        _read_dicom(path)
-    else:
-        _pixels(path)
+    """Raise Rejected, with the file's name and the reason, for a file that cannot be sent."""
+    for read in read_files([path]):
+        if read.problem is not None:
+            raise read.problem
 
 
 def is_dicom(path: Path) -> bool:
@@ -115,26 +128,64 @@ def _read_dicom(path: Path) -> FileDataset:
         named["TransferSyntaxUID"] = dataset.file_meta.get("TransferSyntaxUID")
     # pydicom raises what it likes on damaged bytes: KeyError, TypeError, struct.error, …
     except Exception as err:
-        raise Rejected(f"{path.name} is no whole DICOM file", code="not_an_image") from err
+        raise Rejected("is DICOM, but damaged: copy it again", code="not_an_image") from err
     lacking = [word for word, name in named.items() if not name]
     if lacking:
         raise Rejected(
-            f"{path.name} lacks {', '.join(lacking)}: it cannot be sent (PS3.3 C.12.1, C.7)",
+            f"lacks {', '.join(lacking)}: it cannot be sent (PS3.3 C.12.1, C.7)",
             code="not_an_image",
         )
     if not has_pixels:
-        raise Rejected(f"{path.name} is DICOM, but no image", code="not_an_image")
+        raise Rejected("is DICOM, but no image", code="not_an_image")
     return dataset
 
 
-def _wrap_folder(paths: Sequence[Path], order: Order) -> Iterator[FileDataset]:
+def _look_at(path: Path, limits: ImageLimits) -> _File:
+    """Read, hash and date a file without decoding it."""
+    facts = path.stat()
+    if facts.st_size > limits.max_megapixels * 1e6 * _BYTES_PER_PIXEL + _OTHER_BYTES:
+        raise Rejected(
+            f"has {facts.st_size / 1e6:.0f} MB, more than {limits.max_megapixels:g} megapixels "
+            "need (image.max_megapixels)",
+            code="too_large",
+        )
+    content = path.read_bytes()
+    written_at = datetime.fromtimestamp(facts.st_mtime)  # noqa: DTZ006 - local, as cameras date
+    return _File(
+        path=path,
+        digest=hashlib.sha256(content).hexdigest(),
+        taken_at=date_taken(content) or written_at,
+    )
+
+
+def _problem(path: Path, err: Rejected | OSError) -> Rejected:
+    if isinstance(err, Rejected):
+        return Rejected(f"{path.name} {err.message}", code=err.code)
+    return Rejected(
+        f"{path.name} cannot be read ({err.strerror}): check its permissions and its disk",
+        code="unreadable_file",
+    )
+
+
+def _wrap_folder(files: Sequence[_File], order: Order, limits: ImageLimits) -> Iterator[ReadFile]:
     """One study and one series, named by the content of all its photographs."""
-    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
-    series = [*sorted(digests), order.accession, order.patient_id, order.specimen]
-    for number, (path, digest) in enumerate(zip(paths, digests, strict=True), start=1):
-        image = _describe(series, digest, number, order)
-        _add_pixels(image, _pixels(path))
-        yield image
+    started_at = min(one.taken_at for one in files)
+    series = [
+        _UID_VERSION,
+        *sorted(one.digest for one in files),
+        *(order.accession, order.patient_id, order.specimen, str(order.spacing_um)),
+        f"{started_at:%Y%m%d%H%M%S}",
+    ]
+    for number, file in enumerate(files, start=1):
+        try:
+            photograph = read_photograph(file.path.read_bytes(), limits)
+        except (Rejected, OSError) as err:
+            yield ReadFile(path=file.path, problem=_problem(file.path, err))
+            continue
+        image = _describe(series, file.digest, number, order)
+        _add_dates(image, started_at, file.taken_at)
+        _add_pixels(image, photograph)
+        yield ReadFile(path=file.path, image=image)
 
 
 def _describe(series: Sequence[str], digest: str, number: int, order: Order) -> FileDataset:
@@ -153,19 +204,19 @@ def _describe(series: Sequence[str], digest: str, number: int, order: Order) -> 
     image.ImageType = ["ORIGINAL", "PRIMARY"]
     image.SOPClassUID = SecondaryCaptureImageStorage
     image.SOPInstanceUID = instance_uid
-    image.StudyDate = ""
-    image.StudyTime = ""
     image.AccessionNumber = order.accession
     image.Modality = "GM"
     image.ConversionType = "DI"
     image.ReferringPhysicianName = ""
+    image.StudyDescription = "Blood smear"
+    image.SeriesDescription = _series_description(order)
     image.PatientName = ""
     image.PatientID = order.patient_id
     image.PatientBirthDate = ""
     image.PatientSex = ""
     image.StudyInstanceUID = study_uid
     image.SeriesInstanceUID = series_uid
-    image.StudyID = ""
+    image.StudyID = "1"
     image.SeriesNumber = "1"
     image.InstanceNumber = str(number)
     image.PatientOrientation = ""
@@ -173,7 +224,21 @@ def _describe(series: Sequence[str], digest: str, number: int, order: Order) -> 
         image.NominalScannedPixelSpacing = [order.spacing_um / 1000] * 2
     if order.specimen:
         _add_specimen(image, order.specimen)
+    else:  # type 2C: absent where a specimen takes the place of a body part (C.7.3.1)
+        image.Laterality = ""
     return image
+
+
+def _series_description(order: Order) -> str:
+    slide = f", slide {order.specimen}" if order.specimen else ""
+    return f"Photographs{slide}"[:_LONGEST_TEXT]
+
+
+def _add_dates(image: FileDataset, started_at: datetime, taken_at: datetime) -> None:
+    """General Study (C.7.2.1) and General Image (C.7.6.1): by the camera, else by the file."""
+    image.StudyDate = f"{started_at:%Y%m%d}"
+    image.StudyTime = f"{started_at:%H%M%S}"
+    image.AcquisitionDateTime = f"{taken_at:%Y%m%d%H%M%S}"
 
 
 def _add_specimen(image: FileDataset, name: str) -> None:
@@ -189,140 +254,33 @@ def _add_specimen(image: FileDataset, name: str) -> None:
     image.SpecimenDescriptionSequence = [specimen]
 
 
-def _add_pixels(image: FileDataset, pixels: _Pixels) -> None:
-    """Image Pixel module, PS3.3 C.7.6.3."""
-    image.file_meta.TransferSyntaxUID = pixels.transfer_syntax
-    image.SamplesPerPixel = 1 if pixels.photometric == "MONOCHROME2" else 3
-    image.PhotometricInterpretation = pixels.photometric
-    if image.SamplesPerPixel == 3:
-        image.PlanarConfiguration = 0
-    image.Rows, image.Columns = pixels.rows, pixels.columns
+def _add_pixels(image: FileDataset, photograph: Photograph) -> None:
+    """Image Pixel and ICC Profile modules, PS3.3 C.7.6.3 and C.11.15."""
+    rows, columns, _ = photograph.pixels.shape
+    kept = photograph.baseline_jpeg
+    is_gray = photograph.is_gray and kept is not None
+    image.SamplesPerPixel = 1 if is_gray else 3
+    image.Rows, image.Columns = rows, columns
     image.BitsAllocated = image.BitsStored = 8
     image.HighBit = 7
     image.PixelRepresentation = 0
-    if pixels.compression_ratio is not None:
+    if not is_gray:
+        image.PlanarConfiguration = 0
+    if photograph.icc_profile is not None:
+        image.ICCProfile = photograph.icc_profile + b"\0" * (len(photograph.icc_profile) % 2)
+    if kept is None:
+        image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        image.PhotometricInterpretation = "RGB"
+        data = photograph.pixels.tobytes()
+        image.PixelData = data + b"\0" * (len(data) % 2)
+    else:
+        image.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+        # Whatever the sampling is (PS3.5 8.2.1)
+        image.PhotometricInterpretation = "MONOCHROME2" if is_gray else "YBR_FULL_422"
         image.LossyImageCompression = "01"
-        image.LossyImageCompressionRatio = round(pixels.compression_ratio, 2)
+        ratio = rows * columns * image.SamplesPerPixel / len(kept)
+        image.LossyImageCompressionRatio = round(ratio, 2)
         image.LossyImageCompressionMethod = "ISO_10918_1"
-    image.PixelData = pixels.data
+        image.PixelData = encapsulate([kept])
     image["PixelData"].VR = "OB"
-    image["PixelData"].is_undefined_length = pixels.transfer_syntax == JPEGBaseline8Bit
-
-
-def _pixels(path: Path) -> _Pixels:
-    kept = _kept_jpeg(path.read_bytes())
-    return kept if kept is not None else _plain(_decoded(path))
-
-
-def _plain(pixels: RGB) -> _Pixels:
-    rows, columns, _ = pixels.shape
-    data = pixels.tobytes()
-    return _Pixels(
-        rows=rows,
-        columns=columns,
-        transfer_syntax=ExplicitVRLittleEndian,
-        photometric="RGB",
-        data=data + b"\0" * (len(data) % 2),
-    )
-
-
-def _kept_jpeg(content: bytes) -> _Pixels | None:
-    """An upright baseline JPEG as it is, less the camera's notes; None for anything else."""
-    found = list(segments(content)) if content[:2] == b"\xff\xd8" else []
-    header = next((one for one in found if one.marker == _SOF0), None)
-    if header is None or _orientation(found) != _UPRIGHT or b"\xff\xd9" not in content[-64:]:
-        return None
-    photometric = _photometric(header, found)
-    if photometric is None:
-        return None
-    _, rows, columns, components = _FRAME.unpack_from(header.body)
-    frame = _strip_metadata(content, found)
-    return _Pixels(
-        rows=rows,
-        columns=columns,
-        transfer_syntax=JPEGBaseline8Bit,
-        photometric=photometric,
-        data=encapsulate([frame]),
-        compression_ratio=rows * columns * components / len(frame),
-    )
-
-
-def _photometric(header: Segment, found: Sequence[Segment]) -> str | None:
-    """MONOCHROME2, YBR_FULL_422 whatever the sampling is (PS3.5 8.2.1), None when not sure."""
-    components = header.body[5]
-    if components == 1:
-        return "MONOCHROME2"
-    # JFIF and EXIF files are YCbCr by definition; an Adobe segment may say otherwise
-    is_ybr = any(one.marker in (_APP0, _APP1) for one in found)
-    is_adobe = any(one.marker == _APP14 for one in found)
-    return "YBR_FULL_422" if components == 3 and is_ybr and not is_adobe else None
-
-
-def _strip_metadata(content: bytes, found: Sequence[Segment]) -> bytes:
-    """The stream without APP1 to APP13, APP15 and comments: places, owners, serial numbers."""
-    kept = [content[:2]]
-    position = 2
-    for one in found:
-        end = position + 4 + len(one.body)
-        is_note = _APP1 <= one.marker <= _APP15 and one.marker != _APP14
-        if not is_note and one.marker != _COMMENT:
-            kept.append(content[position:end])
-        position = end
-    return b"".join([*kept, content[position:]])
-
-
-def _orientation(found: Sequence[Segment]) -> int:
-    """EXIF orientation, 1 (upright) when there is none (EXIF 2.32 section 4.6.4)."""
-    for one in found:
-        body = bytes(one.body)
-        if one.marker == _APP1 and body.startswith(b"Exif\0\0"):
-            return _tiff_orientation(body[6:])
-    return _UPRIGHT
-
-
-def _tiff_orientation(tiff: bytes) -> int:
-    order = ">" if tiff[:2] == b"MM" else "<"
-    head, count, entry = Struct(order + "HL"), Struct(order + "H"), Struct(order + "HHLH2x")
-    try:
-        _, start = head.unpack_from(tiff, 2)
-        (entries,) = count.unpack_from(tiff, start)
-        for index in range(entries):
-            tag, _, _, value = entry.unpack_from(tiff, start + count.size + index * entry.size)
-            if tag == _ORIENTATION_TAG:
-                return int(value)
-    except struct.error:
-        return _UPRIGHT
-    return _UPRIGHT
-
-
-def _decoded(path: Path) -> RGB:
-    """H × W × 3 RGB, upright; transparent parts become white, 16 bits become 8."""
-    is_jpeg = path.suffix.lower() in (".jpg", ".jpeg")
-    # In colour OpenCV turns a photograph upright; unchanged it keeps alpha and 16 bits.
-    flags = cv2.IMREAD_COLOR if is_jpeg else cv2.IMREAD_UNCHANGED
-    pixels = cv2.imread(str(path), flags)
-    if pixels is None:
-        raise Rejected(f"{path.name} is neither DICOM nor a photograph", code="not_an_image")
-    if cv2.imcount(str(path)) > 1:
-        raise Rejected(
-            f"{path.name} has several pages; export one field a file", code="not_an_image"
-        )
-    if pixels.dtype not in (np.uint8, np.uint16):
-        raise Rejected(f"{path.name} has neither 8 nor 16 bits", code="not_an_image")
-    deepest = 257 if pixels.dtype == np.uint16 else 1
-    return _as_rgb((pixels // deepest).astype(np.uint8))
-
-
-def _as_rgb(pixels: NDArray[np.uint8]) -> RGB:
-    """From gray, BGR or BGRA."""
-    if pixels.ndim == 2:
-        return np.repeat(pixels[:, :, np.newaxis], 3, axis=2)
-    if pixels.shape[2] == 4:
-        return _on_white(pixels)
-    return np.ascontiguousarray(pixels[:, :, ::-1])
-
-
-def _on_white(pixels: NDArray[np.uint8]) -> RGB:
-    alpha = pixels[:, :, 3:].astype(np.uint16)
-    colour = pixels[:, :, 2::-1].astype(np.uint16)
-    return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+    image["PixelData"].is_undefined_length = kept is not None

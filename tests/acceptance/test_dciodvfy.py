@@ -9,11 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image, ImageCms
 from pydicom import Dataset
 
+from listener.modality.secondary_capture import Order, read_files
 from pipeline.domain import Call, FieldFindings, QualityFlag, SmearFindings
 from reporting.result_set import build_result_set
 from reporting.results import DICOM_KINDS, ReportContext, Result, ResultKind
+from tests.builders import picture
 from tests.findings import make_field_findings, make_smear_findings
 from tests.reporting.headers import make_context
 from tests.reporting.sources import PHOTOMETRIC, SOP_CLASSES, make_source
@@ -187,3 +190,28 @@ def test_an_amended_report_over_two_studies(tmp_path: Path) -> None:
     )
 
     assert errors_in(results, tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "order",
+    [Order(), Order(accession="A-7", patient_id="P-9", specimen="S26-1", spacing_um=0.1)],
+    ids=["nothing said", "an order"],
+)
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "BMP", "WEBP"])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_what_send_wraps(tmp_path: Path, form: str, mode: str, order: Order) -> None:
+    photograph = tmp_path / "field"
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.fromarray(picture()).convert(mode).save(photograph, form, icc_profile=profile)
+    (read,) = read_files([photograph], order)
+    assert read.image is not None
+    file = tmp_path / "field.dcm"
+    read.image.save_as(file, enforce_file_format=True)
+
+    said = subprocess.run(
+        ["dciodvfy", str(file)], capture_output=True, text=True, errors="replace", check=False
+    )
+    lines = f"{said.stdout}\n{said.stderr}".splitlines()
+
+    assert any(line.startswith("SCImage") for line in lines)
+    assert [line for line in lines if line.startswith("Error")] == []

@@ -11,7 +11,7 @@ import pytest
 from pydicom import FileDataset, dcmread
 from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit, SecondaryCaptureImageStorage
 
-from listener.modality.secondary_capture import Order, check_image, named_dicom, to_dicom
+from listener.modality.secondary_capture import Order, check_image, read_files, to_dicom
 from pipeline.decoding.frames import ImageLimits, read_frames
 from pipeline.errors import Rejected
 from tests.builders import build_image, file_bytes, picture
@@ -69,7 +69,7 @@ def test_a_file_of_several_pages_is_refused_with_the_way_out(tmp_path: Path) -> 
     path = tmp_path / "stack.tiff"
     cv2.imwritemulti(str(path), [picture(number=1), picture(number=2)])
 
-    with pytest.raises(Rejected, match="one field a file"):
+    with pytest.raises(Rejected, match="one field per file"):
         check_image(path)
 
 
@@ -210,10 +210,10 @@ def test_dicom_passes_as_it_is_and_comes_first(tmp_path: Path) -> None:
     dicom = tmp_path / "z"
     dicom.write_bytes(whole)
 
-    found = list(named_dicom([photograph, dicom]))
+    found = list(read_files([photograph, dicom]))
 
-    assert [path for path, _ in found] == [dicom, photograph]
-    assert found[0][1] == dcmread(dicom)
+    assert [read.path for read in found] == [dicom, photograph]
+    assert found[0].image == dcmread(dicom)
 
 
 def _write(path: Path, rgb: np.ndarray) -> Path:

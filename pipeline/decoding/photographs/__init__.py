@@ -1,0 +1,1 @@
+"""Photograph files to RGB, strictly: a damaged file is refused, never filled in."""
