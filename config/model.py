@@ -22,6 +22,7 @@ from config.sections import (
     QueueSettings,
     ResultsSettings,
     RetentionSettings,
+    ReviewSettings,
     Section,
     ServiceSettings,
     SmearSettings,
@@ -36,6 +37,7 @@ class Settings(Section):
     dicom: DicomSettings = DicomSettings()
     image: ImageSettings = ImageSettings()
     smear: SmearSettings = SmearSettings()
+    review: ReviewSettings = ReviewSettings()
     model: ModelSettings = ModelSettings()
     results: ResultsSettings = ResultsSettings()
     pseudonyms: PseudonymSettings = PseudonymSettings()

@@ -200,6 +200,15 @@ class SmearSettings(Section):
     close_on_release: bool = False
 
 
+class ReviewSettings(Section):
+    """Section [review]."""
+
+    must_identify: bool = True
+    must_see_all: bool = True
+    readers: Literal[1, 2] = 1
+    quiet_s: Seconds = 60.0
+
+
 class ModelSettings(Section):
     """Section [model]."""
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Protocol
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.domain import (
+    Cell,
+    CellFinding,
     DecisionPolicy,
     FieldFindings,
     ModelIdentity,
@@ -17,6 +20,7 @@ from pipeline.domain import (
     SourceImage,
     StudyUID,
 )
+from pipeline.errors import Rejected
 from pipeline.findings.crops import cut_crops
 from pipeline.findings.decision import assess
 from pipeline.segmentation.find_cells import find_cells
@@ -60,6 +64,59 @@ def analyse_field(
         quality=found.quality,
         cells=assess(found.cells, predictions, classifier.policy, found.quality),
         model=model_identity(classifier, segmenter),
+    )
+
+
+MISSED_UM = 40.0
+"""Side of the window in which a cell that a person points to is looked for."""
+
+
+def analyse_at(
+    image: SourceImage,
+    field: FieldFindings,
+    *,
+    x: float,
+    y: float,
+    classifier: Classifier,
+    segmenter: Segmenter | None = None,
+) -> CellFinding:
+    """Outline and classify the cell at x, y (pixels of the frame) that `field` does not hold.
+
+    Raises Rejected: `outside_the_field`, `cell_known` where `field` has a cell there already,
+    `no_cell_there` where the finder sees none.
+    """
+    if not (0 <= x < image.width and 0 <= y < image.height):
+        raise Rejected("The place is outside of the field.", code="outside_the_field")
+    if any(_holds(known.cell, x, y) for known in field.cells):
+        raise Rejected("There is a cell at this place already.", code="cell_known")
+    reach = round(MISSED_UM / 2 / field.scale.um_per_px)
+    left, top = max(0, round(x) - reach), max(0, round(y) - reach)
+    window = replace(
+        image,
+        pixels=np.ascontiguousarray(image.pixels[top : round(y) + reach, left : round(x) + reach]),
+        spacing_um=field.scale.um_per_px,
+    )
+    cells = [_moved(cell, left, top) for cell in find_cells(window, segmenter).cells]
+    here = [cell for cell in cells if _holds(cell, x, y)]
+    if not here:
+        raise Rejected("The finder sees no cell at this place.", code="no_cell_there")
+    crops = cut_crops(image, here[:1], field.scale)
+    [finding] = assess(here[:1], classifier.classify(crops), classifier.policy, field.quality)
+    return finding
+
+
+def _holds(cell: Cell, x: float, y: float) -> bool:
+    return cv2.pointPolygonTest(cell.contour.astype(np.float32), (x, y), False) >= 0
+
+
+def _moved(cell: Cell, left: int, top: int) -> Cell:
+    """A cell of a window in the pixels of the whole frame."""
+    shift = np.array([left, top], np.int32)
+    return replace(
+        cell,
+        box=replace(cell.box, x=cell.box.x + left, y=cell.box.y + top),
+        contour=cell.contour + shift,
+        nucleus_contours=tuple(contour + shift for contour in cell.nucleus_contours),
     )
 
 

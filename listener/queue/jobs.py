@@ -89,6 +89,19 @@ def close_job(
     )
 
 
+REVIEW_TRIGGER = "review-"
+
+
+def review_job(smear_id: SmearId, revision: int, *, delay_s: float) -> Job:
+    """Report a smear as it was reviewed up to `revision`."""
+    return close_job(smear_id, trigger=f"{REVIEW_TRIGGER}{revision}", known=None, delay_s=delay_s)
+
+
+def reviewed_to(trigger: str) -> int | None:
+    """The revision of the review that asks for a close, or None when something else does."""
+    return int(trigger.removeprefix(REVIEW_TRIGGER)) if trigger.startswith(REVIEW_TRIGGER) else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryAttempt:
     """One go at one destination."""

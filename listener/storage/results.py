@@ -66,6 +66,8 @@ class ReportIndex:
     """Sorted."""
     destinations: tuple[str, ...]
     results: tuple[IndexedResult, ...]
+    review_revision: int = 0
+    """Of the review that the report holds; 0 where nobody had reviewed the smear."""
 
 
 class ResultsFolder:
@@ -171,6 +173,7 @@ class SmearFolder:
                 IndexedResult(**{**row, "kind": ResultKind(row["kind"])})
                 for row in values["results"]
             ),
+            review_revision=values.get("review_revision", 0),
         )
 
     def publish(
@@ -183,6 +186,7 @@ class SmearFolder:
         software_version: str,
         sources: Iterable[SOPInstanceUID],
         destinations: Sequence[str],
+        review_revision: int = 0,
         pseudonymous: Iterable[Result] = (),
     ) -> ReportIndex:
         """Make report `version` of results as they come, one in memory at a time.
@@ -206,6 +210,7 @@ class SmearFolder:
                 software_version=software_version,
                 sources=tuple(sorted(sources)),
                 destinations=tuple(destinations),
+                review_revision=review_revision,
                 results=(
                     *self._written(results, draft),
                     *self._written(pseudonymous, draft, is_pseudonymous=True),

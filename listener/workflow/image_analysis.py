@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pydicom import Dataset
 
-from pipeline.analyse import Classifier, analyse_field, model_identity
+from pipeline.analyse import Classifier, analyse_at, analyse_field, model_identity
 from pipeline.decoding.frames import ImageLimits, read_frames
-from pipeline.domain import FieldFindings, SeriesUID, StudyUID
+from pipeline.domain import CellFinding, FieldFindings, SeriesUID, StudyUID
+from pipeline.errors import Rejected
 from pipeline.segmentation.network_maps import Segmenter
 
 
@@ -37,3 +38,17 @@ class ImageAnalysis:
             )
             for frame in read_frames(dataset, limits=self._limits)
         )
+
+    def find_at(self, dataset: Dataset, field: FieldFindings, x: float, y: float) -> CellFinding:
+        """The cell at x, y of one frame that the finder missed; Rejected where none is seen."""
+        for frame in read_frames(dataset, limits=self._limits):
+            if frame.frame == field.frame:
+                return analyse_at(
+                    frame,
+                    field,
+                    x=x,
+                    y=y,
+                    classifier=self._classifier,
+                    segmenter=self._segmenter,
+                )
+        raise Rejected("The frame is not in its image any more.", code="source_frame_missing")

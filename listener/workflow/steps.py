@@ -24,6 +24,7 @@ from listener.workflow.delivery import Sender
 from listener.workflow.error_boundary import translate_errors
 from pipeline.domain import Call, FieldFindings, SmearFindings, SmearId, SOPInstanceUID
 from pipeline.errors import NeedsReview, Rejected, RetryLater, SmearlinkError
+from pipeline.findings.review import fold, review_smear
 from pipeline.findings.smear_summary import gather_smear
 from reporting.audit.trail import AuditSink, Event, Outcome
 from reporting.dicom.deidentification import Pseudonymiser
@@ -198,11 +199,20 @@ class ReportStep:
         self._audit = audit
         self._clock = clock
 
-    def close(self, smear_id: SmearId, *, known: int | None, is_waiting: bool) -> CloseResult:
+    def close(
+        self,
+        smear_id: SmearId,
+        *,
+        known: int | None,
+        is_waiting: bool,
+        reviewed_to: int | None = None,
+    ) -> CloseResult:
         """Report a smear if it is due.
 
         `known` is how many images were analysed when this close was asked for; None closes
         whatever is there. `is_waiting` says that images of the smear are still in the queue.
+        `reviewed_to` is the revision of the review that asks for the report, if one does: a later
+        act has a close of its own.
         """
         with translate_errors():
             folder = self._results.smear(smear_id)
@@ -214,7 +224,14 @@ class ReportStep:
                 return CloseResult(standing=ReportStatus.EMPTY)
             if known is not None and len(analysed) > known:
                 return CloseResult(standing=ReportStatus.OVERTAKEN)
-            if latest is not None and frozenset(latest.sources) == analysed:
+            log = folder.review()
+            if reviewed_to is not None and log.revision() > reviewed_to:
+                return CloseResult(standing=ReportStatus.OVERTAKEN)
+            if (
+                latest is not None
+                and frozenset(latest.sources) == analysed
+                and latest.review_revision == log.revision()
+            ):
                 return _closing(ReportStatus.UNCHANGED, latest)
             version = latest.version + 1 if latest else 1
             index = self._report(smear_id, folder, analysed, version)
@@ -237,7 +254,8 @@ class ReportStep:
         fields = [field for image in sorted(images) for field in self._fields(folder, image)]
         with _naming_what_is_gone():
             acquired = in_order_of_acquisition(self._inbox, images)
-        smear = gather_smear(smear_id, fields, acquired=acquired)
+        review = fold(folder.review().events())
+        smear = review_smear(gather_smear(smear_id, fields, acquired=acquired), review)
         first = min(images)
         now = self._clock()
         context = ReportContext(
@@ -258,6 +276,7 @@ class ReportStep:
             software_version=context.software_version,
             sources=images,
             destinations=destinations,
+            review_revision=review.revision,
             pseudonymous=self._under_pseudonyms(smear, context, destinations),
         )
 
@@ -294,6 +313,9 @@ class ReportStep:
     def _fields(self, folder: SmearFolder, image: SOPInstanceUID) -> tuple[FieldFindings, ...]:
         fields = folder.fields(image)
         if all(field.model.key == self._analysis.model_key for field in fields):
+            return fields
+        if folder.review().revision():
+            # People decided about these cells: another network might number them otherwise.
             return fields
         # Found by an older model: one report speaks with one voice.
         fields = self._analysis(self._source(image))

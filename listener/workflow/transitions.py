@@ -20,6 +20,7 @@ from listener.queue.jobs import (
     commitment_job,
     delivery_job,
     image_job,
+    reviewed_to,
 )
 from listener.workflow.delivery import CommitmentCheck, CommitmentStanding, Destinations
 from listener.workflow.outlet import DestinationQueue
@@ -91,7 +92,10 @@ class Transitions:
         """Report a smear if it is due, then ask for its deliveries."""
         try:
             closing = self.steps.reports.close(
-                smear_id, known=known, is_waiting=self._is_waiting(smear_id)
+                smear_id,
+                known=known,
+                is_waiting=self._is_waiting(smear_id),
+                reviewed_to=reviewed_to(trigger),
             )
         except RetryLater as err:
             delay_s = self._storage_delay_s(attempt, err)

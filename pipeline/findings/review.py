@@ -473,6 +473,11 @@ def _decided_cells(one: FieldFindings, state: ReviewState) -> Iterator[CellFindi
             yield _decided(finding, decision)
 
 
+def with_added(fields: Iterable[FieldFindings], state: ReviewState) -> tuple[FieldFindings, ...]:
+    """The fields with the cells that people added."""
+    return tuple(replace(one, cells=tuple(_with_added(one, state))) for one in fields)
+
+
 def _with_added(one: FieldFindings, state: ReviewState) -> Iterator[CellFinding]:
     yield from one.cells
     own = [key for key in state.added if field_of(key) == field_key(one)]

@@ -45,6 +45,10 @@ class Event(StrEnum):
     SMEAR_REOPENED = "smear_reopened"
     SMEAR_REPORTED = "smear_reported"
     SMEAR_PARKED = "smear_parked"
+    # Review
+    REVIEW_RECORDED = "review_recorded"
+    REPORT_SIGNED = "report_signed"
+    SIGNATURE_REVOKED = "signature_revoked"
     # Delivery
     REPORT_DELIVERED = "report_delivered"
     DELIVERY_POSTPONED = "delivery_postponed"
@@ -175,8 +179,13 @@ FIELDS: Mapping[str, Rule] = {
     "trigger": WORD,
     "protocol": WORD,
     "grade": WORD,
+    "act": WORD,
+    "given_class": WORD,
+    "review_event": Text(re.compile(r"[A-Za-z0-9_.\-]{1,64}")),
     # How much
     "version": NUMBER,
+    "revision": NUMBER,
+    "cells": NUMBER,
     "attempt": NUMBER,
     "count": NUMBER,
     "frame": NUMBER,
