@@ -143,6 +143,8 @@ class FhirDestination(DestinationBase):
     url: HttpUrl = ""
     folder: OptionalPath = None
     headers: dict[str, str] = Field(default_factory=dict, repr=False)
+    attachments: Literal["inline", "binary", "links"] = "inline"
+    max_attachment_kb: Annotated[int, Field(ge=16, le=1_048_576)] = 700
     oauth: OAuthSettings = OAuthSettings()
     tls: ClientTls = ClientTls()
 

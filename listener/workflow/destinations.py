@@ -26,6 +26,7 @@ from reporting.delivery.destinations import fhir_server as fhir
 from reporting.delivery.destinations import folder, ndjson
 from reporting.delivery.destinations import hl7_mllp as hl7
 from reporting.delivery.destinations import stow_rs as stow
+from reporting.delivery.destinations.fhir_attachments import Placement
 from reporting.delivery.destinations.storage_commitment import UnrecordedRequests
 from reporting.delivery.destinations.transfer_syntax import TRANSFER_SYNTAXES
 from reporting.delivery.routing.rules import RoutingRule, destinations_for, facts_of
@@ -105,6 +106,8 @@ def make_destination(
                 kinds=kinds,
                 headers=settings.headers,
                 timeout_s=settings.timeout_s,
+                attachments=Placement(settings.attachments),
+                max_attachment_bytes=settings.max_attachment_kb * 1000,
                 tokens=_tokens(settings.oauth),
                 tls=_tls_files(settings.tls),
             )

@@ -17,12 +17,15 @@ from pipeline.domain import Call, QualityFlag, SmearFindings, SmearId
 from pipeline.findings.smear_summary import gather_smear
 from reporting.audit.fhir_export import fhir_event
 from reporting.audit.trail import Event, Outcome, read_events
+from reporting.delivery.destinations.fhir_attachments import Placement
+from reporting.delivery.destinations.fhir_server import FhirDestination
 from reporting.fhir.bundle import MEDIA_TYPE, build_bundle
 from reporting.research_label import check_label
 from reporting.result_set import build_result_set
 from reporting.results import Result, ResultKind
 from tests.findings import make_field_findings, make_smear_findings
 from tests.reporting.audit.test_dicom_export import EVERYTHING
+from tests.reporting.delivery.labelled import noisy_png
 from tests.reporting.headers import make_context, make_headers, make_references
 from tests.reporting.pdf_reader import dangling_offsets, printed_words
 from tests.reporting.sources import make_source
@@ -54,12 +57,14 @@ def server() -> Iterator[httpx.Client]:
         process.stdin.close()
 
 
-def bundle_of(smear: SmearFindings, *, version: int = 1, **header: str) -> bytes:
+def bundle_of(
+    smear: SmearFindings, *, version: int = 1, gallery_png: bytes = b"\x89PNG", **header: str
+) -> bytes:
     return build_bundle(
         smear,
         headers=make_headers(smear, **header),
         image_uids=make_references(smear),
-        gallery_png=b"\x89PNG",
+        gallery_png=gallery_png,
         pdf=b"%PDF",
         context=make_context(version),
     ).content
@@ -218,3 +223,26 @@ def test_every_exported_audit_event_is_valid_and_stored(
         assert [m for m in verdict["messages"] if m["severity"] in ("error", "fatal")] == []
         assert kept.status_code in (200, 201), kept.text
     assert len(exported) >= 2 * len(Event)
+
+
+@pytest.mark.parametrize("placement", [Placement.INLINE, Placement.LINKS])
+def test_pictures_of_a_real_size_are_delivered(server: httpx.Client, placement: Placement) -> None:
+    """As drawn they pass 4 MB, and this server holds every string to 1 MB as FHIR does."""
+    smear = smear_of(f"smear-with-pictures-{placement}", Call.NORMAL, Call.LEUKEMIC)
+    content = bundle_of(smear, gallery_png=noisy_png(1600))
+    bundle = Result(
+        kind=ResultKind.FHIR_BUNDLE, name="b", media_type=MEDIA_TYPE, uid="b", content=content
+    )
+    ehr = FhirDestination(
+        name="ehr", url=f"{server.base_url}/fhir".replace("//fhir", "/fhir"), attachments=placement
+    )
+
+    refused = server.post("/fhir/", content=content, headers={"content-type": MEDIA_TYPE})
+    receipt = ehr.deliver([bundle])
+
+    assert "cannot be larger than 1 MB" in refused.text
+    assert receipt.accepted == ("b",)
+    media = [one for one in stored(server, "Media") if one["id"] in content.decode()]
+    with_pixels = [one for one in media if "data" in one["content"]]
+    assert media
+    assert len(with_pixels) == (1 if placement is Placement.INLINE else 0)

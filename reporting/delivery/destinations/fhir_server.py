@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reporting.delivery import DeliveryPostponed, DeliveryRefused, Receipt, Refusal
+from reporting.delivery.destinations.fhir_attachments import Binary, Placement, fit_attachments
 from reporting.delivery.outcome import deliver_each
 from reporting.delivery.transport.answer_xml import resource_of_xml
 from reporting.delivery.transport.http_client import Answer, Body, HttpEndpoint, raise_for_status
@@ -26,6 +27,11 @@ ACCEPTED = 202
 """Queued, which is not done: FHIR's asynchronous pattern is never asked for."""
 CONFLICT = 409
 """Another writer was at the same resource: the same request may pass later."""
+CONFLICTS = (
+    "one of the resources conflicts with what the server holds: another writer is at it, "
+    "or it was deleted there and has to be restored or expunged"
+)
+CONFLICT_PERSISTS = "fhir_conflict_persists"
 PRECONDITION_FAILED = 412
 UNPROCESSABLE = 422
 MAX_ISSUES = 10
@@ -62,9 +68,12 @@ class FhirDestination:
     timeout_s: float = 30.0
     tokens: TokenCache | None = None
     tls: TlsFiles | None = None
+    attachments: Placement = Placement.INLINE
+    max_attachment_bytes: int = 700_000
+    """Of what stays in the Bundle, before base64 makes it a third longer."""
 
     def deliver(self, results: Sequence[Result]) -> Receipt:
-        """Post each Bundle."""
+        """Post each Bundle, after the Binary resources that it names."""
         return deliver_each(outgoing(results, self.kinds), self._post)
 
     def check(self) -> str:
@@ -96,6 +105,31 @@ class FhirDestination:
         )
 
     def _post(self, result: Result) -> str:
+        fitted = fit_attachments(
+            result.content, self.attachments, max_bytes=self.max_attachment_bytes
+        )
+        for binary in fitted.binaries:
+            self._upload(result, binary)
+        sent = replace(result, content=fitted.content)
+        remark = self._post_bundle(sent)
+        return "; ".join(filter(None, (*fitted.remarks, remark)))
+
+    def _upload(self, result: Result, binary: Binary) -> None:
+        """PUT the content as it is (FHIR R4 binary.html#rest): no limit on strings applies."""
+        answer = self._end.send(
+            "PUT",
+            f"{self._base}/Binary/{binary.id}",
+            headers={"Content-Type": binary.media_type, "Accept": FHIR_JSON},
+            body=Body.of(binary.content),
+        )
+        raise_for_status(self.name, answer)
+        reply = _Reply(name=self.name, result=result, answer=answer)
+        if answer.status == CONFLICT:
+            raise reply.postponed(CONFLICTS, "fhir_conflict", parked_as=CONFLICT_PERSISTS)
+        if answer.status == ACCEPTED or not answer.is_success:
+            raise reply.refused("a Binary was refused", "fhir_binary_refused")
+
+    def _post_bundle(self, result: Result) -> str:
         answer = self._end.send(
             "POST",
             self._base,
@@ -114,12 +148,7 @@ def _judged(name: str, result: Result, answer: Answer) -> str:
     raise_for_status(name, answer)
     reply = _Reply(name=name, result=result, answer=answer)
     if answer.status == CONFLICT:
-        raise reply.postponed(
-            "one of the resources conflicts with what the server holds: another writer is at it, "
-            "or it was deleted there and has to be restored or expunged",
-            "fhir_conflict",
-            parked_as="fhir_conflict_persists",
-        )
+        raise reply.postponed(CONFLICTS, "fhir_conflict", parked_as=CONFLICT_PERSISTS)
     if answer.status == PRECONDITION_FAILED:
         raise reply.refused("a precondition does not hold", "fhir_precondition")
     if answer.status == UNPROCESSABLE:

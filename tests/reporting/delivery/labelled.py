@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -74,6 +76,36 @@ def part_10(dataset: Dataset, syntax: UID) -> bytes:
         buffer, implicit_vr=syntax.is_implicit_VR, little_endian=True, enforce_file_format=True
     )
     return buffer.getvalue()
+
+
+def noisy_png(side: int) -> bytes:
+    """A picture that PNG hardly compresses, as photographs are: some 2 bytes a pixel."""
+    noise = np.random.default_rng(7).integers(0, 48, (side, side, 3), dtype=np.uint8)
+    picture = np.clip(picture_pixels(side).astype(int) + noise, 0, 255).astype(np.uint8)
+    return bytes(cv2.imencode(".png", picture)[1].tobytes())
+
+
+def make_illustrated_bundle(*, side: int, pdf: bytes = b"%PDF-1.4 a page") -> Result:
+    """A Bundle of a Media with its picture and a DiagnosticReport with its page."""
+    bundle = json.loads(make_bundle("illustrated", ids=("m1", "r1")).content)
+    media, report = (entry["resource"] for entry in bundle["entry"])
+    media["resourceType"] = "Media"
+    media["identifier"] = [{"system": "urn:dicom:uid", "value": "urn:oid:1.2.3.4"}]
+    media["content"] = {
+        "contentType": "image/png",
+        "data": base64.b64encode(noisy_png(side)).decode(),
+        "title": "Gallery",
+    }
+    report["resourceType"] = "DiagnosticReport"
+    report["presentedForm"] = [
+        {"contentType": "application/pdf", "data": base64.b64encode(pdf).decode()}
+    ]
+    for entry in bundle["entry"]:
+        resource = entry["resource"]
+        entry["request"]["url"] = f"{resource['resourceType']}/{resource['id']}"
+    return replace(
+        make_bundle("illustrated"), content=json.dumps(bundle, separators=(",", ":")).encode()
+    )
 
 
 def make_bundle(name: str = "bundle", *, ids: Sequence[str] = ("o1", "o2")) -> Result:

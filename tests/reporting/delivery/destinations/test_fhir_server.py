@@ -12,6 +12,7 @@ import pytest
 from listener.demo.mock_servers import LOOPBACK, Reply, StandInFhir
 from pipeline.errors import Defect, NeedsReview, RetryLater
 from reporting.delivery import DeliveryPostponed, DeliveryRefused, Receipt
+from reporting.delivery.destinations.fhir_attachments import Placement
 from reporting.delivery.destinations.fhir_server import FhirDestination
 from reporting.delivery.transport.tls import TlsFiles, server_context
 from reporting.results import Result, ResultKind
@@ -24,7 +25,11 @@ from tests.acceptance.standins import (
     says_nothing,
 )
 from tests.certificates import make_authority
-from tests.reporting.delivery.labelled import make_bundle, make_picture
+from tests.reporting.delivery.labelled import (
+    make_bundle,
+    make_illustrated_bundle,
+    make_picture,
+)
 
 PATIENCE_S = 0.3
 """Long enough for loopback, short enough for a test of what never answers."""
@@ -468,6 +473,73 @@ class TestWhatIsSent:
             receipt = destination_at(server.url).deliver([make_bundle()])
 
         assert receipt.warnings == ("information informational",)
+
+
+class TestPictures:
+    """Posted as large as a real smear makes them: a gallery of more than 4 MB."""
+
+    def test_a_binary_goes_before_the_bundle_that_names_it(self) -> None:
+        report = make_illustrated_bundle(side=1600)
+        created = Reply(status=201)
+        with ScriptedFhir(created, created) as server:
+            receipt = destination_at(server.url, attachments=Placement.BINARY).deliver([report])
+
+        first, second, bundle = server.requests
+        posted = json.loads(bundle.body)
+        urls = [
+            posted["entry"][0]["resource"]["content"]["url"],
+            posted["entry"][1]["resource"]["presentedForm"][0]["url"],
+        ]
+        assert receipt.accepted == (report.uid,)
+        assert [(one.method, one.path) for one in (first, second)] == [
+            ("PUT", f"/fhir/{url}") for url in urls
+        ]
+        assert [one.headers["content-type"] for one in (first, second)] == [
+            "image/png",
+            "application/pdf",
+        ]
+        assert len(first.body) > 4_000_000
+        assert first.body.startswith(b"\x89PNG")
+
+    @pytest.mark.parametrize(
+        ("status", "code"),
+        [
+            (202, "fhir_binary_refused"),
+            (400, "fhir_binary_refused"),
+            (403, "credentials_refused"),
+            (404, "wrong_address"),
+            (405, "wrong_address"),
+            (409, "fhir_conflict"),
+            (413, "fhir_binary_refused"),
+            (415, "fhir_binary_refused"),
+            (422, "fhir_binary_refused"),
+            (503, "http_503"),
+        ],
+    )
+    def test_a_binary_that_is_not_taken_keeps_the_bundle_back(self, status: int, code: str) -> None:
+        with (
+            ScriptedFhir(outcome(status)) as server,
+            pytest.raises((DeliveryPostponed, DeliveryRefused)) as told,
+        ):
+            destination_at(server.url, attachments=Placement.BINARY).deliver(
+                [make_illustrated_bundle(side=64)]
+            )
+
+        assert told.value.code == code
+        assert [one.method for one in server.requests] == ["PUT"]
+
+    @pytest.mark.parametrize("placement", [Placement.INLINE, Placement.LINKS])
+    def test_no_string_is_longer_than_a_server_takes(self, placement: Placement) -> None:
+        report = make_illustrated_bundle(side=1600)
+        with ScriptedFhir() as server:
+            receipt = destination_at(server.url, attachments=placement).deliver([report])
+
+        (request,) = server.requests
+        media = json.loads(request.body)["entry"][0]["resource"]
+        assert receipt.accepted == (report.uid,)
+        assert len(request.body) < 1_200_000
+        assert ("data" in media["content"]) == (placement is Placement.INLINE)
+        assert any("picture" in remark for remark in receipt.warnings)
 
 
 class TestCheck:
