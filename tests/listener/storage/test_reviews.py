@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -149,3 +150,33 @@ def test_an_event_comes_back_as_it_was(event: ReviewEvent) -> None:
     there = json.loads(json.dumps(event_to_record(event)))
 
     assert event_to_record(event_from_record(there)) == event_to_record(event)
+
+
+def test_ten_thousand_interleaved_writes_lose_and_overwrite_nothing(tmp_path: Path) -> None:
+    """Two pages act on what they last saw; each refused write is shown and tried again."""
+    chance = random.Random(7)  # noqa: S311 - a test that can be repeated
+    wanted = refused = 0
+    for smear in range(500):
+        folder = tmp_path / str(smear)
+        pages = [ReviewLog(folder / "review", tmp=folder / "tmp") for _ in range(2)]
+        seen = [0, 0]
+        done = [0, 0]
+        while min(done) < 10:
+            who = chance.randrange(2)
+            if chance.random() < 0.3:
+                seen[who] = pages[who].revision()
+                continue
+            try:
+                kept = pages[who].append(an_event(f"{who}-{done[who]}"), seen_revision=seen[who])
+            except StaleReview as stale:
+                refused += 1
+                seen[who] = stale.since[-1].revision
+            else:
+                done[who] += 1
+                seen[who] = kept.revision
+        ids = [one.id for one in ReviewLog(folder / "review", tmp=folder / "tmp").events()]
+        assert sorted(ids) == sorted(f"{who}-{n}" for who in range(2) for n in range(done[who]))
+        wanted += sum(done)
+
+    assert wanted >= 10_000
+    assert refused > 1_000
