@@ -1,8 +1,8 @@
-"""Walk the structure of a received dataset without decoding it: is it whole, and whose is it?
+"""Validates the structure of a received dataset without decoding it, and reads its identifiers.
 
 Every element header is read, every value is skipped, so a gigabyte costs a few kilobytes. What
-cannot be walked to its very last byte is no dataset (PS3.5 section 7) and is refused before any
-other software of ours touches it.
+cannot be walked to its very last byte is not a dataset (PS3.5 section 7) and is refused before
+other software touches it. Small deviations that every PACS tolerates are noted.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from struct import Struct
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from pydicom.datadict import dictionary_VR
 from pydicom.uid import (
@@ -24,14 +24,25 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from pipeline.errors import Rejected
+from pipeline.errors import Defect, Rejected
+
+
+class Readable(Protocol):
+    """What the scan needs of a file or of an `InflatedStream`: it never goes back."""
+
+    def seek(self, position: int, /) -> object:
+        """Goes forward to a position."""
+
+    def read(self, count: int, /) -> bytes:
+        """Returns the next bytes."""
+
 
 MAX_DEPTH = 32
 """Sequences in sequences; real images use five. pydicom recurses and stops at about 200."""
 MAX_ELEMENTS = 250_000
-"""Element and fragment headers of one dataset; a true-colour image has a few hundred."""
+"""Element and fragment headers of one dataset; a true-color image has a few hundred."""
 MAX_IDENTIFIER_BYTES = 1024
-"""The longest value that `peek` reads."""
+"""The longest value that is read."""
 
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
@@ -43,11 +54,18 @@ _TAG_AND_VR = Struct("<HH2sH")
 _LENGTH = Struct("<L")
 _SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
 _VR = re.compile(rb"[A-Z]{2}")
-_UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
+_UNKNOWN_VRS = frozenset({b"??", b"--"})
+"""Written by some toolkits for what their dictionary lacks, with a length of two bytes."""
+_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
+_LEADING_ZERO = re.compile(r"(^|\.)0[0-9]")
 
 
 def is_uid(text: str) -> bool:
-    """Whether `text` is a UID (PS3.5 9.1): at most 64 digits and dots, no leading zeros."""
+    """Whether `text` can serve as a UID: at most 64 digits and dots.
+
+    PS3.5 9.1 forbids components with leading zeros; many devices make them, and every PACS takes
+    them.
+    """
     return len(text) <= 64 and _UID.fullmatch(text) is not None
 
 
@@ -62,6 +80,8 @@ class DatasetIdentifiers:
     specimen_key: str
     """SHA-256 over the specimen's identifiers and its patient's, so that equal labels of two
     patients never meet; empty when the dataset names no specimen."""
+    deviations: tuple[str, ...] = ()
+    """Stable words for what deviates from the standard and was tolerated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,12 +92,14 @@ class Element:
     tag: int
     offset: int
     length: int
+    vr: bytes = b""
+    """As written; empty where it is implicit."""
 
 
 def scan_dataset(
-    stream: BinaryIO, *, start: int, length: int, transfer_syntax_uid: str
+    stream: Readable, *, start: int, length: int, transfer_syntax_uid: str
 ) -> DatasetIdentifiers:
-    """Check the whole structure and read the identifiers.
+    """Validates the whole structure and reads the identifiers.
 
     `stream` is seekable and holds the dataset from `start` on, in its native encoding (see
     `inflate` for the deflated one). Raises Rejected `truncated_dataset`, `unreadable_dataset` or
@@ -87,11 +109,16 @@ def scan_dataset(
         raise Rejected("Explicit VR Big Endian is retired", code="unsupported_transfer_syntax")
     is_implicit = transfer_syntax_uid == ImplicitVRLittleEndian
     values: _Values = {}
-    for element in walk(stream, start=start, end=start + length, is_implicit=is_implicit):
+    noted: set[str] = set()
+    for element in walk(
+        stream, start=start, end=start + length, is_implicit=is_implicit, noted=noted
+    ):
         key = (element.path, element.tag)
         if key in _IDENTIFIERS:
+            if key in values and not element.path:
+                raise Rejected("An identifier is there twice", code="unreadable_dataset")
             values.setdefault(key, []).append(_value(stream, element))
-    return _header(values)
+    return _identifiers(values, noted)
 
 
 def check_structure(data: bytes, *, is_implicit: bool, max_elements: int) -> None:
@@ -102,29 +129,96 @@ def check_structure(data: bytes, *, is_implicit: bool, max_elements: int) -> Non
         """Only its structure matters."""
 
 
-def inflate(source: BinaryIO, target: BinaryIO, *, max_bytes: int) -> int:
-    """Inflate a deflated dataset (PS3.5 A.5) and say how long it is.
+def name_unknown_vrs(data: bytearray, *, start: int) -> None:
+    """Names LO in place of VRs such as `??`, at which pydicom would stop reading.
 
-    Raises Rejected `object_too_large` as soon as `max_bytes` is passed: a bomb costs no more
-    than that, and never memory.
+    `data` is a file whose explicit VR dataset begins at `start` and has passed `scan_dataset`.
     """
-    machine = zlib.decompressobj(-zlib.MAX_WBITS)
-    total = 0
-    try:
-        while not machine.eof:
-            packed = machine.unconsumed_tail or source.read(_INFLATE_STEP)
-            plain = machine.decompress(packed, _INFLATE_STEP)
-            total += len(plain)
-            if total > max_bytes:
-                raise Rejected(f"Inflates to more than {max_bytes} bytes", code="object_too_large")
-            target.write(plain)
-            if not packed and not plain:
+    for element in walk(io.BytesIO(data), start=start, end=len(data), is_implicit=False):
+        if element.vr in _UNKNOWN_VRS:
+            at = element.offset - 4
+            data[at : at + 2] = b"LO"
+
+
+class Inflation:
+    """Measures a deflated dataset (PS3.5 A.5) as it arrives: its plain bytes are kept nowhere."""
+
+    def __init__(self, *, max_bytes: int) -> None:
+        self._machine = zlib.decompressobj(-zlib.MAX_WBITS)
+        self._max_bytes = max_bytes
+        self._length = 0
+
+    def feed(self, packed: bytes | bytearray | memoryview) -> None:
+        """Inflates the next piece. Raises Rejected `object_too_large` as soon as there is more
+        than `max_bytes`, or `unreadable_dataset`.
+        """
+        rest: bytes | bytearray | memoryview = packed
+        while rest and not self._machine.eof:
+            self._length += len(_inflate(self._machine, rest))
+            if self._length > self._max_bytes:
+                raise Rejected(
+                    f"Inflates to more than {self._max_bytes} bytes", code="object_too_large"
+                )
+            rest = self._machine.unconsumed_tail
+
+    def finish(self) -> int:
+        """The plain length. Raises Rejected `truncated_dataset`."""
+        while not self._machine.eof:
+            plain = _inflate(self._machine, self._machine.unconsumed_tail)
+            if not plain:
+                raise Rejected("The deflated dataset breaks off", code="truncated_dataset")
+            self._length += len(plain)
+        return self._length
+
+
+class InflatedStream:
+    """Reads the plain bytes of a deflated dataset from front to back; only a piece is in memory."""
+
+    def __init__(self, packed: BinaryIO, *, start: int) -> None:
+        self._packed = packed
+        self._packed.seek(start)
+        self._machine = zlib.decompressobj(-zlib.MAX_WBITS)
+        self._plain = b""
+        self._position = 0
+        """Of the first byte of `_plain`."""
+
+    def seek(self, position: int) -> None:
+        """Goes forward to `position`; it never goes back."""
+        while position > self._position + len(self._plain):
+            self._position += len(self._plain)
+            self._plain = self._next()
+            if not self._plain:
+                return
+        if position < self._position:
+            raise Defect("A deflated dataset is read from front to back", code="seek_backwards")
+        self._plain = self._plain[position - self._position :]
+        self._position = position
+
+    def read(self, count: int) -> bytes:
+        """The next `count` bytes, fewer at the end."""
+        while len(self._plain) < count:
+            more = self._next()
+            if not more:
                 break
+            self._plain += more
+        data, self._plain = self._plain[:count], self._plain[count:]
+        self._position += len(data)
+        return data
+
+    def _next(self) -> bytes:
+        while not self._machine.eof:
+            packed = self._machine.unconsumed_tail or self._packed.read(_INFLATE_STEP)
+            plain = _inflate(self._machine, packed)
+            if plain or not packed:
+                return plain
+        return b""
+
+
+def _inflate(machine: zlib._Decompress, packed: bytes | bytearray | memoryview) -> bytes:
+    try:
+        return machine.decompress(packed, _INFLATE_STEP)
     except zlib.error as err:
         raise Rejected("Not a deflated dataset (PS3.5 A.5)", code="unreadable_dataset") from err
-    if not machine.eof:
-        raise Rejected("The deflated dataset breaks off", code="truncated_dataset")
-    return total
 
 
 def is_deflated(transfer_syntax_uid: str) -> bool:
@@ -151,17 +245,19 @@ class _Scope:
 
 
 def walk(
-    stream: BinaryIO,
+    stream: Readable,
     *,
     start: int,
     end: int,
     is_implicit: bool,
     max_elements: int = MAX_ELEMENTS,
+    noted: set[str] | None = None,
 ) -> Iterator[Element]:
-    """Yield every element, sequences opened, in the order of the file.
+    """Yields every element, sequences opened, in the order of the file.
 
     Raises Rejected when an element, item or fragment is cut off, out of order or not one at all.
     """
+    noted = set() if noted is None else noted
     scopes = [_Scope(kind=_Kind.DATASET, end=end, limit=end, is_implicit=is_implicit, path=())]
     position = start
     count = 0
@@ -175,11 +271,11 @@ def walk(
             raise Rejected(f"More than {max_elements} elements", code="object_too_large")
         stream.seek(position)
         if scope.kind is _Kind.DATASET:
-            tag, vr, length, position = _element_header(stream, position, scope)
+            tag, vr, length, position = _element_header(stream, position, scope, noted)
             if tag == _ITEM_END:
                 scopes.pop()
                 continue
-            yield Element(path=scope.path, tag=tag, offset=position, length=length)
+            yield Element(path=scope.path, tag=tag, offset=position, length=length, vr=vr)
             inner = _opened(tag, vr, length, position, scope)
         else:
             tag, length, position = _item_header(stream, position, scope)
@@ -195,25 +291,29 @@ def walk(
                 raise Rejected(f"Sequences nest deeper than {MAX_DEPTH}", code="unreadable_dataset")
 
 
-def _element_header(stream: BinaryIO, position: int, scope: _Scope) -> tuple[int, bytes, int, int]:
+def _element_header(
+    stream: Readable, position: int, scope: _Scope, noted: set[str]
+) -> tuple[int, bytes, int, int]:
     """Tag, VR (empty if implicit), length, and where the value begins."""
     head = _read(stream, 8, position, scope)
     group, number, length = _TAG_AND_LENGTH.unpack(head)
     tag, vr, position = group << 16 | number, b"", position + 8
     if tag == _ITEM_END and scope.end is None and length == 0:
         return tag, vr, 0, position
-    _check_order(tag, scope)
+    _check_order(tag, scope, noted)
     if not scope.is_implicit:
         _, _, vr, length = _TAG_AND_VR.unpack(head)
-        if not _VR.fullmatch(vr):
+        if vr in _UNKNOWN_VRS:
+            noted.add("unknown_vr")
+        elif not _VR.fullmatch(vr):
             raise Rejected("An element has no VR (PS3.5 7.1.2)", code="unreadable_dataset")
-        if vr not in _SHORT_VRS:
+        elif vr not in _SHORT_VRS:
             (length,) = _LENGTH.unpack(_read(stream, 4, position, scope))
             position += 4
     return tag, vr, length, _checked(position, length, scope)
 
 
-def _item_header(stream: BinaryIO, position: int, scope: _Scope) -> tuple[int, int, int]:
+def _item_header(stream: Readable, position: int, scope: _Scope) -> tuple[int, int, int]:
     """Tag, length, and where the item begins (PS3.5 7.5)."""
     group, number, length = _TAG_AND_LENGTH.unpack(_read(stream, 8, position, scope))
     tag, position = group << 16 | number, position + 8
@@ -223,11 +323,19 @@ def _item_header(stream: BinaryIO, position: int, scope: _Scope) -> tuple[int, i
     return tag, length, _checked(position, length, scope)
 
 
-def _check_order(tag: int, scope: _Scope) -> None:
-    """PS3.5 7.1: tags ascend; groups below 0004 belong to commands and file headers."""
-    if tag <= scope.last_tag or tag < 0x00040000 or tag >= 0xFFFE0000:
-        raise Rejected("Elements are out of order (PS3.5 7.1)", code="unreadable_dataset")
-    scope.last_tag = tag
+def _check_order(tag: int, scope: _Scope, noted: set[str]) -> None:
+    """PS3.5 7.1: tags ascend; groups below 0004 belong to commands and file headers.
+
+    Elements in another order are tolerated, but not after the pixel data, where who reads only
+    the head of an image would miss them, and no element twice in a row.
+    """
+    if tag < 0x00040000 or tag >= 0xFFFE0000 or tag == scope.last_tag:
+        raise Rejected("An element stands where none may be (PS3.5 7.1)", code="unreadable_dataset")
+    if tag < scope.last_tag:
+        if scope.last_tag >= _PIXEL_DATA and not scope.path:
+            raise Rejected("Elements follow the pixel data", code="unreadable_dataset")
+        noted.add("out_of_order_tags")
+    scope.last_tag = max(tag, scope.last_tag)
 
 
 def _opened(tag: int, vr: bytes, length: int, position: int, scope: _Scope) -> _Scope | None:
@@ -271,7 +379,7 @@ def _is_sequence(tag: int) -> bool:
         return False
 
 
-def _read(stream: BinaryIO, count: int, position: int, scope: _Scope) -> bytes:
+def _read(stream: Readable, count: int, position: int, scope: _Scope) -> bytes:
     if position + count > scope.limit:
         raise _broken_off()
     data = stream.read(count)
@@ -291,7 +399,7 @@ def _broken_off() -> Rejected:
     return Rejected("The dataset ends inside an element", code="truncated_dataset")
 
 
-_INFLATE_STEP = 256 * 1024
+_INFLATE_STEP = 64 * 1024
 
 _Place = tuple[tuple[int, ...], int]
 """The sequences around an element, and its tag."""
@@ -310,23 +418,37 @@ _SPECIMEN: tuple[_Place, ...] = (
     ((_SPECIMENS,), 0x00400551),  # SpecimenIdentifier
     ((_SPECIMENS,), 0x00400554),  # SpecimenUID
 )
-_IDENTIFIERS = frozenset({_SOP_CLASS, _SOP_INSTANCE, _STUDY, _SERIES, *_PATIENT, *_SPECIMEN})
+_ISSUERS: tuple[_Place, ...] = tuple(
+    (path, tag)
+    for path in (
+        (0x00400513,),  # IssuerOfTheContainerIdentifierSequence
+        (_SPECIMENS, 0x00400562),  # IssuerOfTheSpecimenIdentifierSequence
+    )
+    for tag in (0x00400031, 0x00400032)  # LocalNamespaceEntityID, UniversalEntityID
+)
+_IDENTIFIERS = frozenset(
+    {_SOP_CLASS, _SOP_INSTANCE, _STUDY, _SERIES, *_PATIENT, *_SPECIMEN, *_ISSUERS}
+)
 
 
-def _value(stream: BinaryIO, element: Element) -> bytes:
+def _value(stream: Readable, element: Element) -> bytes:
     if element.length > MAX_IDENTIFIER_BYTES:
         raise Rejected("An identifier is longer than its VR allows", code="unreadable_dataset")
     stream.seek(element.offset)
     return stream.read(element.length).strip(b" \0")
 
 
-def _header(values: _Values) -> DatasetIdentifiers:
+def _identifiers(values: _Values, noted: set[str]) -> DatasetIdentifiers:
+    uids = [_uid(values, key) for key in _UID_NAMES]
+    if any(map(_LEADING_ZERO.search, uids)):
+        noted.add("uid_with_leading_zero")
     return DatasetIdentifiers(
         sop_class_uid=_uid(values, _SOP_CLASS),
         sop_instance_uid=_uid(values, _SOP_INSTANCE),
         study_uid=_uid(values, _STUDY),
         series_uid=_uid(values, _SERIES),
         specimen_key=_specimen_key(values),
+        deviations=tuple(sorted(noted)),
     )
 
 
@@ -353,4 +475,5 @@ def _specimen_key(values: _Values) -> str:
     patient = [values.get(key, [b""])[0] for key in _PATIENT]
     if not patient[0]:
         patient = values[_STUDY]
-    return hashlib.sha256(b"\\".join([*patient, *specimen])).hexdigest()
+    issuers = [part for key in _ISSUERS for part in values.get(key, [])]
+    return hashlib.sha256(b"\\".join([*patient, *specimen, *issuers])).hexdigest()

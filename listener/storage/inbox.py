@@ -12,40 +12,40 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, cast
 from uuid import uuid4
 
 from pydicom import Dataset, dcmread
 
 from listener.storage.dataset_scan import (
     DatasetIdentifiers,
-    inflate,
+    InflatedStream,
+    Inflation,
     is_deflated,
     is_uid,
+    name_unknown_vrs,
     scan_dataset,
 )
-from listener.storage.filesystem import Disk, LocalDisk, is_abandoned
+from listener.storage.filesystem import LocalDisk, is_abandoned, make_private_folder
 from listener.storage.part10 import (
     FACTS_BYTES,
-    Facts,
     ReceivedImage,
     StoreRequest,
+    check_digest,
+    dataset_start,
     encode_facts,
     encode_header,
     read_received,
-    received_image,
-    split_header,
 )
-from pipeline.domain import SOPInstanceUID
+from pipeline.domain import SeriesUID, SOPInstanceUID, StudyUID
 from pipeline.errors import Rejected, RetryLater
 
-__all__ = ["Inbox", "InboxLimits", "IncomingFile", "IncomingImage", "ReceivedImage", "StoreRequest"]
+__all__ = ["Inbox", "InboxLimits", "IncomingImage", "ReceivedImage", "StoreRequest"]
 
 Bytes = bytes | bytearray | memoryview
 
@@ -75,7 +75,7 @@ class Inbox:
         root: Path,
         *,
         limits: InboxLimits | None = None,
-        disk: Disk | None = None,
+        disk: LocalDisk | None = None,
         clock: Callable[[], datetime] = _now,
     ) -> None:
         self._tmp, self._new, self._parked = root / "tmp", root / "new", root / "parked"
@@ -83,22 +83,22 @@ class Inbox:
         self._disk = disk or LocalDisk()
         self._clock = clock
         for folder in (self._tmp, self._new, self._parked):
-            folder.mkdir(parents=True, exist_ok=True)
+            make_private_folder(folder)
 
     @contextmanager
-    def receive(self, offer: StoreRequest) -> Iterator[IncomingImage]:
+    def receive(self, request: StoreRequest) -> Iterator[IncomingImage]:
         """Take an image in, piece by piece; without `commit` nothing of it stays.
 
         Raises Rejected `invalid_uid`, RetryLater `disk_full` or `inbox_unwritable`.
         """
-        _check_uids(offer)
+        _check_uids(request)
         path = self._tmp / f"{uuid4().hex}.part"
         with _disk_trouble():
             self.check_free_space()
             descriptor = self._disk.create(path)
         try:
             incoming = IncomingImage(
-                offer,
+                request,
                 path=path,
                 descriptor=descriptor,
                 limits=self._limits,
@@ -110,12 +110,6 @@ class Inbox:
         finally:
             path.unlink(missing_ok=True)
             os.close(descriptor)
-
-    @contextmanager
-    def receive_file(self, *, source: str) -> Iterator[IncomingFile]:
-        """Take in a whole Part 10 file, piece by piece, as `receive` does a dataset."""
-        with ExitStack() as stack:
-            yield IncomingFile(self, stack, source=source)
 
     def path_of(self, sop_instance_uid: str) -> Path:
         """Where the image lies, parked ones included; Rejected `image_absent` when nowhere."""
@@ -134,7 +128,7 @@ class Inbox:
 
     def facts(self, sop_instance_uid: str) -> ReceivedImage:
         """What was noted when the image came in."""
-        return read_received(self.path_of(sop_instance_uid), is_duplicate=False)
+        return read_received(self.path_of(sop_instance_uid))
 
     def waiting(self) -> Iterator[SOPInstanceUID]:
         """Every image that is neither parked nor removed, in no order."""
@@ -155,7 +149,7 @@ class Inbox:
     def park(self, sop_instance_uid: str, code: str) -> None:
         """Set an image aside under a stable word; parking it again changes the word."""
         folder = self._parked / code
-        folder.mkdir(exist_ok=True)
+        make_private_folder(folder)
         self._disk.sync_folder(self._parked)
         self._move(self.path_of(sop_instance_uid), folder)
 
@@ -185,19 +179,39 @@ class Inbox:
         if self._disk.free_bytes(self._tmp) < self._limits.min_free_bytes:
             raise _disk_full()
 
-    def _publish(self, finished: Path, sop_instance_uid: str) -> tuple[Path, bool]:
-        """Link the finished file to its final name: the path, and whether it was there before."""
-        earlier = self._find(sop_instance_uid)
-        target = earlier or self._new / f"{sop_instance_uid}.dcm"
-        is_duplicate = earlier is not None
-        if not is_duplicate:
+    def _publish(self, finished: Path, image: ReceivedImage) -> ReceivedImage:
+        """Gives the finished file its final name.
+
+        The same bytes under that name are a duplicate, other bytes a conflict; a copy that was
+        damaged on disk is replaced.
+        """
+        earlier = self._find(image.sop_instance_uid)
+        target = earlier or self._new / f"{image.sop_instance_uid}.dcm"
+        published = replace(image, path=target)
+        if earlier is None:
             try:
                 self._disk.publish(finished, target)
             except FileExistsError:
-                is_duplicate = True
+                published = self._settle(finished, target, image)
+        else:
+            published = self._settle(finished, target, image)
         # For a duplicate too: whoever linked the first one may have died before this line.
         self._disk.sync_folder(target.parent)
-        return target, is_duplicate
+        return published
+
+    def _settle(self, finished: Path, target: Path, image: ReceivedImage) -> ReceivedImage:
+        """What a file under the same name makes of the finished one."""
+        try:
+            stored = read_received(target)
+            check_digest(stored)
+        except Rejected:
+            self._disk.replace(finished, target)
+            return replace(image, path=target, is_mended=True)
+        if stored.sha256 != image.sha256:
+            raise Rejected(
+                "This SOP Instance UID is stored with other content", code="conflicting_duplicate"
+            )
+        return replace(stored, is_duplicate=True)
 
     def _find(self, sop_instance_uid: str) -> Path | None:
         if not is_uid(sop_instance_uid):
@@ -215,11 +229,26 @@ class Inbox:
     def _read(self, sop_instance_uid: str, *, stop_before_pixels: bool) -> Dataset:
         path = self.path_of(sop_instance_uid)
         try:
+            image = read_received(path)
+            if not stop_before_pixels:
+                check_digest(image)
+            if "unknown_vr" in image.deviations:
+                return dcmread(_with_known_vrs(path), stop_before_pixels=stop_before_pixels)
             return dcmread(path, stop_before_pixels=stop_before_pixels)
+        except Rejected:
+            raise
         except OSError as err:
             raise RetryLater("The image cannot be read now", code="inbox_unreadable") from err
         except Exception as err:
             raise Rejected("The image cannot be parsed", code="unreadable_dataset") from err
+
+
+def _with_known_vrs(path: Path) -> BytesIO:
+    with path.open("rb") as file:
+        start = dataset_start(file)
+    data = bytearray(path.read_bytes())
+    name_unknown_vrs(data, start=start)
+    return BytesIO(data)
 
 
 class IncomingImage:
@@ -227,16 +256,16 @@ class IncomingImage:
 
     def __init__(
         self,
-        offer: StoreRequest,
+        request: StoreRequest,
         *,
         path: Path,
         descriptor: int,
         limits: InboxLimits,
-        disk: Disk,
+        disk: LocalDisk,
         clock: Callable[[], datetime],
-        publish: Callable[[Path, str], tuple[Path, bool]],
+        publish: Callable[[Path, ReceivedImage], ReceivedImage],
     ) -> None:
-        self._offer = offer
+        self._request = request
         self._path = path
         self._descriptor = descriptor
         self._limits = limits
@@ -245,7 +274,10 @@ class IncomingImage:
         self._publish = publish
         self._digest = hashlib.sha256()
         self._length = 0
-        header = encode_header(offer)
+        self._inflation: Inflation | None = None
+        if is_deflated(request.transfer_syntax_uid):
+            self._inflation = Inflation(max_bytes=limits.max_object_bytes)
+        header = encode_header(request)
         self._start = len(header)
         with _disk_trouble():
             disk.write(descriptor, memoryview(header))
@@ -261,108 +293,62 @@ class IncomingImage:
                 f"Longer than {self._limits.max_object_bytes} bytes", code="object_too_large"
             )
         self._digest.update(data)
+        if self._inflation is not None:
+            self._inflation.feed(data)
         with _disk_trouble():
             self._disk.write(self._descriptor, memoryview(data))
 
     def commit(self) -> ReceivedImage:
-        """Check the dataset, make it durable, give it its name; afterwards Success may be said.
+        """Checks the dataset, makes it durable, gives it its name; then Success may be sent.
 
         Raises Rejected (`truncated_dataset`, `unreadable_dataset`, `missing_uid`, `uid_mismatch`,
         `sop_class_mismatch`, `object_too_large`, `conflicting_duplicate`) or RetryLater.
         """
-        header = self._peek()
-        _check_same(header, self._offer)
-        facts = Facts(
-            received_at=self._clock().isoformat(),
-            source=self._offer.source,
+        identifiers = self._scan()
+        _check_same(identifiers, self._request)
+        image = ReceivedImage(
+            sop_instance_uid=SOPInstanceUID(identifiers.sop_instance_uid),
+            path=self._path,
             sha256=self._digest.hexdigest(),
-            study_uid=header.study_uid,
-            series_uid=header.series_uid,
-            specimen_key=header.specimen_key,
+            study_uid=StudyUID(identifiers.study_uid),
+            series_uid=SeriesUID(identifiers.series_uid),
+            specimen_key=identifiers.specimen_key,
+            source=self._request.source,
+            received_at=self._clock(),
+            deviations=identifiers.deviations,
         )
         with _disk_trouble():
-            self._disk.overwrite(self._descriptor, encode_facts(facts), self._start - FACTS_BYTES)
+            self._disk.overwrite(self._descriptor, encode_facts(image), self._start - FACTS_BYTES)
             self._disk.sync(self._descriptor)
-            path, is_duplicate = self._publish(self._path, header.sop_instance_uid)
-            if is_duplicate:
-                return _settled(path, facts.sha256)
-        return received_image(facts, path, is_duplicate=False)
+            return self._publish(self._path, image)
 
-    def _peek(self) -> DatasetIdentifiers:
-        syntax = self._offer.transfer_syntax_uid
+    def _scan(self) -> DatasetIdentifiers:
+        syntax = self._request.transfer_syntax_uid
         with _disk_trouble(), self._path.open("rb") as stored:
-            if not is_deflated(syntax):
+            if self._inflation is None:
                 return scan_dataset(
                     stored, start=self._start, length=self._length, transfer_syntax_uid=syntax
                 )
-            stored.seek(self._start)
-            with tempfile.TemporaryFile(dir=self._path.parent) as file:
-                plain = cast(BinaryIO, file)
-                length = inflate(stored, plain, max_bytes=self._limits.max_object_bytes)
-                return scan_dataset(plain, start=0, length=length, transfer_syntax_uid=syntax)
+            length = self._inflation.finish()
+            plain = InflatedStream(stored, start=self._start)
+            return scan_dataset(plain, start=0, length=length, transfer_syntax_uid=syntax)
 
 
-class IncomingFile:
-    """One Part 10 file on its way in; made by `Inbox.receive_file`."""
-
-    def __init__(self, inbox: Inbox, stack: ExitStack, *, source: str) -> None:
-        self._inbox = inbox
-        self._stack = stack
-        self._source = source
-        self._head = b""
-        self._image: IncomingImage | None = None
-
-    def write(self, data: Bytes) -> None:
-        """Append a piece of the file; raises what `Inbox.receive` and `IncomingImage` do."""
-        if self._image is None:
-            self._head += data
-            self._image = self._begin(is_all=False)
-        else:
-            self._image.write(data)
-
-    def commit(self) -> ReceivedImage:
-        """As `IncomingImage.commit`, besides Rejected `not_dicom`."""
-        image = self._image or self._begin(is_all=True)
-        if image is None:
-            raise Rejected("Not a DICOM file", code="not_dicom")
-        return image.commit()
-
-    def _begin(self, *, is_all: bool) -> IncomingImage | None:
-        """Open the inbox as soon as the file's header is whole."""
-        split = split_header(self._head, source=self._source, is_all=is_all)
-        if split is None:
-            return None
-        offer, rest = split
-        image = self._stack.enter_context(self._inbox.receive(offer))
-        image.write(rest)
-        return image
-
-
-def _check_uids(offer: StoreRequest) -> None:
-    if not is_uid(offer.sop_instance_uid):
+def _check_uids(request: StoreRequest) -> None:
+    if not is_uid(request.sop_instance_uid):
         raise _invalid_uid("SOP Instance UID")
-    if not is_uid(offer.sop_class_uid):
+    if not is_uid(request.sop_class_uid):
         raise _invalid_uid("SOP Class UID")
-    if not is_uid(offer.transfer_syntax_uid):
+    if not is_uid(request.transfer_syntax_uid):
         raise _invalid_uid("Transfer Syntax UID")
 
 
-def _check_same(header: DatasetIdentifiers, offer: StoreRequest) -> None:
+def _check_same(header: DatasetIdentifiers, request: StoreRequest) -> None:
     """The dataset must be what the command said (PS3.4 B.2.3, statuses A9xx)."""
-    if header.sop_class_uid != offer.sop_class_uid:
+    if header.sop_class_uid != request.sop_class_uid:
         raise Rejected("The dataset is of another SOP class", code="sop_class_mismatch")
-    if header.sop_instance_uid != offer.sop_instance_uid:
+    if header.sop_instance_uid != request.sop_instance_uid:
         raise Rejected("The dataset has another SOP Instance UID", code="uid_mismatch")
-
-
-def _settled(path: Path, sha256: str) -> ReceivedImage:
-    """The image that was here before, when it has the same bytes."""
-    earlier = read_received(path, is_duplicate=True)
-    if earlier.sha256 != sha256:
-        raise Rejected(
-            "This SOP Instance UID is stored with other content", code="conflicting_duplicate"
-        )
-    return earlier
 
 
 def _invalid_uid(name: str) -> Rejected:

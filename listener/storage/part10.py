@@ -7,15 +7,16 @@ when the last byte has come.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from struct import Struct
 from typing import BinaryIO
 
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset, read_file_meta_info
@@ -36,6 +37,9 @@ MAX_HEADER_BYTES = 64 * 1024
 
 _PREAMBLE_BYTES = 132
 _GROUP_LENGTH = Struct("<HH2sHL")
+_DIGEST_STEP = 2**20
+_NOTED = ("received_at", "source", "sha256", "study_uid", "series_uid", "specimen_key")
+"""What the file's own header says of the reception."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,20 +54,6 @@ class StoreRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What is noted of a reception and never changes."""
-
-    received_at: str
-    """ISO 8601 with its offset."""
-    source: str
-    sha256: str
-    """Over the dataset's bytes as received, without the file's header."""
-    study_uid: str
-    series_uid: str
-    specimen_key: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ReceivedImage:
     """An image that is safe on disk."""
 
@@ -71,28 +61,30 @@ class ReceivedImage:
     path: Path
     sha256: str
     """Over the dataset's bytes as received, without the file's header."""
-    is_duplicate: bool
-    """True when the same bytes were here before."""
     study_uid: StudyUID
     series_uid: SeriesUID
     specimen_key: str
     """Digest of the specimen's identifiers; empty when the image names none."""
     source: str
     received_at: datetime
+    is_duplicate: bool = False
+    """True when the same bytes were here before."""
+    is_mended: bool = False
+    """True when it took the place of a copy that had been damaged on disk."""
     deviations: tuple[str, ...] = ()
     """What deviates from the standard in the dataset and was tolerated."""
 
 
-def encode_header(offer: StoreRequest) -> bytes:
+def encode_header(request: StoreRequest) -> bytes:
     """Preamble and File Meta Information; its last FACTS_BYTES are blank, for the facts."""
     meta = FileMetaDataset()
     meta.FileMetaInformationVersion = b"\0\1"
-    meta.MediaStorageSOPClassUID = UID(offer.sop_class_uid)
-    meta.MediaStorageSOPInstanceUID = UID(offer.sop_instance_uid)
-    meta.TransferSyntaxUID = UID(offer.transfer_syntax_uid)
+    meta.MediaStorageSOPClassUID = UID(request.sop_class_uid)
+    meta.MediaStorageSOPInstanceUID = UID(request.sop_instance_uid)
+    meta.TransferSyntaxUID = UID(request.transfer_syntax_uid)
     meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
     meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
-    meta.SourceApplicationEntityTitle = offer.source
+    meta.SourceApplicationEntityTitle = request.source
     meta.PrivateInformationCreatorUID = UID(FACTS_CREATOR_UID)
     meta.PrivateInformation = b" " * FACTS_BYTES
     target = DicomBytesIO(bytes(128) + b"DICM")
@@ -101,41 +93,80 @@ def encode_header(offer: StoreRequest) -> bytes:
     return target.getvalue()
 
 
-def encode_facts(facts: Facts) -> bytes:
-    """Exactly FACTS_BYTES."""
-    text = json.dumps(asdict(facts), separators=(",", ":")).encode("ascii")
+def encode_facts(image: ReceivedImage) -> bytes:
+    """What is noted of a reception, as exactly FACTS_BYTES."""
+    facts = {name: getattr(image, name) for name in _NOTED}
+    facts["received_at"] = image.received_at.isoformat()
+    if image.deviations:
+        facts["deviations"] = image.deviations
+    text = json.dumps(facts, separators=(",", ":")).encode("ascii")
     if len(text) > FACTS_BYTES:
         raise Defect("Reception facts outgrew their place", code="facts_too_long")
     return text.ljust(FACTS_BYTES)
 
 
-def read_received(path: Path, *, is_duplicate: bool) -> ReceivedImage:
-    """The image as it was noted in its own file."""
-    meta = read_file_meta_info(path)
-    facts = Facts(**json.loads(meta.PrivateInformation))
-    return received_image(facts, path, is_duplicate=is_duplicate)
+def read_received(path: Path) -> ReceivedImage:
+    """The image as it was noted in its own file, whose name is its SOP Instance UID.
 
-
-def received_image(facts: Facts, path: Path, *, is_duplicate: bool) -> ReceivedImage:
-    """The image that lies at `path`, whose name is its SOP Instance UID."""
+    Raises Rejected `unreadable_dataset` when the file's header is not as we wrote it.
+    """
+    try:
+        facts = json.loads(read_file_meta_info(path).PrivateInformation)
+        received_at = datetime.fromisoformat(facts["received_at"])
+        noted = {name: str(facts[name]) for name in _NOTED if name != "received_at"}
+        deviations = tuple(map(str, facts.get("deviations", ())))
+    except OSError:
+        raise
+    except Exception as err:
+        raise _unreadable() from err
     return ReceivedImage(
         sop_instance_uid=SOPInstanceUID(path.stem),
         path=path,
-        sha256=facts.sha256,
-        is_duplicate=is_duplicate,
-        study_uid=StudyUID(facts.study_uid),
-        series_uid=SeriesUID(facts.series_uid),
-        specimen_key=facts.specimen_key,
-        source=facts.source,
-        received_at=datetime.fromisoformat(facts.received_at),
+        sha256=noted["sha256"],
+        study_uid=StudyUID(noted["study_uid"]),
+        series_uid=SeriesUID(noted["series_uid"]),
+        specimen_key=noted["specimen_key"],
+        source=noted["source"],
+        received_at=received_at,
+        deviations=deviations,
+    )
+
+
+def check_digest(image: ReceivedImage) -> None:
+    """Raises Rejected `damaged_on_disk` when the dataset's bytes are not those received."""
+    digest = hashlib.sha256()
+    with image.path.open("rb") as file:
+        file.seek(dataset_start(file))
+        while piece := file.read(_DIGEST_STEP):
+            digest.update(piece)
+    if digest.hexdigest() != image.sha256:
+        raise Rejected(
+            "The stored image was damaged on disk; send it again", code="damaged_on_disk"
+        )
+
+
+def dataset_start(file: BinaryIO) -> int:
+    """Where the dataset of one of our files begins. Raises Rejected `unreadable_dataset`."""
+    head = file.read(_PREAMBLE_BYTES + _GROUP_LENGTH.size)
+    if len(head) < _PREAMBLE_BYTES + _GROUP_LENGTH.size:
+        raise _unreadable()
+    *_, length = _GROUP_LENGTH.unpack_from(head, _PREAMBLE_BYTES)
+    return len(head) + int(length)
+
+
+def _unreadable() -> Rejected:
+    return Rejected(
+        "The header of the stored image was damaged on disk; send it again",
+        code="unreadable_dataset",
     )
 
 
 def split_header(head: bytes, *, source: str, is_all: bool) -> tuple[StoreRequest, bytes] | None:
-    """What a Part 10 file offers and the first bytes of its dataset; None while more is needed.
+    """The request that a Part 10 file makes, and the first bytes of its dataset; None while more
+    is needed.
 
     The preamble, or the whole header, may be missing: some STOW-RS clients send a bare dataset.
-    Then the offer is read from the dataset, of implicit or explicit VR little endian (PS3.5 A.4).
+    Then the request is read from the dataset, of implicit or explicit VR little endian (PS3.5 A.4).
     `is_all` says that nothing more will come. Raises Rejected `not_dicom`.
     """
     if len(head) < MAX_HEADER_BYTES and not is_all and not _has_whole_header(head):
@@ -143,8 +174,8 @@ def split_header(head: bytes, *, source: str, is_all: bool) -> tuple[StoreReques
     start = _PREAMBLE_BYTES if head[128:132] == b"DICM" else 0
     try:
         if head[start : start + 2] == b"\x02\0":
-            return _offer_of_header(head, start, source)
-        return _offer_of_dataset(head, source), head
+            return _request_of_header(head, start, source)
+        return _request_of_dataset(head, source), head
     except Exception as err:
         raise Rejected("Neither a DICOM file nor a dataset", code="not_dicom") from err
 
@@ -156,23 +187,27 @@ def _has_whole_header(head: bytes) -> bool:
     return len(head) >= _PREAMBLE_BYTES + _GROUP_LENGTH.size + int(length)
 
 
-def _offer_of_header(head: bytes, start: int, source: str) -> tuple[StoreRequest, bytes]:
-    stream: BinaryIO = io.BytesIO(head[start:])
-    meta = dcmread(stream, force=True, specific_tags=[], stop_before_pixels=True).file_meta
-    length = meta.FileMetaInformationGroupLength + _GROUP_LENGTH.size
-    offer = StoreRequest(
+def _request_of_header(head: bytes, start: int, source: str) -> tuple[StoreRequest, bytes]:
+    """Parses the File Meta Information alone: the dataset after it may be deflated, or torn."""
+    *_, length = _GROUP_LENGTH.unpack_from(head, start)
+    end = start + _GROUP_LENGTH.size + int(length)
+    group = head[start:end]
+    if len(group) < end - start:
+        raise ValueError("the File Meta Information breaks off")
+    meta = read_dataset(io.BytesIO(group), False, True)
+    request = StoreRequest(
         sop_class_uid=str(meta.MediaStorageSOPClassUID),
         sop_instance_uid=str(meta.MediaStorageSOPInstanceUID),
         transfer_syntax_uid=str(meta.TransferSyntaxUID),
         source=source,
     )
-    return offer, head[start + length :]
+    return request, head[end:]
 
 
 _SOP_INSTANCE = Tag("SOPInstanceUID")
 
 
-def _offer_of_dataset(head: bytes, source: str) -> StoreRequest:
+def _request_of_dataset(head: bytes, source: str) -> StoreRequest:
     is_implicit = not head[4:6].isalpha()
     dataset = _leading_elements(head, is_implicit=is_implicit)
     syntax = ImplicitVRLittleEndian if is_implicit else ExplicitVRLittleEndian

@@ -337,7 +337,7 @@ class TestBadImages:
 
     @pytest.mark.parametrize(
         "uid",
-        ["../../../tmp/x", "1.2.3/../../x", "1.2.3\\4", "1..2", "1.02.3", "x" * 64, "1" * 65],
+        ["../../../tmp/x", "1.2.3/../../x", "1.2.3\\4", "1..2", "x" * 64, "1" * 65],
     )
     def test_a_uid_that_is_a_path_or_none_at_all(self, inbox: Inbox, uid: str) -> None:
         image = build_image()

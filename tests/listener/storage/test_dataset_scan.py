@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 import zlib
 from collections.abc import Callable
 
@@ -25,8 +26,10 @@ from pydicom.uid import (
 from listener.storage.dataset_scan import (
     MAX_DEPTH,
     DatasetIdentifiers,
-    inflate,
+    InflatedStream,
+    Inflation,
     is_uid,
+    name_unknown_vrs,
     scan_dataset,
 )
 from pipeline.errors import Rejected
@@ -118,12 +121,53 @@ def test_compressed_pixels_are_walked_fragment_by_fragment() -> None:
     [
         (lambda data: data[:8] + data[8:16] + data, "unreadable_dataset"),
         (lambda data: data + data[:40], "unreadable_dataset"),
-        (lambda data: data[:4] + b"??" + data[6:], "unreadable_dataset"),
+        (lambda data: data[:4] + b"\1\2" + data[6:], "unreadable_dataset"),
     ],
-    ids=["element_twice", "out_of_order", "no_vr"],
+    ids=["element_twice", "after_the_pixels", "no_vr"],
 )
 def test_what_is_no_dataset_is_refused(break_it: Callable[[bytes], bytes], code: str) -> None:
     assert refused(break_it(encoded(a_smear()))) == code
+
+
+def test_a_uid_that_is_there_twice_is_refused() -> None:
+    content = encoded(a_smear())
+    uid = b"\x08\0\x18\0UI\x06\x001.2.9\0"
+    at = content.index(b"\x28\0\x02\0")
+
+    assert refused(content[:at] + uid + content[at:]) == "unreadable_dataset"
+
+
+class TestTolerance:
+    """What every PACS takes is taken, and noted."""
+
+    def test_tags_out_of_order(self) -> None:
+        content = encoded(a_smear())
+        at = content.index(b"\x28\0\x02\0")
+        early = b"\x08\0\x70\0LO\x04\0abcd"
+
+        assert peeked(content[:at] + early + content[at:]).deviations == ("out_of_order_tags",)
+
+    def test_a_vr_of_question_marks(self) -> None:
+        content = encoded(a_smear())
+        at = content.index(b"\x28\0\x02\0")
+        unknown = b"\x27\0\x10\0??\x04\0abcd"
+        odd = content[:at] + unknown + content[at:]
+
+        named = bytearray(odd)
+        name_unknown_vrs(named, start=0)
+
+        assert peeked(odd).deviations == ("unknown_vr",)
+        assert bytes(named) == odd.replace(b"??", b"LO")
+
+    @pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
+    def test_uids_with_leading_zeros(self) -> None:
+        scanned = peeked(encoded(a_smear(SOPInstanceUID="1.2.03")))
+
+        assert scanned.sop_instance_uid == "1.2.03"
+        assert scanned.deviations == ("uid_with_leading_zero",)
+
+    def test_a_dataset_in_order_has_none(self) -> None:
+        assert peeked(encoded(a_smear())).deviations == ()
 
 
 def test_sequences_without_end_are_refused() -> None:
@@ -151,7 +195,7 @@ def test_big_endian_is_refused_by_name() -> None:
 
 def test_a_uid_that_would_lead_out_of_a_folder_is_none() -> None:
     assert is_uid("1.2.840.0")
-    assert not any(map(is_uid, ("", "1", "1.02", "1..2", "../1.2", "1.2\n", f"1.{'2' * 63}")))
+    assert not any(map(is_uid, ("", "1", "1..2", ".1", "1.", "../1.2", "1.2\n", f"1.{'2' * 63}")))
 
 
 class TestSpecimen:
@@ -183,21 +227,44 @@ def key(**attributes: object) -> str:
 
 
 class TestInflate:
-    def test_what_was_deflated_comes_back(self) -> None:
-        content, target = encoded(a_smear()) * 100, io.BytesIO()
+    @given(cuts=st.lists(st.integers(1, 5000), max_size=20), ratio=st.sampled_from([1, 300]))
+    def test_what_was_deflated_is_measured_and_read_in_any_pieces(
+        self, cuts: list[int], ratio: int
+    ) -> None:
+        content = encoded(a_smear()) + bytes(1000 * ratio)
+        packed = deflated(content)
+        inflation = Inflation(max_bytes=len(content))
+        for start in range(0, len(packed), 100):
+            inflation.feed(packed[start : start + 100])
+        stream, position = InflatedStream(io.BytesIO(b"head" + packed), start=4), 0
 
-        length = inflate(io.BytesIO(deflated(content)), target, max_bytes=len(content))
-
-        assert (length, target.getvalue()) == (len(content), content)
+        assert inflation.finish() == len(content)
+        for count in cuts:
+            stream.seek(position)
+            assert stream.read(count) == content[position : position + count]
+            position += 2 * count
 
     def test_a_bomb_is_refused_as_soon_as_it_is_too_large(self) -> None:
-        target = io.BytesIO()
+        packed = deflated(bytes(50_000_000))
+        inflation = Inflation(max_bytes=1_000_000)
 
         with pytest.raises(Rejected) as caught:
-            inflate(io.BytesIO(deflated(bytes(50_000_000))), target, max_bytes=1_000_000)
+            inflation.feed(packed)
 
         assert caught.value.code == "object_too_large"
-        assert len(target.getvalue()) <= 1_000_000
+        assert inflation._length < 1_100_000
+
+    def test_one_that_is_read_costs_no_memory(self) -> None:
+        stream = InflatedStream(io.BytesIO(deflated(bytes(50_000_000))), start=0)
+        tracemalloc.start()
+
+        stream.seek(49_999_999)
+        last, end = stream.read(10), stream.read(10)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+
+        assert (last, end) == (b"\0", b"")
+        assert peak < 2_000_000
 
     @pytest.mark.parametrize(
         ("content", "code"),
@@ -205,9 +272,11 @@ class TestInflate:
     )
     def test_what_is_no_deflated_stream_is_refused(self, content: bytes | None, code: str) -> None:
         broken = content or deflated(struct.pack("<1000H", *range(1000)))[:-20]
+        inflation = Inflation(max_bytes=1_000_000)
 
         with pytest.raises(Rejected) as caught:
-            inflate(io.BytesIO(broken), io.BytesIO(), max_bytes=1_000_000)
+            inflation.feed(broken)
+            inflation.finish()
 
         assert caught.value.code == code
 

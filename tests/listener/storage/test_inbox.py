@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,12 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import Dataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from listener.storage.filesystem import LocalDisk
 from listener.storage.inbox import Inbox, InboxLimits, ReceivedImage, StoreRequest
 from pipeline.errors import Rejected, RetryLater
-from tests.builders import build_image, dataset_bytes
+from tests.builders import build_image, dataset_bytes, file_bytes
+from tests.listener.peers import dataset_of
 
 MOMENT = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
@@ -353,29 +355,6 @@ def test_only_what_dead_receivers_left_is_swept(tmp_path: Path) -> None:
     assert list(inbox.waiting()) == [image.SOPInstanceUID]
 
 
-def test_a_whole_file_is_taken_in_like_a_dataset(tmp_path: Path) -> None:
-    inbox, image = Inbox(tmp_path), build_image()
-    assert image.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
-    stored = tmp_path / "sent.dcm"
-    image.save_as(stored, enforce_file_format=True)
-
-    with inbox.receive_file(source="stow") as incoming:
-        for byte in (stored.read_bytes()[:200], stored.read_bytes()[200:]):
-            incoming.write(byte)
-        received = incoming.commit()
-
-    assert inbox.read(received.sop_instance_uid).PixelData == image.PixelData
-
-
-@pytest.mark.parametrize("content", [b"", b"not DICOM", b"\0" * 128 + b"DICOM"])
-def test_what_is_no_part_10_file_is_refused(tmp_path: Path, content: bytes) -> None:
-    with pytest.raises(Rejected), Inbox(tmp_path).receive_file(source="stow") as incoming:
-        incoming.write(content)
-        incoming.commit()
-
-    assert files(tmp_path) == []
-
-
 def test_a_file_that_was_damaged_later_is_named(tmp_path: Path) -> None:
     inbox = Inbox(tmp_path)
     uid = take(inbox, build_image()).sop_instance_uid
@@ -386,3 +365,86 @@ def test_a_file_that_was_damaged_later_is_named(tmp_path: Path) -> None:
         with pytest.raises(Rejected) as caught:
             named(uid)
         assert caught.value.code == "unreadable_dataset"
+
+
+def test_pixels_that_were_damaged_later_are_noticed_when_they_are_read(tmp_path: Path) -> None:
+    inbox = Inbox(tmp_path)
+    uid = take(inbox, build_image()).sop_instance_uid
+    damage(inbox.path_of(uid))
+
+    with pytest.raises(Rejected) as caught:
+        inbox.read(uid)
+
+    assert caught.value.code == "damaged_on_disk"
+    assert inbox.read_header(uid).SOPInstanceUID == uid
+
+
+class TestMending:
+    @pytest.mark.parametrize("part", [b"", b'{"received_at"', b'"sha256":"', b"DICM"])
+    def test_an_image_that_was_damaged_is_mended_by_sending_it_again(
+        self, tmp_path: Path, part: bytes
+    ) -> None:
+        inbox, image = Inbox(tmp_path), build_image()
+        uid = take(inbox, image).sop_instance_uid
+        path = inbox.path_of(uid)
+        damage(path, at=path.read_bytes().index(part) + len(part) if part else -100)
+
+        again = take(inbox, image)
+
+        assert again.is_mended
+        assert not again.is_duplicate
+        assert inbox.read(uid).PixelData == image.PixelData
+        assert take(inbox, image).is_duplicate
+
+    def test_one_that_was_parked_for_it_is_mended_where_it_lies(self, tmp_path: Path) -> None:
+        inbox, image = Inbox(tmp_path), build_image()
+        uid = take(inbox, image).sop_instance_uid
+        damage(inbox.path_of(uid))
+        inbox.park(uid, "damaged_on_disk")
+
+        assert take(inbox, image).is_mended
+        assert list(inbox.parked()) == [(uid, "damaged_on_disk")]
+        assert inbox.read(uid).PixelData == image.PixelData
+
+    def test_a_whole_image_is_never_replaced(self, tmp_path: Path) -> None:
+        inbox, image = Inbox(tmp_path), build_image()
+        take(inbox, image)
+        other = build_image()
+        other.PatientComments = "changed"
+
+        with pytest.raises(Rejected, match="other content"):
+            take(inbox, other)
+
+
+def test_what_is_made_is_for_its_owner_alone(tmp_path: Path) -> None:
+    umask = os.umask(0o022)
+    try:
+        inbox = Inbox(tmp_path / "data" / "inbox")
+        uid = take(inbox, build_image()).sop_instance_uid
+        inbox.park(uid, "too_small")
+    finally:
+        os.umask(umask)
+
+    made = list(tmp_path.rglob("*"))
+    assert {path.stat().st_mode & 0o777 for path in made if path.is_dir()} == {0o700}
+    assert {path.stat().st_mode & 0o777 for path in made if path.is_file()} == {0o600}
+
+
+def test_a_deflated_image_costs_no_room_beside_its_own(tmp_path: Path) -> None:
+    """Its plain bytes are measured and read, and never written."""
+    image = build_image(transfer_syntax=DeflatedExplicitVRLittleEndian)
+    inbox = Inbox(tmp_path)
+
+    with inbox.receive(offer(image)) as incoming:
+        incoming.write(dataset_of(file_bytes(image)))
+        beside = files(tmp_path)
+        received = incoming.commit()
+
+    assert len(beside) == 1
+    assert inbox.read(received.sop_instance_uid).PixelData == image.PixelData
+
+
+def damage(path: Path, *, at: int = -100) -> None:
+    content = bytearray(path.read_bytes())
+    content[at] ^= 0xFF
+    path.write_bytes(content)

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, SecondaryCaptureImageStorage
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    SecondaryCaptureImageStorage,
+)
 
 from listener.storage.part10 import (
     FACTS_BYTES,
     MAX_HEADER_BYTES,
-    Facts,
+    ReceivedImage,
     StoreRequest,
     encode_facts,
     encode_header,
     read_received,
     split_header,
 )
+from pipeline.domain import SeriesUID, SOPInstanceUID, StudyUID
 from pipeline.errors import Defect, Rejected
-from tests.builders import build_image, dataset_bytes
+from tests.builders import build_image, dataset_bytes, file_bytes
+from tests.listener.peers import dataset_of
 
 OFFER = StoreRequest(
     sop_class_uid=SecondaryCaptureImageStorage,
@@ -30,13 +37,16 @@ OFFER = StoreRequest(
     transfer_syntax_uid=ExplicitVRLittleEndian,
     source="DEVICE",
 )
-FACTS = Facts(
-    received_at="2026-01-02T03:04:05+01:00",
+FACTS = ReceivedImage(
+    sop_instance_uid=SOPInstanceUID("1.2.3.4"),
+    path=Path("1.2.3.4.dcm"),
+    received_at=datetime.fromisoformat("2026-01-02T03:04:05+01:00"),
     source="DEVICE",
     sha256="ab" * 32,
-    study_uid="1.2.3",
-    series_uid="1.2.3.5",
+    study_uid=StudyUID("1.2.3"),
+    series_uid=SeriesUID("1.2.3.5"),
     specimen_key="",
+    deviations=("unknown_vr",),
 )
 HEADER = encode_header(OFFER)
 DATASET = dataset_bytes(build_image())
@@ -121,20 +131,41 @@ class TestFacts:
 
         assert caught.value.code == "facts_too_long"
 
-    def test_fill_their_place_and_can_be_read_again(self) -> None:
-        said = encode_facts(FACTS)
-
-        assert len(said) == FACTS_BYTES
-        assert Facts(**json.loads(said)) == FACTS
+    def test_fill_their_place(self) -> None:
+        assert len(encode_facts(FACTS)) == FACTS_BYTES
 
     def test_are_the_last_of_the_header_and_found_in_the_file(self, tmp_path: Path) -> None:
         path = tmp_path / "1.2.3.4.dcm"
         path.write_bytes(HEADER[:-FACTS_BYTES] + encode_facts(FACTS) + DATASET)
 
-        received = read_received(path, is_duplicate=True)
+        assert read_received(path) == replace(FACTS, path=path)
 
-        assert (received.sop_instance_uid, received.path) == ("1.2.3.4", path)
-        assert (received.study_uid, received.series_uid) == (FACTS.study_uid, FACTS.series_uid)
-        assert (received.sha256, received.source) == (FACTS.sha256, FACTS.source)
-        assert received.received_at.isoformat() == FACTS.received_at
-        assert received.is_duplicate
+    def test_of_an_older_version_name_no_deviations(self, tmp_path: Path) -> None:
+        path = tmp_path / "1.2.3.4.dcm"
+        older = encode_facts(replace(FACTS, deviations=()))
+        path.write_bytes(HEADER[:-FACTS_BYTES] + older + DATASET)
+
+        assert b"deviations" not in older
+        assert read_received(path).deviations == ()
+
+    @pytest.mark.parametrize("blank", [b" " * FACTS_BYTES, b"{}".ljust(FACTS_BYTES), b"[]"])
+    def test_that_cannot_be_read_are_named(self, tmp_path: Path, blank: bytes) -> None:
+        path = tmp_path / "1.2.3.4.dcm"
+        path.write_bytes(HEADER[:-FACTS_BYTES] + blank + DATASET)
+
+        with pytest.raises(Rejected) as caught:
+            read_received(path)
+        assert caught.value.code == "unreadable_dataset"
+
+
+class TestDeflatedFiles:
+    def test_are_requests_however_much_of_their_dataset_is_there(self) -> None:
+        """Nothing of the dataset is inflated: it may be cut anywhere, or a bomb."""
+        image = build_image(transfer_syntax=DeflatedExplicitVRLittleEndian)
+        file = file_bytes(image)
+        for end in (len(file), len(file) // 2):
+            split = split_header(file[:end], source="stow", is_all=False)
+
+            assert split is not None
+            assert split[0].sop_instance_uid == image.SOPInstanceUID
+            assert split[1] == dataset_of(file[:end])

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import tracemalloc
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.uid import (
     MPEG2MPML,
+    DeflatedExplicitVRLittleEndian,
     JPEGBaseline8Bit,
     JPEGLossless,
     VLWholeSlideMicroscopyImageStorage,
 )
 
 from listener.dicom.dimse import Status
-from listener.storage.inbox import Inbox, ReceivedImage
+from listener.storage.inbox import Inbox, InboxLimits, ReceivedImage
 from listener.web.stow_rs import (
     MAX_PARTS,
     PartOutcome,
@@ -29,6 +33,7 @@ from pipeline.errors import Rejected
 from reporting.audit.trail import Actor, Event
 from tests.builders import build_image, file_bytes, with_patient
 from tests.fakes import RecordingAudit
+from tests.listener.peers import dataset_of
 
 BOUNDARY = b"smear"
 DICOM = b"application/dicom"
@@ -66,6 +71,40 @@ def test_a_request_of_too_many_parts_is_refused(tmp_path: Path) -> None:
 
 
 # --- parts that are refused
+
+
+def test_a_large_deflated_file_is_stored(tmp_path: Path) -> None:
+    """Also one whose dataset is longer than the first piece that is looked at."""
+    pixels = np.random.default_rng(7).integers(0, 255, (300, 400, 3), np.uint8)
+    image = build_image(transfer_syntax=DeflatedExplicitVRLittleEndian, pixels=pixels)
+    file = file_bytes(image)
+    assert len(file) > 100_000
+
+    with _reader(tmp_path) as reader:
+        body = _body([file], DICOM)
+        for start in range(0, len(body), 1000):
+            reader.feed(body[start : start + 1000])
+        (outcome,) = reader.finish()
+
+    assert outcome.status is Status.SUCCESS
+    assert Inbox(tmp_path).read(outcome.sop_instance_uid).PixelData == image.PixelData
+
+
+def test_a_bomb_in_a_part_is_refused_without_inflating_it(tmp_path: Path) -> None:
+    image = build_image(transfer_syntax=DeflatedExplicitVRLittleEndian)
+    file = file_bytes(image)
+    header = file[: len(file) - len(dataset_of(file))]
+    machine = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    bomb = machine.compress(bytes(50_000_000)) + machine.flush()
+    limits = InboxLimits(max_object_bytes=10_000_000)
+    tracemalloc.start()
+
+    (outcome,) = _stored(tmp_path, [header + bomb], limits=limits)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert outcome.status is Status.CANNOT_UNDERSTAND_TOO_LARGE
+    assert peak < 5_000_000
 
 
 def test_a_bad_part_stops_no_other(tmp_path: Path) -> None:
@@ -194,11 +233,15 @@ def test_nothing_stored_is_no_success() -> None:
 
 
 def _reader(
-    root: Path, *, audit: RecordingAudit | None = None, on_received: object = None
+    root: Path,
+    *,
+    audit: RecordingAudit | None = None,
+    on_received: object = None,
+    limits: InboxLimits | None = None,
 ) -> StowReader:
     return StowReader(
         BOUNDARY,
-        inbox=Inbox(root),
+        inbox=Inbox(root, limits=limits),
         on_received=on_received or (lambda _image: None),  # type: ignore[arg-type]  # any callable
         audit=audit or RecordingAudit(),
         actor=Actor(host="127.0.0.1"),
@@ -217,7 +260,8 @@ def _stored(
     kind: bytes = DICOM,
     audit: RecordingAudit | None = None,
     on_received: object = None,
+    limits: InboxLimits | None = None,
 ) -> Sequence[PartOutcome]:
-    with _reader(root, audit=audit, on_received=on_received) as reader:
+    with _reader(root, audit=audit, on_received=on_received, limits=limits) as reader:
         reader.feed(_body(parts, kind))
         return reader.finish()
