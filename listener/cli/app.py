@@ -36,6 +36,28 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        from importlib.metadata import version
+
+        typer.echo(f"smearlink {version('smearlink')}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """White cells of blood smears on the DICOM network. Research use only."""
+
+
 audit_app = typer.Typer(help="Check, read and export the audit trail.", no_args_is_help=True)
 app.add_typer(audit_app, name="audit")
 
@@ -126,17 +148,33 @@ def send(
     patient_id: Annotated[str, typer.Option(help="Patient ID of the order.")] = "",
     specimen: Annotated[str, typer.Option(help="Identifier of the slide.")] = "",
     spacing_um: Annotated[
-        float | None, typer.Option(min=0.01, max=10, help="µm a pixel, when known.")
+        float | None, typer.Option(min=0.01, max=10, help="µm per pixel, when known.")
+    ] = None,
+    tls: Annotated[bool, typer.Option("--tls", help="Speak TLS; the system's CAs count.")] = False,
+    ca: Annotated[
+        Path | None, typer.Option(help="PEM file of the CA that signed the receiver. Means --tls.")
+    ] = None,
+    cert: Annotated[
+        Path | None, typer.Option(help="PEM file of our own certificate. Means --tls.")
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option(help="PEM file of its key; by default in --cert too.")
     ] = None,
 ) -> None:
     """Send files by C-STORE; photographs are wrapped into DICOM first."""
     from listener.cli.console import send_with_progress
     from listener.modality.secondary_capture import Order
+    from reporting.delivery.transport.tls import TlsFiles
 
+    if key and not cert:
+        raise Rejected("--key needs --cert: name the certificate that it belongs to", code="usage")
+    files_of_tls = TlsFiles(certificate=cert, private_key=key, ca_certificates=ca)
     order = Order(
         accession=accession, patient_id=patient_id, specimen=specimen, spacing_um=spacing_um
     )
-    failed = send_with_progress(files, to, calling, order)
+    failed = send_with_progress(
+        files, to, calling, order, files_of_tls if tls or ca or cert else None
+    )
     raise typer.Exit(NEEDS_PERSON if failed else 0)
 
 

@@ -17,12 +17,17 @@ from rich.text import Text
 
 from listener.queue.status import ParkedWork, WorkflowStatus
 from pipeline.domain import RESEARCH_USE_ONLY
+from reporting.delivery.dimse_status import describe_status
 
 if TYPE_CHECKING:
+    from pydicom import FileDataset
+
     from listener.cli.check import Check, RouteExplanation
     from listener.demo.results import DemoOutcome, DemoRow
+    from listener.modality.find_files import FoundFiles
     from listener.modality.secondary_capture import Order
     from reporting.audit.trail import Verification
+    from reporting.delivery.transport.tls import TlsFiles
 
 DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
 DIGITS = 12
@@ -74,28 +79,60 @@ class Steps:
             yield show
 
 
-def send_with_progress(paths: Sequence[Path], to: str, calling_ae_title: str, order: Order) -> int:
-    """Send files, say what was refused, and how many that were."""
-    from listener.modality.find_files import image_files
-    from listener.modality.secondary_capture import to_dicom
+def send_with_progress(
+    paths: Sequence[Path],
+    to: str,
+    calling_ae_title: str,
+    order: Order,
+    tls: TlsFiles | None = None,
+) -> int:
+    """Send files and say what became of each that was not stored; how many those are."""
+    from listener.modality.find_files import find_images
+    from listener.modality.secondary_capture import read_files
     from listener.modality.store_scu import PeerAddress, send_images
 
-    peer, files = PeerAddress.parse(to), image_files(paths)
-    with Steps().counted(f"Sending to {peer.ae_title}", len(files)) as advance:
-        sent = list(
-            send_images(
-                to_dicom(files, order),
-                peer,
-                calling_ae_title=calling_ae_title,
-                on_sent=lambda _: advance(),
-            )
-        )
-    refused = [one for one in sent if not one.is_stored]
+    peer, found = PeerAddress.parse(to), find_images(paths)
+    sent_files: list[Path] = []
+    problems: list[str] = []
+    stored = 0
+    show_skipped(found)
+
+    def images() -> Iterator[FileDataset]:
+        for read in read_files(found.images, order):
+            if read.image is None:
+                problems.append(read.problem.message if read.problem else read.path.name)
+                advance()
+            else:
+                sent_files.append(read.path)
+                yield read.image
+
+    try:
+        with Steps().counted(f"Sending to {peer.ae_title}", len(found.images)) as advance:
+            for sent in send_images(images(), peer, calling_ae_title=calling_ae_title, tls=tls):
+                advance()
+                stored += sent.is_stored
+                if not sent.is_stored:
+                    why = sent.comment or describe_status(sent.status)
+                    problems.append(f"{sent_files[-1].name} 0x{sent.status:04X} {why}")
+    finally:  # also when the receiver breaks off: what it has is said
+        _show_sent(stored, problems, len(found.images))
+    return len(problems)
+
+
+def _show_sent(stored: int, problems: Sequence[str], total: int) -> None:
     console = _console()
-    console.print(f"{len(sent) - len(refused)} stored, {len(refused)} refused")
-    for one in refused:
-        console.print(f"  0x{one.status:04X} {one.sop_instance_uid} {one.comment}")
-    return len(refused)
+    missing = total - stored - len(problems)
+    rest = f", {missing} not sent" if missing else ""
+    console.print(f"{stored} stored, {len(problems)} refused{rest}")
+    for problem in problems:
+        console.print(f"  {problem}", soft_wrap=True)
+
+
+def show_skipped(found: FoundFiles) -> None:
+    """Say on standard error which files of the folders are no images."""
+    console = _console(is_error=True)
+    for line in found.skipped_lines():
+        console.print(line, soft_wrap=True)
 
 
 def show_status(status: WorkflowStatus) -> None:

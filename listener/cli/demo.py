@@ -20,12 +20,12 @@ from pydicom import FileDataset
 
 from config.model import Settings
 from config.settings import make_settings
-from listener.cli.console import Steps, show_demo
+from listener.cli.console import Steps, show_demo, show_skipped
 from listener.demo.mock_servers import MockPacs, StandInFhir
 from listener.demo.phantom import Recipe, draw_field
 from listener.demo.phantom.field import HEALTHY_CELLS
 from listener.demo.results import DemoImage, DemoOutcome, lay_out_results
-from listener.modality.find_files import image_files
+from listener.modality.find_files import find_images
 from listener.modality.secondary_capture import Order, check_image, read_files
 from listener.modality.store_scu import PeerAddress, send_images
 from listener.observability.logging_setup import set_up_logging
@@ -61,7 +61,7 @@ def run_demo(
     """Everything from drawing to the table; the exit code of the command."""
     make_room(out)
     steps = Steps()
-    sources = image_files([data]) if data else list(draw_phantom(out / "phantom", fields, steps))
+    sources = _found(data) if data else list(draw_phantom(out / "phantom", fields, steps))
     readable, unreadable = readable_files(sources, steps)
     order = Order(spacing_um=None if data else PHANTOM_UM_PER_PX, accession="DEMO-1")
     # Only now: what is wrong with the data is said before seconds of loading.
@@ -91,6 +91,13 @@ def run_demo(
         ),
     )
     return show_demo(shown, out)
+
+
+def _found(data: Path) -> Sequence[Path]:
+    """The images of a folder; what else lies there is said."""
+    found = find_images([data])
+    show_skipped(found)
+    return found.images
 
 
 def make_room(out: Path) -> None:

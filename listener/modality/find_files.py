@@ -1,34 +1,97 @@
-"""Which files a user means who names files and folders."""
+"""Finds the image files below the files and folders that a user names; loses none silently."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.decoding.photographs.reader import looks_like_image
 from pipeline.errors import Rejected
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".dcm", ""})
-"""Of files in a folder; DICOM files often have none. A file that is named is always taken."""
+IMAGE_SUFFIXES = frozenset(
+    {
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff"),
+        *(".gif", ".webp", ".avif", ".dcm", ".dicom", ".ima"),
+    }
+)
+"""Files in a folder that are read whatever they hold, so that damage is reported."""
+CONTAINER_SUFFIXES = frozenset(
+    {
+        *(".zip", ".7z", ".rar", ".tar", ".gz", ".tgz", ".pdf", ".heic", ".heif", ".jp2", ".j2k"),
+        *(".jxl", ".psd", ".svs", ".ndpi", ".mrxs", ".scn", ".czi", ".vsi", ".nd2", ".lif"),
+        *(".dng", ".nef", ".cr2", ".cr3", ".arw", ".raf", ".orf", ".rw2", ".raw"),
+    }
+)
+"""Files that hold pictures and cannot be read: taken too, so that each is refused by name."""
+_HEAD_BYTES = 512
+_NAMED_AT_MOST = 3
 
 
-def image_files(paths: Sequence[Path]) -> list[Path]:
-    """The files named, and those below the folders named; Rejected when there is none."""
-    found = [file for path in paths for file in _files_below(path)]
-    if not found:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundFiles:
+    """What a user named."""
+
+    images: tuple[Path, ...]
+    skipped: tuple[Path, ...] = ()
+    """Files in the folders that are no images: notes, tables, thumbnails' databases."""
+
+    def skipped_lines(self) -> Iterator[str]:
+        """What was skipped, one line per kind of file."""
+        counts = Counter(path.suffix.lower() for path in self.skipped)
+        for suffix, count in sorted(counts.items()):
+            names = [path.name for path in self.skipped if path.suffix.lower() == suffix]
+            more = ", …" if count > _NAMED_AT_MOST else ""
+            shown = ", ".join(names[:_NAMED_AT_MOST]) + more
+            kind = suffix or "files without a suffix"
+            yield f"skipped {count} {kind}, no image: {shown}"
+
+
+def find_images(paths: Sequence[Path]) -> FoundFiles:
+    """The files named, and those below the folders named; each once.
+
+    Raises Rejected `no_such_file` for a path that does not exist, and `no_images` when there is
+    no image.
+    """
+    images: dict[Path, None] = {}
+    skipped: dict[Path, None] = {}
+    for path in paths:
+        if not path.exists():
+            raise Rejected(f"There is no {path}", code="no_such_file")
+        if path.is_file():
+            images[path] = None
+            continue
+        for file in _files_below(path):
+            (images if _is_meant(file) else skipped)[file] = None
+    found = FoundFiles(images=tuple(images), skipped=tuple(skipped))
+    if not images:
         raise Rejected(
-            "There is no image: name JPG, PNG, BMP, TIFF or DICOM files, or folders of them",
+            "\n  ".join(
+                [
+                    "There is no image: name JPEG, PNG, TIFF, BMP, GIF, WebP, AVIF or DICOM "
+                    "files, or folders of them",
+                    *found.skipped_lines(),
+                ]
+            ),
             code="no_images",
         )
     return found
 
 
-def _files_below(path: Path) -> Iterator[Path]:
-    if not path.exists():
-        raise Rejected(f"There is no {path}", code="no_such_file")
-    if path.is_file():
-        yield path
-        return
-    for file in sorted(path.rglob("*")):
-        is_hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
-        if file.is_file() and not is_hidden and file.suffix.lower() in IMAGE_SUFFIXES:
+def _files_below(folder: Path) -> Iterator[Path]:
+    for file in sorted(folder.rglob("*")):
+        is_hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+        if file.is_file() and not is_hidden:
             yield file
+
+
+def _is_meant(file: Path) -> bool:
+    """By its suffix, else by its first bytes: DICOM files often have none, or a number."""
+    if file.suffix.lower() in IMAGE_SUFFIXES | CONTAINER_SUFFIXES:
+        return True
+    try:
+        with file.open("rb") as stream:
+            return looks_like_image(stream.read(_HEAD_BYTES))
+    except OSError:
+        return True  # reading it will say why not

@@ -71,10 +71,26 @@ def date_taken(content: bytes) -> datetime | None:
     return None
 
 
+def looks_like_image(head: bytes) -> bool:
+    """Whether the first bytes of a file are those of a picture, a DICOM file or an archive."""
+    is_unread = any(head[at : at + len(magic)] == magic for at, magic, _ in _UNREAD)
+    return head[128:132] == b"DICM" or _known_reader(head) is not None or is_unread
+
+
 def _reader_of(content: bytes) -> Reader:
     if not content:
         raise Rejected("is empty: copy it again", code="not_an_image")
-    if content[:2] == b"\xff\xd8":
+    reader = _known_reader(content)
+    if reader is not None:
+        return reader
+    for offset, magic, advice in _UNREAD:
+        if content[offset : offset + len(magic)] == magic:
+            raise Rejected(advice, code="not_an_image")
+    raise Rejected(f"is neither DICOM nor a photograph ({FORMATS})", code="not_an_image")
+
+
+def _known_reader(content: bytes) -> Reader | None:
+    if content[:3] == b"\xff\xd8\xff":
         return read_jpeg
     if content[:8] == b"\x89PNG\r\n\x1a\n":
         return read_png
@@ -84,7 +100,4 @@ def _reader_of(content: bytes) -> Reader:
     is_avif = content[4:12] in (b"ftypavif", b"ftypavis")
     if content[:2] == b"BM" or content[:4] == b"GIF8" or is_webp or is_avif:
         return read_with_pillow
-    for offset, magic, advice in _UNREAD:
-        if content[offset : offset + len(magic)] == magic:
-            raise Rejected(advice, code="not_an_image")
-    raise Rejected(f"is neither DICOM nor a photograph ({FORMATS})", code="not_an_image")
+    return None

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,14 @@ from listener.demo.mock_servers import MockPacs
 from listener.modality.secondary_capture import to_dicom
 from listener.queue.dbos_adapter import DurableQueue, make_queue
 from listener.queue.jobs import JobKind, image_job
+from listener.storage.inbox import Inbox
 from listener.storage.results import ResultsFolder
 from pipeline.domain import RESEARCH_USE_ONLY, SmearId, SOPInstanceUID
 from tests.acceptance.standins import closed_port
 from tests.builders import build_image, file_bytes
+from tests.certificates import make_authority
 from tests.listener.cli.test_analyse import draw_picture
+from tests.listener.peers import listening
 
 COMMANDS = (
     "serve",
@@ -215,6 +219,70 @@ def test_send_says_what_was_stored_and_what_was_refused(run: Run, tmp_path: Path
     assert "1 stored, 1 refused" in out
     assert "0x0122" in out
     assert "Sending to STANDIN: 2" in err
+
+
+def test_bad_files_never_stop_a_folder(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    for name in ("a.png", "e.png"):
+        draw_picture(folder / name)
+    whole = (folder / "a.png").read_bytes()
+    (folder / "b.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "c.jpg").write_bytes(b"")
+    (folder / "d.zip").write_bytes(b"PK\x03\x04" + bytes(40))
+    (folder / "f.dcm").write_bytes(file_bytes(build_image())[:400])
+    (folder / "notes.txt").write_text("notes")
+
+    with MockPacs(tmp_path / "pacs") as pacs:
+        code, out, err = run("send", folder, "--to", f"{pacs.ae_title}@127.0.0.1:{pacs.port}")
+
+    assert code == NEEDS_PERSON
+    assert "2 stored, 4 refused" in out
+    for said in ("b.png breaks off", "c.jpg is empty", "d.zip is a zip archive", "f.dcm "):
+        assert said in out
+    assert "skipped 1 .txt, no image: notes.txt" in err
+
+
+def test_what_was_stored_is_said_when_the_receiver_is_lost(run: Run, tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        draw_picture(tmp_path / "in" / name)
+
+    code, out, _ = run("send", tmp_path / "in", "--to", f"PACS@127.0.0.1:{closed_port()}")
+
+    assert code == TRY_LATER
+    assert "0 stored, 0 refused, 2 not sent" in out
+
+
+def test_send_speaks_tls(run: Run, tmp_path: Path) -> None:
+    draw_picture(tmp_path / "in" / "a.png")
+    files = make_authority(tmp_path / "ca").issue("listener")
+    tls = {
+        "enabled": True,
+        "certificate": files.certificate,
+        "private_key": files.private_key,
+        "require_client_certificate": False,
+    }
+
+    with listening(Inbox(tmp_path / "inbox"), tls=tls) as listener:
+        to = f"SMEARLINK@127.0.0.1:{listener.port}"
+        trusting, out, _ = run("send", tmp_path / "in", "--to", to, "--ca", files.ca_certificates)
+        plain, _, err = run("send", tmp_path / "in", "--to", to)
+
+    assert (trusting, plain) == (0, TRY_LATER)
+    assert "1 stored, 0 refused" in out
+    assert "--tls" in err
+
+
+def test_a_key_without_its_certificate_is_wrong_use(run: Run, tmp_path: Path) -> None:
+    code, _, err = run("send", tmp_path, "--to", "A@127.0.0.1:104", "--key", tmp_path / "k.pem")
+
+    assert code == WRONG_USE
+    assert "--cert" in err
+
+
+def test_the_version_is_that_of_the_package(run: Run) -> None:
+    code, out, _ = run("--version")
+
+    assert (code, out) == (0, f"smearlink {version('smearlink')}\n")
 
 
 def test_send_puts_the_order_into_what_it_sends(run: Run, tmp_path: Path) -> None:
