@@ -44,6 +44,8 @@ from reporting.delivery.destinations.transfer_syntax import (
 from reporting.delivery.dimse_status import SUCCESS, Verdict, format_status
 from reporting.delivery.outcome import Outcome, conclude, outcome_of, postponed
 from reporting.delivery.transport.association import (
+    Handler,
+    LastResponse,
     Peer,
     allow_for,
     associated,
@@ -110,9 +112,11 @@ class DicomDestination:
             return Receipt()
         reports = self._reports()
         commitment = None
-        with self._associated(objects, reports) as association:
+        responses = LastResponse()
+        with self._associated(objects, reports, responses.handler) as association:
             outcomes = [
-                self._store(association, number, one) for number, one in enumerate(objects, start=1)
+                self._store(association, number, one, responses)
+                for number, one in enumerate(objects, start=1)
             ]
             stored = [one for one, said in zip(objects, outcomes, strict=True) if said.is_taken]
             if self.storage_commitment and stored:
@@ -178,15 +182,24 @@ class DicomDestination:
         return [_storable(one, self.transfer_syntaxes) for one in outgoing(results, self.kinds)]
 
     def _associated(
-        self, objects: Sequence[StorableObject], reports: SameAssociationReports
+        self,
+        objects: Sequence[StorableObject],
+        reports: SameAssociationReports,
+        *more_handlers: Handler,
     ) -> AbstractContextManager[Association]:
         contexts = contexts_for(objects)
         if self.storage_commitment:
             contexts.append(context_for(StorageCommitmentPushModel, ImplicitVRLittleEndian))
-        handlers = [(evt.EVT_N_EVENT_REPORT, reports.handle)]
+        handlers = [(evt.EVT_N_EVENT_REPORT, reports.handle), *more_handlers]
         return associated(self._peer, contexts, handlers=handlers)
 
-    def _store(self, association: Association, number: int, one: StorableObject) -> Outcome:
+    def _store(
+        self,
+        association: Association,
+        number: int,
+        one: StorableObject,
+        responses: LastResponse,
+    ) -> Outcome:
         uid = one.result.uid
         if not association.is_established:
             return postponed(uid, "the association ended before it was sent")
@@ -206,6 +219,10 @@ class DicomDestination:
             return postponed(uid, "the association ended before it was sent")
         if "Status" not in response:
             return postponed(uid, "no answer")
+        if not responses.answers(number):
+            # Every later response may be out of step too.
+            association.abort()
+            return postponed(uid, "the response is to another message")
         return outcome_of(uid, int(response.Status))
 
     def _commit(

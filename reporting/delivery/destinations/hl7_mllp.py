@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from pipeline.errors import Defect, NeedsReview
+from pipeline.errors import Defect
 from reporting.delivery import DeliveryPostponed, DeliveryRefused, Receipt, Refusal
 from reporting.delivery.outcome import deliver_each
 from reporting.delivery.transport.mllp import (
@@ -18,7 +18,7 @@ from reporting.delivery.transport.mllp import (
     read_acknowledgment,
     read_frame,
 )
-from reporting.delivery.transport.tls import TlsFiles, client_context
+from reporting.delivery.transport.tls import TlsFiles, connected, connection_failure
 from reporting.outgoing import outgoing
 from reporting.results import Result, ResultKind
 
@@ -60,41 +60,22 @@ class Hl7Destination:
         with self._connected():
             return f"{self.host}:{self.port} takes a connection"
 
-    @contextmanager
-    def _connected(self) -> Iterator[socket.socket]:
-        try:
-            with (
-                socket.create_connection((self.host, self.port), self.timeout_s) as plain,
-                self._secured(plain) as connection,
-            ):
-                yield connection
-        except OSError as err:
-            is_tls = isinstance(err, ssl.SSLError)
-            what = "does not pass the TLS check" if is_tls else "cannot be reached"
-            raise DeliveryPostponed(
-                f"{self.name} {what} ({type(err).__name__}).",
-                code="tls_failed" if is_tls else "peer_unreachable",
-            ) from err
-
-    def _secured(self, plain: socket.socket) -> socket.socket:
-        if self.tls is None:
-            return plain
-        try:
-            context = client_context(self.tls)
-        except NeedsReview as err:
-            raise DeliveryRefused(err.message, code=err.code) from err
-        return context.wrap_socket(plain, server_hostname=self.host)
+    def _connected(self) -> AbstractContextManager[socket.socket]:
+        return connected(self.name, self.host, self.port, tls=self.tls, timeout_s=self.timeout_s)
 
     def _send(self, result: Result) -> str:
         message = self._addressed(result.content)
+        frame = _framed(self.name, message)
         with self._connected() as connection:
-            said = self._acknowledgment(connection, message)
+            said = self._acknowledgment(connection, frame)
         return _judged(self.name, result.uid, said, control_id_of(message))
 
-    def _acknowledgment(self, connection: socket.socket, message: bytes) -> Acknowledgment:
+    def _acknowledgment(self, connection: socket.socket, frame: bytes) -> Acknowledgment:
         try:
-            connection.sendall(framed(message))
+            connection.sendall(frame)
             return read_acknowledgment(read_frame(connection, self.timeout_s))
+        except ssl.SSLError as err:
+            raise connection_failure(self.name, err) from err
         except OSError as err:
             raise DeliveryPostponed(
                 f"{self.name} does not acknowledge ({type(err).__name__}).", code="no_answer"
@@ -118,6 +99,17 @@ class Hl7Destination:
             self.receiving_facility,
         ]
         return "|".join(fields).encode("utf-8") + separator + rest
+
+
+def _framed(name: str, message: bytes) -> bytes:
+    try:
+        return framed(message)
+    except ValueError as err:
+        raise DeliveryRefused(
+            f"A message to {name} cannot be sent: an identifier of its images holds a control "
+            "character (VT or FS) that MLLP reserves. Correct it at the source, send again.",
+            code="hl7_unsendable",
+        ) from err
 
 
 def _judged(name: str, uid: str, said: Acknowledgment, control_id: str) -> str:

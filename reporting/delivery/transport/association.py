@@ -1,7 +1,7 @@
-"""Opens an association as SCU, with an end to every phase and a plain word for every failure.
+"""Opens an association as SCU, with a time limit on each phase and a code for each failure.
 
 pynetdicom leaves the socket without a time limit once it is connected: a peer that stops reading
-would hold `send` for ever. The limit is set here, as the connection opens.
+would block `send` forever. The limit is set here, as the connection opens.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext, build_context
 
-from pipeline.errors import NeedsReview
 from reporting.delivery import DeliveryPostponed, DeliveryRefused
 from reporting.delivery.transport.pynetdicom_fixes import fix_reactor_pause, recover_rejection
-from reporting.delivery.transport.tls import TlsFiles, client_context
+from reporting.delivery.transport.tls import TlsFiles, client_context, connection_failure
 from reporting.derived_uids import IMPLEMENTATION_CLASS_UID
 
 MAX_PDU_BYTES = 131_072
@@ -69,6 +68,30 @@ def associated(
         association.release()
 
 
+class LastResponse:
+    """The Message ID that the last response of an association answers.
+
+    pynetdicom takes any response of the right kind for the one it waits for.
+    """
+
+    def __init__(self) -> None:
+        self._message_id: int | None = None
+
+    @property
+    def handler(self) -> Handler:
+        """For `associated`; runs before pynetdicom passes the response on."""
+        return evt.EVT_DIMSE_RECV, self._note
+
+    def answers(self, message_id: int) -> bool:
+        """Whether it is the response to this request (PS3.7 9.1.1.1.2)."""
+        return self._message_id == message_id
+
+    def _note(self, event: evt.Event) -> None:
+        found = event.message.command_set.get("MessageIDBeingRespondedTo")
+        if found is not None:
+            self._message_id = found
+
+
 def allow_for(association: Association, timeout_s: float, size_bytes: int) -> None:
     """Give the next message time for its bytes too: pynetdicom's limit starts at queueing."""
     association.dimse_timeout = timeout_s + size_bytes / SLOWEST_BYTES_PER_S
@@ -79,18 +102,19 @@ def _associate(
     contexts: Sequence[PresentationContext],
     handlers: Sequence[Handler],
 ) -> Association:
+    context = client_context(peer.tls) if peer.tls else None
     association = _entity(peer).associate(
         _address_of(peer),
         peer.port,
         contexts=[*contexts],
         ae_title=peer.ae_title,
         max_pdu=MAX_PDU_BYTES,
-        tls_args=_tls_args(peer),
+        tls_args=(context, peer.host) if context else None,
         evt_handlers=[(evt.EVT_CONN_OPEN, _limit_socket, [peer.timeout_s]), *handlers],
     )
     if not association.is_established:
         recover_rejection(association)
-        raise _failure(peer, association)
+        raise _failure(peer, association, context.failure if context else None)
     fix_reactor_pause(association)
     return association
 
@@ -131,16 +155,11 @@ def _address_of(peer: Peer) -> str | tuple[str, int, int]:
     return number, flow_info, scope_id
 
 
-def _tls_args(peer: Peer) -> tuple[ssl.SSLContext, str] | None:
-    if peer.tls is None:
-        return None
-    try:
-        return client_context(peer.tls), peer.host
-    except NeedsReview as err:
-        raise DeliveryRefused(err.message, code=err.code) from err
-
-
-def _failure(peer: Peer, association: Association) -> DeliveryPostponed | DeliveryRefused:
+def _failure(
+    peer: Peer, association: Association, tls_failure: ssl.SSLError | None = None
+) -> DeliveryPostponed | DeliveryRefused:
+    if tls_failure is not None:
+        return connection_failure(str(peer), tls_failure)
     answer = association.acceptor.primitive
     if association.is_rejected and answer is not None:
         return _rejection(peer, answer.result, answer.reason_str)

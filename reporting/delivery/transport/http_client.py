@@ -15,10 +15,9 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 
-from pipeline.errors import NeedsReview
 from reporting.delivery import DeliveryPostponed, DeliveryRefused
 from reporting.delivery.transport.oauth import TokenCache
-from reporting.delivery.transport.tls import TlsFiles, client_context
+from reporting.delivery.transport.tls import TlsFiles, client_context, connection_failure
 
 CHUNK_BYTES = 128 * 1024
 SLOWEST_BYTES_PER_S = 100_000
@@ -89,14 +88,11 @@ class HttpEndpoint:
 
     def _client(self) -> httpx.Client:
         return httpx.Client(
-            verify=self._tls_context(), timeout=self.timeout_s, trust_env=False, http2=False
+            verify=client_context(self.tls or TlsFiles()),
+            timeout=self.timeout_s,
+            trust_env=False,
+            http2=False,
         )
-
-    def _tls_context(self) -> ssl.SSLContext:
-        try:
-            return client_context(self.tls or TlsFiles())
-        except NeedsReview as err:
-            raise DeliveryRefused(err.message, code=err.code) from err
 
     def _send(
         self,
@@ -176,11 +172,13 @@ def _joined(chunks: Iterable[bytes]) -> bytes:
 def _no_answer(name: str, err: httpx.HTTPError | httpx.InvalidURL) -> Exception:
     if isinstance(err, httpx.InvalidURL | httpx.UnsupportedProtocol):
         return DeliveryRefused(f"The URL of {name} cannot be used.", code="wrong_address")
+    root = _root_of(err)
+    if isinstance(root, ssl.SSLError) and not isinstance(root, ssl.SSLEOFError):
+        return connection_failure(name, root)
     if isinstance(err, httpx.ConnectTimeout | httpx.ConnectError):
-        is_tls = isinstance(_root_of(err), ssl.SSLError)
-        code = "tls_failed" if is_tls else "peer_unreachable"
-        what = "does not pass the TLS check" if is_tls else "cannot be reached"
-        return DeliveryPostponed(f"{name} {what} ({type(err).__name__}).", code=code)
+        return DeliveryPostponed(
+            f"{name} cannot be reached ({type(err).__name__}).", code="peer_unreachable"
+        )
     return DeliveryPostponed(f"{name} does not answer ({type(err).__name__}).", code="no_answer")
 
 

@@ -1,21 +1,19 @@
-"""DICOM Audit Messages by syslog over TLS: RFC 5424 in the frames of RFC 5425 (PS3.15 A.6).
+"""Sends DICOM Audit Messages by syslog over TLS: RFC 5424 in frames of RFC 5425 (PS3.15 A.6).
 
-Syslog knows no acknowledgment. What was written to a connection that then broke may be lost on
-the way, so it is sent again on the next one: an audit repository tells two copies of a line by
-its hash.
+Syslog has no acknowledgment. Messages written to a connection that then broke may be lost, so
+they are sent again on the next one: an audit repository recognizes two copies of a line by its
+hash.
 """
 
 from __future__ import annotations
 
-import socket
 import ssl
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from typing import Any
 
-from pipeline.errors import NeedsReview
-from reporting.delivery import DeliveryPostponed, DeliveryRefused
-from reporting.delivery.transport.tls import TlsFiles, client_context
+from reporting.delivery.transport.tls import TlsFiles, connected
 
 SECURITY_FACILITY = 10
 """PS3.15 A.6.1: facility 10, security/authorization messages."""
@@ -65,28 +63,13 @@ class SyslogReceiver:
         with self._connected() as connection:
             return f"{self.host}:{self.port} takes {connection.version()}"
 
-    @contextmanager
-    def _connected(self) -> Iterator[ssl.SSLSocket]:
-        try:
-            context = client_context(self.tls)
-        except NeedsReview as err:
-            raise DeliveryRefused(err.message, code=err.code) from err
-        try:
-            with (
-                socket.create_connection((self.host, self.port), self.timeout_s) as plain,
-                context.wrap_socket(plain, server_hostname=self.host) as connection,
-            ):
-                yield connection
-        except OSError as err:
-            is_tls = isinstance(err, ssl.SSLError)
-            what = "does not pass the TLS check" if is_tls else "cannot be reached"
-            raise DeliveryPostponed(
-                f"The audit repository {what} ({type(err).__name__}).",
-                code="tls_failed" if is_tls else "peer_unreachable",
-            ) from err
+    def _connected(self) -> AbstractContextManager[Any]:
+        return connected(
+            "The audit repository", self.host, self.port, tls=self.tls, timeout_s=self.timeout_s
+        )
 
     def _close(self, connection: ssl.SSLSocket) -> None:
-        """Hear an objection if there is one, then say that no more comes (RFC 5425 4.4).
+        """Wait for an objection, then announce the end (RFC 5425 4.4).
 
         In TLS 1.3 a server refuses our certificate only after the handshake (RFC 8446 4.4.2.4),
         when messages may be on their way already; a receiver that is content says nothing.

@@ -1,18 +1,23 @@
-"""TLS as BCP 195 (RFC 9325) asks, for both directions: 1.2 and 1.3 only, forward secrecy, AEAD.
+"""TLS as BCP 195 (RFC 9325) requires, in both directions: 1.2 and 1.3, forward secrecy, AEAD.
 
-PS3.15 B.12 names this the BCP 195 RFC 9325 Secure Transport Connection Profile.
+PS3.15 B.12 calls this the BCP 195 RFC 9325 Secure Transport Connection Profile.
 A client context is made for each connection, so new certificates count from the next one on;
 a server takes its context from `ServerContexts`, which watches the files.
 """
 
 from __future__ import annotations
 
+import socket
 import ssl
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import NeedsReview
+from reporting.delivery import DeliveryPostponed, DeliveryRefused
 
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """For TLS 1.2; those of 1.3 are all in order (RFC 9325 section 4.2)."""
@@ -28,14 +33,95 @@ class TlsFiles:
     ca_certificates: Path | None = None
 
 
-def client_context(files: TlsFiles) -> ssl.SSLContext:
-    """A context that checks the server's certificate and name, and shows ours if there is one."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+class _RecordingSocket(ssl.SSLSocket):
+    """Tells its context which TLS fault ended it: libraries that own the socket keep that back."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except ssl.SSLError as err:
+            self._record(err)
+            raise
+
+    def read(self, len: int = 1024, buffer: Any = None) -> Any:
+        """In TLS 1.3 a server refuses our certificate only here (RFC 8446 4.4.2.4)."""
+        try:
+            return super().read(len, buffer)
+        except ssl.SSLError as err:
+            self._record(err)
+            raise
+
+    def _record(self, err: ssl.SSLError) -> None:
+        context = self.context
+        if isinstance(context, ClientContext) and not isinstance(err, _ENDS_OR_WAITS):
+            context.failure = err
+
+
+_ENDS_OR_WAITS = (
+    ssl.SSLWantReadError,
+    ssl.SSLWantWriteError,
+    ssl.SSLZeroReturnError,
+    ssl.SSLEOFError,
+    ssl.SSLSyscallError,
+)
+
+
+class ClientContext(ssl.SSLContext):
+    """A context for one connection, which remembers why TLS failed on it."""
+
+    sslsocket_class = _RecordingSocket
+    failure: ssl.SSLError | None = None
+
+
+def client_context(files: TlsFiles) -> ClientContext:
+    """A context that checks the server's certificate and name, and shows ours if there is one.
+
+    Raises DeliveryRefused `tls_files` when a file cannot be used.
+    """
+    context = ClientContext(ssl.PROTOCOL_TLS_CLIENT)
     _restrict(context)
     if files.ca_certificates is None:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
-    _load(context, files)
+    try:
+        _load(context, files)
+    except NeedsReview as err:
+        raise DeliveryRefused(err.message, code=err.code) from err
     return context
+
+
+@contextmanager
+def connected(
+    name: str, host: str, port: int, *, tls: TlsFiles | None, timeout_s: float
+) -> Iterator[socket.socket]:
+    """A connection to a destination, within TLS where its files are given.
+
+    An OSError within the block counts as the connection's failure. Raises DeliveryPostponed
+    `tls_failed` or `peer_unreachable`, DeliveryRefused `tls_files`.
+    """
+    context = client_context(tls) if tls else None
+    try:
+        with socket.create_connection((host, port), timeout_s) as plain:
+            if context is None:
+                yield plain
+                return
+            with context.wrap_socket(plain, server_hostname=host) as secured:
+                yield secured
+    except OSError as err:
+        raise connection_failure(name, err) from err
+
+
+def connection_failure(name: str, err: OSError) -> DeliveryPostponed:
+    """Why a connection could not be made or broke: TLS, or anything below it."""
+    is_tls = isinstance(err, ssl.SSLError)
+    what = "does not pass the TLS check" if is_tls else "cannot be reached"
+    code = "tls_failed" if is_tls else "peer_unreachable"
+    return DeliveryPostponed(f"{name} {what} ({_kind_of(err)}).", code=code)
+
+
+def _kind_of(err: OSError) -> str:
+    """OpenSSL's word for the rule that was broken, or the kind of error."""
+    reason = err.reason if isinstance(err, ssl.SSLError) else None
+    return f"{type(err).__name__}: {reason}" if reason else type(err).__name__
 
 
 def server_context(files: TlsFiles, *, require_client_certificate: bool) -> ssl.SSLContext:
@@ -134,5 +220,5 @@ def _file_identity(path: Path) -> tuple[int, int, int] | None:
     return found.st_ino, found.st_mtime_ns, found.st_size
 
 
-def _unusable(what: str, way_out: str) -> NeedsReview:
-    return NeedsReview(f"{what}: {way_out}.", code="tls_files")
+def _unusable(what: str, how_to_fix: str) -> NeedsReview:
+    return NeedsReview(f"{what}: {how_to_fix}.", code="tls_files")

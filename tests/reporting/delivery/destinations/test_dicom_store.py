@@ -204,6 +204,40 @@ class TestStatuses:
             destination_at(pacs.port).deliver([make_picture("a"), make_picture("b")])
 
 
+class OutOfStepPacs(FaultyPacs):
+    """Answers the n-th message as if it had been another."""
+
+    def __init__(self, folder: Path, *, shift: int, nth: int) -> None:
+        super().__init__(folder)
+        self._shift, self._left = shift, nth
+
+    def handlers(self) -> list[object]:
+        return [*super().handlers(), (evt.EVT_DIMSE_RECV, self._shift_id)]
+
+    def _shift_id(self, event: evt.Event) -> None:
+        self._left -= 1
+        if self._left == 0:
+            event.message.command_set.MessageID += self._shift
+
+
+class TestResponsesToAnotherMessage:
+    @pytest.mark.parametrize("shift", [1, -1, 100])
+    def test_nothing_counts_from_there_on(self, tmp_path: Path, shift: int) -> None:
+        """What was answered in step stays accepted; the rest is sent again."""
+        pictures = [make_picture(name) for name in ("a", "b", "c")]
+        with (
+            OutOfStepPacs(tmp_path, shift=shift, nth=2) as pacs,
+            pytest.raises(DeliveryPostponed) as told,
+        ):
+            destination_at(pacs.port).deliver(pictures)
+
+        assert told.value.receipt.accepted == (pictures[0].uid,)
+        assert [one.reason for one in told.value.refused] == [
+            "the response is to another message",
+            "the association ended before it was sent",
+        ]
+
+
 class TestWhatIsSent:
     def test_only_the_wanted_kinds(self, pacs: MockPacs) -> None:
         gallery = make_picture("g", kind=ResultKind.GALLERY)
@@ -524,6 +558,48 @@ class TestTls:
             destination_at(port, host="localhost", tls=trusting, timeout_s=2).deliver(
                 [make_picture()]
             )
+
+        assert told.value.code == "tls_failed"
+        assert "TLS" in told.value.message
+
+    def test_a_pacs_without_tls_is_a_tls_failure(self, tmp_path: Path, pacs: MockPacs) -> None:
+        tls = TlsFiles(ca_certificates=make_authority(tmp_path / "ca").ca_certificates)
+
+        with pytest.raises(RetryLater) as told:
+            destination_at(pacs.port, host="localhost", tls=tls, timeout_s=2).deliver(
+                [make_picture()]
+            )
+
+        assert told.value.code == "tls_failed"
+
+    def test_a_certificate_of_another_host_is_a_tls_failure(self, tmp_path: Path) -> None:
+        authority = make_authority(tmp_path)
+        context = server_context(authority.issue("pacs"), require_client_certificate=False)
+
+        with _tls_server(context) as port, pytest.raises(RetryLater) as told:
+            destination_at(port, host="127.1", tls=authority.issue("smearlink")).deliver(
+                [make_picture()]
+            )
+
+        assert told.value.code == "tls_failed"
+
+    def test_a_pacs_that_wants_another_certificate_is_a_tls_failure(self, tmp_path: Path) -> None:
+        authority = make_authority(tmp_path)
+        context = server_context(authority.issue("pacs"), require_client_certificate=True)
+        nameless = TlsFiles(ca_certificates=authority.ca_certificates)
+
+        with _tls_server(context) as port, pytest.raises(RetryLater) as told:
+            destination_at(port, host="localhost", tls=nameless, timeout_s=2).deliver(
+                [make_picture()]
+            )
+
+        assert told.value.code == "tls_failed"
+
+    def test_nobody_listening_is_no_tls_failure(self, tmp_path: Path) -> None:
+        tls = make_authority(tmp_path).issue("smearlink")
+
+        with pytest.raises(RetryLater) as told:
+            destination_at(closed_port(), host="localhost", tls=tls).deliver([make_picture()])
 
         assert told.value.code == "peer_unreachable"
 

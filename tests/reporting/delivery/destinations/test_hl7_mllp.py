@@ -141,6 +141,19 @@ class TestThingsThatGoWrong:
         with pytest.raises(ValueError, match="block"):
             framed(b"a\x0bb")
 
+    @pytest.mark.parametrize("character", [b"\x0b", b"\x1c"])
+    def test_a_block_character_in_an_identifier_is_not_blamed_on_the_receiver(
+        self, character: bytes
+    ) -> None:
+        message = make_message()
+        broken = replace(message, content=message.content + b"PID|1||P" + character + b"1\r")
+
+        with pytest.raises(DeliveryRefused) as told:
+            destination_at(closed_port()).deliver([broken])
+
+        assert told.value.code == "hl7_unsendable"
+        assert "identifier" in told.value.message
+
     def test_what_was_taken_before_the_trouble_is_in_the_receipt(self) -> None:
         replies = [acknowledges("AA"), acknowledges("AE", "101")]
         with (
@@ -202,6 +215,27 @@ class TestAccepted:
 
         with TcpPeer(serve) as peer, pytest.raises(RetryLater) as told:
             destination_at(peer.port, tls=trusting).deliver([make_message()])
+
+        assert told.value.code == "tls_failed"
+
+    def test_a_receiver_that_refuses_our_certificate_is_a_tls_failure(self, tmp_path: Path) -> None:
+        """In TLS 1.3 it says so only after the handshake, when the message may be out."""
+        ours, other = make_authority(tmp_path / "a"), make_authority(tmp_path / "b")
+        context = server_context(
+            TlsFiles(
+                certificate=ours.issue("lis").certificate,
+                private_key=ours.issue("lis").private_key,
+                ca_certificates=other.ca_certificates,
+            ),
+            require_client_certificate=True,
+        )
+
+        def serve(connection: socket.socket) -> None:
+            with pytest.raises(ssl.SSLError):
+                context.wrap_socket(connection, server_side=True)
+
+        with TcpPeer(serve) as peer, pytest.raises(RetryLater) as told:
+            destination_at(peer.port, tls=ours.issue("smearlink")).deliver([make_message()])
 
         assert told.value.code == "tls_failed"
 
