@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -248,7 +249,7 @@ def _wait_for(process: subprocess.Popen[bytes], port: int) -> None:
     raise AssertionError("storescp did not come up")
 
 
-def destination_at(port: int, **changed: object) -> DicomDestination:
+def destination_at(port: int, **changed: Any) -> DicomDestination:
     return DicomDestination(
         name="storescp", ae_title="STORESCP", host=LOOPBACK, port=port, **changed
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Condition
+from typing import Any
 
 import cv2
 import numpy as np
@@ -67,7 +68,7 @@ def delivered(request: pytest.FixtureRequest, orthanc: Orthanc, smear: PhantomSe
     return orthanc
 
 
-def by_c_store(orthanc: Orthanc, **changed: object) -> DicomDestination:
+def by_c_store(orthanc: Orthanc, **changed: Any) -> DicomDestination:
     given = {"ae_title": AE_TITLE, "host": LOOPBACK, "port": orthanc.dicom_port, **changed}
     return DicomDestination(name="pacs", **given)
 

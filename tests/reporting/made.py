@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from typing import Any
 
 from pydicom import Dataset, FileDataset, dcmread
 
@@ -19,7 +20,7 @@ def results_of(
     smear: SmearFindings,
     sources: dict[str, Dataset],
     *kinds: ResultKind,
-    **context: object,
+    **context: Any,
 ) -> list[Result]:
     """The results of these kinds, all DICOM ones if none is named."""
     return list(
@@ -31,7 +32,7 @@ def results_of(
     )
 
 
-def context_for(*kinds: ResultKind, **changed: object) -> ReportContext:
+def context_for(*kinds: ResultKind, **changed: Any) -> ReportContext:
     return replace(make_context(), kinds=frozenset(kinds or DICOM_KINDS), **changed)
 
 
@@ -40,7 +41,7 @@ def made(
     field: FieldFindings | None = None,
     *,
     source: Dataset | None = None,
-    **context: object,
+    **context: Any,
 ) -> FileDataset:
     """The one object of `kind` that a smear of one field gives."""
     field = field or make_field_findings()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +17,7 @@ from tests.reporting.sources import make_source
 ORDERS = st.permutations([1, 2, 3])
 
 
-def plan(order: list[int] | None = None, **changed: object) -> tuple[ObjectReference, ...]:
+def plan(order: list[int] | None = None, **changed: Any) -> tuple[ObjectReference, ...]:
     version = changed.pop("version", 1)
     fields = [
         make_field_findings(sop_instance_uid=f"1.2.826.0.1.3680043.10.999.{number}", **changed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,7 +21,7 @@ from tests.reporting.sources import SOP_CLASSES, make_source
 EXCEPT_SLIDE = DICOM_KINDS - {ResultKind.BULK_ANNOTATIONS}
 
 
-def fields(count: int = 2, **changed: object) -> list[FieldFindings]:
+def fields(count: int = 2, **changed: Any) -> list[FieldFindings]:
     return [
         make_field_findings(sop_instance_uid=f"1.2.826.0.1.3680043.10.999.{number}", **changed)
         for number in range(1, count + 1)
@@ -39,7 +40,7 @@ class TestWhatGoesWrong:
         """Whatever a builder forgets: nothing unlabelled is handed on."""
         build = reporting.result_set.build_key_objects
 
-        def forgetful(*arguments: object, **named: object) -> Dataset:
+        def forgetful(*arguments: object, **named: Any) -> Dataset:
             dataset = build(*arguments, **named)
             del dataset.ContentQualification
             return dataset

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -159,7 +160,7 @@ def test_a_file_that_was_not_taken_is_named_and_fails_nothing(
 
 @pytest.mark.parametrize("wrong", [{"rows": ()}, {"undelivered": (PARKED,)}])
 def test_a_demonstration_that_lacks_something_is_not_good(
-    tmp_path: Path, wrong: dict[str, object]
+    tmp_path: Path, wrong: dict[str, Any]
 ) -> None:
     assert show_demo(_outcome(tmp_path, **wrong), Path("out")) == 1
 
@@ -173,7 +174,7 @@ def test_a_trail_that_was_changed_is_not_good(
     assert "The audit trail is NOT whole." in capsys.readouterr().out
 
 
-def _outcome(root: Path, *, is_whole: bool = True, **given: object) -> DemoOutcome:
+def _outcome(root: Path, *, is_whole: bool = True, **given: Any) -> DemoOutcome:
     row = DemoRow(
         smear="1",
         field="field_1",
@@ -185,7 +186,7 @@ def _outcome(root: Path, *, is_whole: bool = True, **given: object) -> DemoOutco
         files="smear_1/field_1.png",
         flags=("scale_unknown",),
     )
-    values: dict[str, object] = {
+    values: dict[str, Any] = {
         "rows": (row,),
         "pacs_count": 4,
         "ehr_count": 9,

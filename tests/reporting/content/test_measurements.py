@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,7 +12,7 @@ from reporting.content.measurements import Figure, Share, figures_of
 from tests.findings import make_field_findings, make_smear_findings
 
 
-def figures(calls: list[Call], **field: object) -> dict[str, Figure]:
+def figures(calls: list[Call], **field: Any) -> dict[str, Figure]:
     smear = make_smear_findings([make_field_findings(calls=calls, **field)])
     return {one.name: one for one in figures_of(smear)}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from pydicom import Dataset
@@ -16,7 +18,7 @@ from tests.reporting.sources import make_source
 FIELD = make_field_findings()
 
 
-def state_of(field=FIELD, **changed: object) -> Dataset:
+def state_of(field=FIELD, **changed: Any) -> Dataset:
     return made(ResultKind.PRESENTATION_STATE, field, **changed)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import highdicom as hd
 import numpy as np
 import pytest
@@ -22,7 +24,7 @@ PROBABILITY = LEUKEMIC_PROBABILITY.display
 MOST_SUSPICIOUS = MOST_SUSPICIOUS_PROBABILITY.dicom
 
 
-def report_of(field=FIELD, **changed: object) -> Dataset:
+def report_of(field=FIELD, **changed: Any) -> Dataset:
     return made(ResultKind.STRUCTURED_REPORT, field, **changed)
 
 

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,7 +57,7 @@ PATIENCE_S = 0.3
 """Long enough for loopback, short enough for a test of what never answers."""
 
 
-def destination_at(port: int, **changed: object) -> DicomDestination:
+def destination_at(port: int, **changed: Any) -> DicomDestination:
     given = {"name": "pacs", "ae_title": "STANDIN", "host": LOOPBACK, "port": port, **changed}
     return DicomDestination(**given)
 
@@ -433,7 +434,7 @@ class TestCommitment:
 
 
 class TestReporter:
-    def made(self, **changed: object) -> DicomDestination:
+    def made(self, **changed: Any) -> DicomDestination:
         return destination_at(104, **{"host": "localhost", "storage_commitment": True, **changed})
 
     @pytest.mark.parametrize(

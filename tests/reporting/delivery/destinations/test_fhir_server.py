@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytest
 
@@ -36,11 +36,11 @@ PATIENCE_S = 0.3
 NAME = "Featherstonehaugh"
 
 
-def destination_at(url: str, **changed: object) -> FhirDestination:
+def destination_at(url: str, **changed: Any) -> FhirDestination:
     return FhirDestination(**{"name": "ehr", "url": url, **changed})
 
 
-def outcome(status: int, *issues: dict[str, object], **headers: str) -> Reply:
+def outcome(status: int, *issues: dict[str, Any], **headers: str) -> Reply:
     body = {"resourceType": "OperationOutcome", "issue": list(issues)}
     return Reply(
         status=status,
@@ -218,7 +218,7 @@ class TestThingsThatGoWrong:
         ],
     )
     def test_a_name_that_looks_like_a_code_or_an_element_is_not_repeated(
-        self, issue: dict[str, object]
+        self, issue: dict[str, Any]
     ) -> None:
         with ScriptedFhir(outcome(422, issue)) as server, pytest.raises(DeliveryRefused) as told:
             destination_at(server.url).deliver([make_bundle()])
@@ -315,7 +315,7 @@ class TestThingsThatGoWrong:
             {"resourceType": "Bundle", "entry": [{"response": "201"}, {"response": []}]},
         ],
     )
-    def test_a_bundle_of_another_shape_is_no_success(self, body: dict[str, object]) -> None:
+    def test_a_bundle_of_another_shape_is_no_success(self, body: dict[str, Any]) -> None:
         with (
             ScriptedFhir(Reply(status=200, body=body)) as server,
             pytest.raises(DeliveryRefused) as told,
@@ -330,7 +330,7 @@ class TestThingsThatGoWrong:
             destination_at(server.url).deliver([make_bundle()])
 
     @pytest.mark.parametrize("body", [{}, {"resourceType": "OperationOutcome", "issue": []}])
-    def test_queued_is_not_delivered(self, body: dict[str, object]) -> None:
+    def test_queued_is_not_delivered(self, body: dict[str, Any]) -> None:
         with (
             ScriptedFhir(Reply(status=202, body=body)) as server,
             pytest.raises(DeliveryPostponed) as told,

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,7 +61,7 @@ def acknowledges(code: str, error: str = "") -> Callable[[str], bytes]:
     return reply
 
 
-def destination_at(port: int, **changed: object) -> Hl7Destination:
+def destination_at(port: int, **changed: Any) -> Hl7Destination:
     return Hl7Destination(**{"name": "lis", "host": "localhost", "port": port, **changed})
 
 

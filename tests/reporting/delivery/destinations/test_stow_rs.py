@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from email.message import Message
 from email.parser import BytesParser
+from typing import Any
 
 import pytest
 
@@ -19,13 +20,13 @@ PATIENCE_S = 0.3
 """Long enough for loopback, short enough for a test of what never answers."""
 
 
-def destination_at(url: str, **changed: object) -> StowDestination:
+def destination_at(url: str, **changed: Any) -> StowDestination:
     return StowDestination(**{"name": "archive", "url": url, **changed})
 
 
-def said(status: int, *, failed: dict[str, object] | None = None, stored: object = ()) -> Reply:
+def said(status: int, *, failed: dict[str, Any] | None = None, stored: object = ()) -> Reply:
     """A Store Instances Response in the DICOM JSON model."""
-    body: dict[str, object] = {}
+    body: dict[str, Any] = {}
     if failed:
         body["00081198"] = {"vr": "SQ", "Value": [_item(*one) for one in failed.items()]}
     if stored:
@@ -33,8 +34,8 @@ def said(status: int, *, failed: dict[str, object] | None = None, stored: object
     return Reply(status=status, body=body, headers={"Content-Type": "application/dicom+json"})
 
 
-def _item(uid: str, reason: object = None) -> dict[str, object]:
-    item: dict[str, object] = {"00081155": {"vr": "UI", "Value": [uid]}}
+def _item(uid: str, reason: object = None) -> dict[str, Any]:
+    item: dict[str, Any] = {"00081155": {"vr": "UI", "Value": [uid]}}
     if reason is not None:
         item["00081197"] = {"vr": "US", "Value": [reason]}
     return item
@@ -203,9 +204,7 @@ class TestThingsThatGoWrong:
             {"00081198": {"Value": [{"00081155": {"Value": []}}]}},
         ],
     )
-    def test_a_partial_success_that_says_nothing_is_tried_later(
-        self, body: dict[str, object]
-    ) -> None:
+    def test_a_partial_success_that_says_nothing_is_tried_later(self, body: dict[str, Any]) -> None:
         with ScriptedFhir(Reply(status=202, body=body)) as server, pytest.raises(RetryLater):
             destination_at(server.url).deliver([make_picture()])
 

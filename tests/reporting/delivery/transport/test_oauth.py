@@ -6,6 +6,7 @@ import base64
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs
 
 import httpx
@@ -40,7 +41,7 @@ class Clock:
         return self.now_s
 
 
-def token_reply(token: str, **more: object) -> Reply:
+def token_reply(token: str, **more: Any) -> Reply:
     return Reply(status=200, body={"access_token": token, "token_type": "Bearer", **more})
 
 
@@ -133,7 +134,7 @@ class TestThingsThatGoWrong:
         ],
     )
     def test_an_answer_without_a_bearer_token_is_tried_later(
-        self, secret: ClientSecret, http: httpx.Client, body: dict[str, object]
+        self, secret: ClientSecret, http: httpx.Client, body: dict[str, Any]
     ) -> None:
         with (
             ScriptedFhir(Reply(status=200, body=body)) as server,
