@@ -7,7 +7,7 @@ and a stronger stain multiplies them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -27,6 +27,18 @@ LAMP_PX = 120
 """Longer side of the copy: shading has no detail."""
 GRID = 12
 """The lamp is measured in this many cells along the longer side."""
+EVEN_RANGE = (0.75, 1.08)
+"""What is believed of an even lamp, times its usual level: beyond, a surface has left the glass."""
+LEAST_SHADED, LEAST_PARTS = 12, 48
+"""Parts of a picture from which shading, and the shading of a poor camera, are told."""
+UNEVEN_FROM = 1.35
+"""Most light over least light; fields of good cameras have 1.2 at most, poor ones 1.6 and more."""
+UNEVEN_RANGE = (0.3, 1.5)
+MOST_UNEVEN_CONTRAST = 0.4
+"""A poor camera's field is faint as well; what has more contrast may be a scene with its shadows.
+"""
+STIFFNESS = 0.001
+"""What holds the terms of third and fourth degree, for each part of the picture."""
 
 
 def optical_density(pixels: RGB, lamp: Density | None = None) -> Density:
@@ -44,32 +56,38 @@ def optical_density(pixels: RGB, lamp: Density | None = None) -> Density:
 
 
 def estimate_illumination(pixels: RGB) -> Density:
-    """Grey level of clear glass, with its shading, on a coarse copy of the field.
+    """Gray level of clear glass, with its shading, on a coarse copy of the field.
 
     A surface of second degree through the brightest pixels of each part of the picture. Parts
-    without glass do not pull it down: they lie under the surface and lose their weight.
+    without glass do not pull it down: they lie under the surface and lose their weight. Where
+    that surface is far from flat, as with a poor camera, one of fourth degree follows the light.
     """
     height, width = pixels.shape[:2]
     step = max(1, max(height, width) // LAMP_PX)
     size = (max(width // step, 1), max(height // step, 1))
     small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).astype(np.float32)
     places, levels = _glass_of_each_part(small)
-    terms = _surface_terms(places)
-    weights = np.ones(len(places), np.float32)
-    factors = np.zeros((terms.shape[1], 3), np.float32)
-    for _ in range(4):
-        root = np.sqrt(weights)[:, None]
-        factors = np.linalg.lstsq(terms * root, levels * root, rcond=None)[0].astype(np.float32)
-        missing = np.max(terms @ factors - levels, axis=1)
-        weights = np.exp(-np.maximum(missing, 0) / 8.0).astype(np.float32) + 1e-3
-    limit = np.percentile(levels, 90, axis=0)
-    least = np.maximum(0.75 * limit, 1.0)
-    most = np.maximum(np.minimum(1.08 * limit, 255.0), 1.0)
-    planes = [
-        np.clip(p, *ends)
-        for p, *ends in zip(_surfaces(small.shape, factors), least, most, strict=True)
-    ]
+    usual = np.percentile(levels, 90, axis=0)
+    surface, (low, high) = _surface(small.shape, places, levels, degree=2), EVEN_RANGE
+    if len(places) >= LEAST_PARTS and _unevenness(surface) > UNEVEN_FROM:
+        closer = _surface(small.shape, places, levels, degree=4)
+        if _contrast(small, closer) < MOST_UNEVEN_CONTRAST:
+            surface, (low, high) = closer, UNEVEN_RANGE
+    least = np.maximum(low * usual, 1.0)
+    most = np.maximum(np.minimum(high * usual, 255.0), 1.0)
+    planes = [np.clip(p, *ends) for p, *ends in zip(surface, least, most, strict=True)]
     return np.asarray(cv2.merge(planes), dtype=np.float32)
+
+
+def _unevenness(surface: Sequence[Map]) -> float:
+    """How much more light falls on one place than on another, in the color that shows it most."""
+    return max(float(plane.max()) / max(float(plane.min()), 1.0) for plane in surface)
+
+
+def _contrast(small: Density, surface: Sequence[Map]) -> float:
+    """Green density below which 99 of 100 pixels lie, if the light is as this surface says."""
+    green = np.maximum(small[..., 1], 1.0)
+    return float(np.percentile(np.log10(np.maximum(surface[1], 1.0) / green), 99))
 
 
 def _glass_of_each_part(small: Density) -> tuple[NDArray[np.float32], Density]:
@@ -106,23 +124,51 @@ def _brightest(parts: Density) -> Density:
     return np.asarray(brightest[:, count // 2], dtype=np.float32)
 
 
-def _surface_terms(places: NDArray[np.float32]) -> NDArray[np.float32]:
-    x, y = places[..., 0], places[..., 1]
-    if len(places) < 12:
-        return np.stack([np.ones_like(x)], axis=-1)
-    return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
-
-
-def _surfaces(shape: tuple[int, ...], factors: NDArray[np.float32]) -> Iterator[Map]:
-    """One for each colour, height × width."""
+def _surface(
+    shape: tuple[int, ...], places: NDArray[np.float32], levels: Density, degree: int
+) -> list[Map]:
+    """A plane for each color, height × width, that lies on the brightest of the parts."""
+    powers = _powers(degree if len(places) >= LEAST_SHADED else 0)
+    factors = _upper_factors(places, levels, powers)
     height, width = shape[:2]
-    all_six = np.zeros((6, 3), np.float32)
-    all_six[: len(factors)] = factors
     x = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
-    for flat, across, down, across_2, both, down_2 in all_six.T:
-        of_column = flat + across * x + across_2 * x * x
-        yield of_column + (down + both * x) * y + down_2 * y * y
+    planes = []
+    for of_color in factors.T:
+        plane = np.zeros((height, width), np.float32)
+        for factor, (across, down) in zip(of_color, powers, strict=True):
+            plane += factor * x**across * y**down
+        planes.append(plane)
+    return planes
+
+
+def _powers(degree: int) -> list[tuple[int, int]]:
+    """Of x and of y in each term of a surface, the lowest first."""
+    return [(total - down, down) for total in range(degree + 1) for down in range(total + 1)]
+
+
+def _upper_factors(
+    places: NDArray[np.float32], levels: Density, powers: list[tuple[int, int]]
+) -> NDArray[np.float32]:
+    """Factors of the terms (rows) for each color (columns); parts below the surface give way.
+
+    Terms beyond the second degree are held small, so that they only follow what lies all over.
+    """
+    x, y = places[:, 0], places[:, 1]
+    terms = np.stack([x**across * y**down for across, down in powers], axis=1)
+    held = [place for place, power in enumerate(powers) if sum(power) > 2]
+    stiff = np.zeros((len(held), len(powers)), np.float32)
+    stiff[np.arange(len(held)), held] = (STIFFNESS * len(places)) ** 0.5
+    none = np.zeros((len(held), levels.shape[1]), np.float32)
+    weights = np.ones(len(places), np.float32)
+    factors = np.zeros((terms.shape[1], 3), np.float32)
+    for _ in range(4):
+        root = np.sqrt(weights)[:, None]
+        rows, wanted = np.concatenate([terms * root, stiff]), np.concatenate([levels * root, none])
+        factors = np.linalg.lstsq(rows, wanted, rcond=None)[0].astype(np.float32)
+        missing = np.max(terms @ factors - levels, axis=1)
+        weights = np.exp(-np.maximum(missing, 0) / 8.0).astype(np.float32) + 1e-3
+    return factors
 
 
 def green_of(density: Density) -> Map:

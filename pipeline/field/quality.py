@@ -1,8 +1,8 @@
-"""How far a field can be trusted, with coded reasons.
+"""Judges how far a field can be trusted, with coded reasons.
 
-A smear is something stained on something clear: its colours hold back green light most, whatever
-the stain, while pictures of other things hold back what they like. Every figure is kept with the
-flags, so that a reader sees how near the field was to a limit.
+A smear is something stained on something clear: its colors absorb green light most, whatever the
+stain, while other pictures may have any color. Every figure is kept with the flags, so that a
+reader sees how near the field was to a limit.
 """
 
 from __future__ import annotations
@@ -22,9 +22,14 @@ from pipeline.field.percentiles import median, percentiles
 FINEST_UM = 0.15
 """A scale of the usual overview finer than this is not believed when focus is judged: blurred
 cells look large."""
+FLAT_LEVELS, DECODER_GRAY = 2, 128
+"""Gray levels by which a row of one color may vary, and what JPEG decoders fill missing rows with.
+"""
 FORBIDDING = frozenset(
     {
         QualityFlag.NOT_A_SMEAR,
+        QualityFlag.GRAYSCALE,
+        QualityFlag.TRUNCATED,
         QualityFlag.EMPTY,
         QualityFlag.OUT_OF_FOCUS,
     }
@@ -57,14 +62,25 @@ class Limits:
     """How far colours scatter, as shares of green: a stain has a few, a photograph many."""
     scattered_hue: float = 0.97
     """Scattered colours are believed to be stains while nearly all of them have their hue."""
+    faint_contrast: float = 0.4
+    """Below, as with a poor camera, noise and colored rims scatter the colors; photographs of
+    other things are seldom so faint. Cells seen in the field then decide."""
+    faint_smear_hue: float = 0.5
     most_chroma: float = 1.03
     """Above 1 a colour is brighter than glass: light that no lamp sent through it."""
     violet_chroma: float = 1.2
     violet_hue_spread: float = 0.6
     """Some cameras draw nuclei bluer than glass. Up to here that is believed of one colour only,
     and only where cells are seen beyond doubt."""
-    least_red_cells: float = 5
+    least_red_cells: float = 8
     """Fewer that were measured prove no smear."""
+    least_saturation: float = 10.0
+    """Gray levels between the colors of a pixel that two of 100 reach; below, it is a gray picture.
+    """
+    most_missing: float = 0.02
+    """Share of rows at the lower end that have the gray of a decoder that ran out of data."""
+    most_flat_rows: float = 0.1
+    """Share of rows at the lower end that have one color, in a picture that is refused anyhow."""
     least_contrast: float = 0.03
     """Green density that 99 of 100 pixels stay under; below, there is nothing on the glass."""
     thick_from: float = 0.93
@@ -88,6 +104,8 @@ def figures_of(pixels: RGB, overview: Overview, scale: Scale) -> dict[str, float
     of_stain = np.flatnonzero(sampled(overview.green) > overview.stained_from)
     some_pixels = cv2.split(np.ascontiguousarray(sampled(overview.pixels)))
     brightest = cv2.max(cv2.max(*some_pixels[:2]), some_pixels[2])
+    darkest = cv2.min(cv2.min(*some_pixels[:2]), some_pixels[2])
+    flat_rows, missing = _flat_rows(overview.pixels)
     return {
         "lamp": percentiles(brightest.astype(np.float32), 90)[0],
         "clipped": _share(cv2.min(cv2.min(red, middle), blue) >= 254),
@@ -96,8 +114,24 @@ def figures_of(pixels: RGB, overview: Overview, scale: Scale) -> dict[str, float
         "roughness": _roughness(grey),
         "flat": _flat_share(pixels),
         "sharpness": _sharpness(grey, _believed_um(scale, overview)),
+        "saturation": percentiles((brightest - darkest).astype(np.float32), 98)[0],
+        "flat_rows": flat_rows,
+        "missing": missing,
         **_colour_figures(np.take(some, of_stain, axis=0)),
     }
+
+
+def _flat_rows(pixels: RGB) -> tuple[float, float]:
+    """Shares of rows at the lower end that have one color, and of those that have the gray of
+    missing JPEG data; a picture of one color all over has none.
+    """
+    last = pixels[-1, 0].astype(np.int16)
+    height, flat = pixels.shape[0], 0
+    while flat < height and int(np.abs(pixels[height - 1 - flat] - last).max()) <= FLAT_LEVELS:
+        flat += 1
+    share = flat / height if flat < height else 0.0
+    is_fill = bool((np.abs(last - DECODER_GRAY) <= FLAT_LEVELS).all())
+    return share, share if is_fill else 0.0
 
 
 def _share(mask: NDArray[np.bool_]) -> float:
@@ -188,8 +222,19 @@ def at_scale(
 
 def wants_proof(quality: FieldQuality, scale: Scale, limits: Limits = LIMITS) -> bool:
     """Whether a picture is believed to be a smear only if cells are seen in it beyond doubt."""
-    is_proven = scale.red_cells_measured >= limits.least_red_cells
-    return quality.is_usable and not (is_proven and not _is_brighter(quality.figures, limits))
+    has_red_cells = scale.red_cells_measured >= limits.least_red_cells
+    is_doubtful = _is_brighter(quality.figures, limits) or has_doubtful_colors(quality, limits)
+    return quality.is_usable and (is_doubtful or not has_red_cells)
+
+
+def has_doubtful_colors(quality: FieldQuality, limits: Limits = LIMITS) -> bool:
+    """Whether the field's colors alone would refuse it, but it is too faint to go by them."""
+    return is_faint(quality, limits) and _has_other_hues(quality.figures, limits)
+
+
+def is_faint(quality: FieldQuality, limits: Limits = LIMITS) -> bool:
+    """Whether what is on the glass hardly differs from it, as with a poor camera."""
+    return quality.figures["contrast"] < limits.faint_contrast
 
 
 def with_proof(
@@ -212,8 +257,8 @@ def _scale_flags(scale: Scale) -> Iterator[QualityFlag]:
 def _flags(figures: Mapping[str, float], limits: Limits) -> Iterator[QualityFlag]:
     if figures["contrast"] < limits.least_contrast:
         yield QualityFlag.EMPTY
-    elif _is_something_else(figures, limits):
-        yield QualityFlag.NOT_A_SMEAR
+    else:
+        yield from _refusals(figures, limits)
     if figures["lamp"] < limits.dark_lamp:
         yield QualityFlag.UNDEREXPOSED
     if figures["clipped"] > limits.most_clipped:
@@ -228,22 +273,37 @@ def _flags(figures: Mapping[str, float], limits: Limits) -> Iterator[QualityFlag
         yield QualityFlag.OUT_OF_FOCUS
 
 
+def _refusals(figures: Mapping[str, float], limits: Limits) -> Iterator[QualityFlag]:
+    """Why the picture cannot be judged at all, by the most telling reason."""
+    is_refused = _is_something_else(figures, limits)
+    is_flat_below = figures["flat_rows"] > limits.most_flat_rows
+    if figures["missing"] > limits.most_missing or (is_refused and is_flat_below):
+        yield QualityFlag.TRUNCATED
+    elif figures["saturation"] < limits.least_saturation:
+        yield QualityFlag.GRAYSCALE
+    elif is_refused:
+        yield QualityFlag.NOT_A_SMEAR
+
+
 def _is_something_else(figures: Mapping[str, float], limits: Limits) -> bool:
     """A photograph of anything else, a radiograph, a drawing, noise."""
     return (
         figures["lamp"] < limits.least_lamp
-        or figures["smear_hue"] < limits.least_smear_hue
+        or figures["smear_hue"] < limits.faint_smear_hue
         or figures["chroma"] < limits.least_chroma
         or figures["roughness"] > limits.most_roughness
         or figures["flat"] > limits.most_flat
         or figures.get("proofs", 1) == 0
         or (_is_brighter(figures, limits) and not _is_violet(figures, limits))
-        or (
-            figures["hue_spread"] > limits.most_hue_spread
-            and figures["smear_hue"] < limits.scattered_hue
-        )
+        or (figures["contrast"] >= limits.faint_contrast and _has_other_hues(figures, limits))
         or (figures["flat"] > limits.drawn_flat and figures["roughness"] > limits.drawn_roughness)
     )
+
+
+def _has_other_hues(figures: Mapping[str, float], limits: Limits) -> bool:
+    """Whether much of what is stained has not the hue of a stain, or hues scatter."""
+    is_scattered = figures["hue_spread"] > limits.most_hue_spread
+    return figures["smear_hue"] < (limits.scattered_hue if is_scattered else limits.least_smear_hue)
 
 
 def _is_brighter(figures: Mapping[str, float], limits: Limits) -> bool:

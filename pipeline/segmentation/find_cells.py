@@ -28,7 +28,14 @@ from pipeline.domain import (
 from pipeline.field.masks import Mask, windows
 from pipeline.field.optical_density import Density, green_of, optical_density, stained_level
 from pipeline.field.overview import Overview
-from pipeline.field.quality import at_scale, judge_quality, wants_proof, with_proof
+from pipeline.field.quality import (
+    at_scale,
+    has_doubtful_colors,
+    is_faint,
+    judge_quality,
+    wants_proof,
+    with_proof,
+)
 from pipeline.field.red_cell_diameter import ENOUGH_ALONE
 from pipeline.segmentation.cell_contours import Outline, find_outlines
 from pipeline.segmentation.instances import Instances, find_instances
@@ -37,7 +44,7 @@ from pipeline.segmentation.network_maps import NETWORK_UM, SegmentationMaps, Seg
 from pipeline.segmentation.nuclear_contours import nuclear_contours, refined_nuclear_contours
 from pipeline.segmentation.nuclei import Nuclei, find_nuclei, nuclei_of_nothing
 from pipeline.segmentation.pixel_scale import overview_and_scale, scale_seen
-from pipeline.segmentation.smear_evidence import count_smear_evidence
+from pipeline.segmentation.smear_evidence import FAINT, USUAL, count_smear_evidence
 from pipeline.segmentation.smudge_cells import classify_smudge_cells
 
 WORK_UM = 0.2
@@ -85,6 +92,8 @@ def find_stages(image: SourceImage, segmenter: Segmenter | None = None) -> Stage
     """The same, with all that led there."""
     overview, scale = overview_and_scale(image.pixels, image.spacing_um)
     quality = judge_quality(image.pixels, scale, overview=overview)
+    if segmenter is None and has_doubtful_colors(quality):
+        quality = with_proof(quality, scale, 0)
     nothing = FieldCells(scale=scale, quality=quality, cells=())
     if not quality.is_usable:
         # What is no smear may hold thousands of dark specks: nothing is looked for in it.
@@ -95,6 +104,10 @@ def find_stages(image: SourceImage, segmenter: Segmenter | None = None) -> Stage
         may_be_one_cell = _may_be_one_cell(_ground(image, found.scale, 1.0))
         if found.cells or not found.quality.is_usable or not may_be_one_cell:
             return stages
+        if wants_proof(quality, scale) and "proofs" not in found.quality.figures:
+            # Red cells that only the network saw proved it, and no cell: that is too little.
+            quality = with_proof(quality, scale, 0)
+            return _nothing_tried(image, overview, replace(nothing, quality=quality))
     return _by_density(image, overview, nothing)
 
 
@@ -131,9 +144,9 @@ def _by_network(
     look, scale = _looked(segmenter, image, overview, field.scale)
     quality = at_scale(field.quality, field.scale, scale, overview)
     if wants_proof(quality, scale):
-        quality = with_proof(
-            quality, scale, count_smear_evidence(look.maps, look.density, look.seen)
-        )
+        limits = FAINT if is_faint(quality) else USUAL
+        evidence = count_smear_evidence(look.maps, look.density, look.seen, limits)
+        quality = with_proof(quality, scale, evidence)
     field = replace(field, scale=scale, quality=quality)
     if not quality.is_usable:
         return _nothing_tried(image, overview, field)

@@ -42,6 +42,8 @@ FLAG_WORDS: Mapping[QualityFlag, str] = {
     QualityFlag.TOO_THIN: "too thin",
     QualityFlag.EMPTY: "empty",
     QualityFlag.NOT_A_SMEAR: "not a blood smear",
+    QualityFlag.GRAYSCALE: "grayscale picture",
+    QualityFlag.TRUNCATED: "lower part of the picture missing",
     QualityFlag.SCALE_UNKNOWN: "scale unknown",
     QualityFlag.EXCLUDED: "excluded by the reviewer",
 }
