@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from io import BytesIO, StringIO
 from typing import Any
 
@@ -27,23 +28,74 @@ def check_label(result: Result) -> None:
     """Raise Defect(code="research_label_missing") unless the content itself carries the label."""
     is_labelled = _IS_LABELLED[result.kind]
     if not is_labelled(result):
-        raise Defect(
-            f"A {result.kind} does not say that it is for research use only; nothing without the "
-            "label may leave. Report this as a defect.",
-            code="research_label_missing",
-        )
+        raise _missing(result.kind)
+
+
+def _missing(kind: ResultKind) -> Defect:
+    return Defect(
+        f"A {kind} does not say that it is for research use only; nothing without the label may "
+        "leave. Report this as a defect.",
+        code="research_label_missing",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class OutgoingInstance:
+    """A DICOM result that carries the label, parsed once for everything that sends it."""
+
+    result: Result
+    dataset: Dataset
+    """With its pixels and its file meta information."""
+
+    @property
+    def uid(self) -> str:
+        return self.result.uid
+
+    @property
+    def sop_class_uid(self) -> str:
+        return str(self.dataset.SOPClassUID)
+
+
+def check_labels(results: Sequence[Result], kinds: frozenset[ResultKind]) -> tuple[Result, ...]:
+    """The results of these kinds; raises Defect before anything is sent if one has no label."""
+    wanted = tuple(result for result in results if result.kind in kinds)
+    for result in wanted:
+        check_label(result)
+    return wanted
+
+
+def check_instances(
+    results: Sequence[Result], kinds: frozenset[ResultKind]
+) -> tuple[OutgoingInstance, ...]:
+    """The same for DICOM objects, each with its data set."""
+    return tuple(_checked_instance(result) for result in results if result.kind in kinds)
+
+
+def _checked_instance(result: Result) -> OutgoingInstance:
+    dataset = _read(result, stop_before_pixels=False)
+    if dataset is None or not _is_dataset_labelled(dataset, result.kind):
+        raise _missing(result.kind)
+    return OutgoingInstance(result=result, dataset=dataset)
 
 
 def _is_dicom_labelled(result: Result) -> bool:
-    """Content Qualification, series description, and for pictures the burned-in banner."""
+    dataset = _read(result, stop_before_pixels=True)
+    return dataset is not None and _is_dataset_labelled(dataset, result.kind)
+
+
+def _read(result: Result, *, stop_before_pixels: bool) -> Dataset | None:
     try:
-        dataset = dcmread(BytesIO(result.content), stop_before_pixels=True)
+        return dcmread(BytesIO(result.content), stop_before_pixels=stop_before_pixels)
     except (InvalidDicomError, EOFError, ValueError, KeyError):
-        return False
+        return None
+
+
+def _is_dataset_labelled(dataset: Dataset, kind: ResultKind) -> bool:
+    """Content Qualification, series description, and for pictures the burned-in banner."""
     return (
         dataset.get("ContentQualification") == "RESEARCH"
         and LABEL in str(dataset.get("SeriesDescription", ""))
-        and (result.kind not in BURNED_IN or _says_it_is_burned_in(dataset))
+        and (kind not in BURNED_IN or _says_it_is_burned_in(dataset))
     )
 
 

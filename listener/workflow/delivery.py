@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -123,8 +124,9 @@ class Sender:
                 index = folder.index(go.version)
                 _refuse_without_pseudonyms(index, outlet)
                 missing = _unconfirmed(index, outlet, journal)
-                for batch in _batches(missing):
-                    self._send(go, outlet, folder, batch, journal)
+                for number, batch in enumerate(_batches(missing)):
+                    with _progress_noted(is_made=number > 0):
+                        self._send(go, outlet, folder, batch, journal)
                 return Delivered(sent=len(missing), transactions=_open(index, outlet, journal))
 
     def check_commitment(self, wait: CommitmentWait, *, is_overdue: bool) -> CommitmentCheck:
@@ -279,6 +281,16 @@ class Sender:
             for indexed in batch
             if indexed.uid in refused
         ]
+
+
+@contextmanager
+def _progress_noted(*, is_made: bool) -> Iterator[None]:
+    """A postponement of this batch also tells whether an earlier one of the attempt arrived."""
+    try:
+        yield
+    except DeliveryPostponed as err:
+        err.made_progress = is_made or bool(err.receipt.accepted)
+        raise
 
 
 def _warning_statuses(receipt: Receipt) -> dict[str, Any]:

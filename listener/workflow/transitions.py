@@ -219,6 +219,8 @@ class Transitions:
 
     def _deliver_again(self, go: DeliveryAttempt, err: RetryLater) -> None:
         outlet = self.outlets.get(go.destination)
+        if isinstance(err, DeliveryPostponed) and err.made_progress:
+            go = replace(go, tries=1)
         is_blamed = err.code not in NOT_THE_DESTINATION
         if is_blamed and go.tries >= outlet.max_tries:
             parked = NeedsReview(

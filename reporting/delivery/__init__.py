@@ -129,6 +129,8 @@ class DeliveryPostponed(RetryLater):
         self.receipt = receipt or Receipt()
         self.refused = refused
         self.parked_as = parked_as or code
+        self.made_progress = False
+        """Some results of this attempt arrived, so that tries are counted from here on."""
 
 
 class DeliveryRefused(NeedsReview):

@@ -27,7 +27,7 @@ from listener.workflow.worker import UpkeepTimes, Workflow, WorkflowSettings
 from pipeline.domain import FieldFindings, SmearFindings, SOPInstanceUID
 from pipeline.errors import Rejected
 from reporting.audit.trail import AuditSink
-from reporting.delivery import Receipt, Reporter
+from reporting.delivery import DeliveryPostponed, Receipt, Reporter
 from reporting.derived_uids import derived_uid
 from reporting.results import ReportContext, Result, ResultKind
 from tests.findings import MODEL, make_field_findings
@@ -128,6 +128,8 @@ class Shelf:
     kinds: frozenset[ResultKind] = KINDS
     troubles: list[Exception] = field(default_factory=list)
     awaits_commitment: bool = False
+    most_at_once: int = 0
+    """Results taken per attempt before it breaks off; 0 for all."""
     ledger: CommitmentReports | None = None
     transactions: list[str] = field(default_factory=list)
     """Of the storage commitment requests, oldest first."""
@@ -140,9 +142,12 @@ class Shelf:
             self.attempts += 1
             if self.troubles:
                 raise self.troubles.pop(0)
-            for result in results:
+            taken = results[: self.most_at_once or None]
+            for result in taken:
                 self.arrived.setdefault(result.uid, []).append(result.content)
-        uids = tuple(result.uid for result in results)
+        uids = tuple(result.uid for result in taken)
+        if len(taken) < len(results):
+            raise DeliveryPostponed("gone", code="not_taken_yet", receipt=Receipt(accepted=uids))
         return self._committing(uids) if self.awaits_commitment else Receipt(accepted=uids)
 
     def request_commitment(self, results: Sequence[Result]) -> Receipt:

@@ -5,12 +5,10 @@ PS3.4 Annex B defines the statuses, Annex J storage commitment.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
-from pydicom import dcmread
 from pydicom.uid import UID, ImplicitVRLittleEndian
 from pynetdicom import evt
 from pynetdicom.association import Association
@@ -53,23 +51,30 @@ from reporting.delivery.transport.association import (
     is_address_of,
 )
 from reporting.delivery.transport.tls import TlsFiles
-from reporting.outgoing import outgoing
+from reporting.research_label import OutgoingInstance, check_instances
 from reporting.results import DICOM_KINDS, Result, ResultKind
 
 __all__ = ["DicomDestination", "read_commitment_report"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StorableObject:
     """One result, and in which syntaxes it can be sent."""
 
-    result: Result
-    sop_class_uid: str
+    instance: OutgoingInstance
     candidate_syntaxes: tuple[UID, ...]
 
     @property
+    def uid(self) -> str:
+        return self.instance.uid
+
+    @property
+    def sop_class_uid(self) -> str:
+        return self.instance.sop_class_uid
+
+    @property
     def reference(self) -> Reference:
-        return Reference(sop_class_uid=self.sop_class_uid, sop_instance_uid=self.result.uid)
+        return Reference(sop_class_uid=self.sop_class_uid, sop_instance_uid=self.uid)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +184,8 @@ class DicomDestination:
         return SameAssociationReports(destination=self.name, ledger=self.ledger)
 
     def _objects(self, results: Sequence[Result]) -> list[StorableObject]:
-        return [_storable(one, self.transfer_syntaxes) for one in outgoing(results, self.kinds)]
+        instances = check_instances(results, self.kinds)
+        return [_storable(one, self.transfer_syntaxes) for one in instances]
 
     def _associated(
         self,
@@ -200,7 +206,7 @@ class DicomDestination:
         one: StorableObject,
         responses: LastResponse,
     ) -> Outcome:
-        uid = one.result.uid
+        uid = one.uid
         if not association.is_established:
             return postponed(uid, "the association ended before it was sent")
         syntax = select_syntax(
@@ -210,8 +216,10 @@ class DicomDestination:
             return Outcome(
                 uid=uid, verdict=Verdict.REVIEW, status="0x0122", reason="context refused"
             )
-        dataset = transcode(one.result.content, syntax)
-        allow_for(association, self.timeout_s, len(one.result.content))
+        content = one.instance.result.content
+        is_own = syntax == one.instance.dataset.file_meta.TransferSyntaxUID
+        dataset = one.instance.dataset if is_own else transcode(content, syntax)
+        allow_for(association, self.timeout_s, len(content))
         try:
             response = association.send_c_store(dataset, msg_id=number)
         except RuntimeError:
@@ -234,7 +242,7 @@ class DicomDestination:
         transaction_uid = self.ledger.open(self.name)
         reports.expect(transaction_uid)
         problem = _request_problem(association, objects, transaction_uid)
-        uids = [one.result.uid for one in objects]
+        uids = [one.uid for one in objects]
         linger_s = 0.0 if problem else self.commitment_linger_s
         report = reports.wait_for(transaction_uid, uids, linger_s)
         named = report.named if report else frozenset()
@@ -255,18 +263,12 @@ def contexts_for(objects: Iterable[StorableObject]) -> list[PresentationContext]
     return [context_for(sop_class, syntax) for sop_class, syntax in dict.fromkeys(pairs)]
 
 
-def _storable(result: Result, preference: Sequence[UID]) -> StorableObject:
-    header = dcmread(
-        io.BytesIO(result.content),
-        stop_before_pixels=True,
-        specific_tags=["SOPClassUID", "BitsAllocated"],
-    )
+def _storable(instance: OutgoingInstance, preference: Sequence[UID]) -> StorableObject:
     return StorableObject(
-        result=result,
-        sop_class_uid=str(header.SOPClassUID),
+        instance=instance,
         candidate_syntaxes=candidate_syntaxes(
-            header.file_meta.TransferSyntaxUID,
-            has_8_bit_pixels=header.get("BitsAllocated") == 8,
+            instance.dataset.file_meta.TransferSyntaxUID,
+            has_8_bit_pixels=instance.dataset.get("BitsAllocated") == 8,
             preference=preference,
         ),
     )
@@ -301,8 +303,8 @@ def _committed_outcomes(
     """Stored, unless a report says that it is not kept; `awaiting` tells which are committed."""
     failed = {one.uid: one.status for one in report.failed} if report else {}
     for one in objects:
-        status = int(failed.get(one.result.uid, "0x0000"), 16)
-        yield outcome_of(one.result.uid, status)
+        status = int(failed.get(one.uid, "0x0000"), 16)
+        yield outcome_of(one.uid, status)
 
 
 def _overlaid(stored: Sequence[Outcome], committed: Sequence[Outcome]) -> list[Outcome]:

@@ -19,7 +19,7 @@ from reporting.delivery.transport.answer_xml import resource_of_xml
 from reporting.delivery.transport.http_client import Answer, Body, HttpEndpoint, raise_for_status
 from reporting.delivery.transport.oauth import TokenCache
 from reporting.delivery.transport.tls import TlsFiles
-from reporting.outgoing import outgoing
+from reporting.research_label import check_labels
 from reporting.results import Result, ResultKind
 
 FHIR_JSON = "application/fhir+json"
@@ -74,7 +74,7 @@ class FhirDestination:
 
     def deliver(self, results: Sequence[Result]) -> Receipt:
         """Post each Bundle, after the Binary resources that it names."""
-        return deliver_each(outgoing(results, self.kinds), self._post)
+        return deliver_each(check_labels(results, self.kinds), self._post)
 
     def check(self) -> str:
         """The server's CapabilityStatement: its FHIR version, and whether it takes transactions."""

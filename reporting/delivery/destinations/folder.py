@@ -21,7 +21,7 @@ from pipeline.errors import Defect
 from reporting.delivery import DeliveryPostponed, Receipt
 from reporting.delivery.outcome import deliver_each
 from reporting.durable_files import sync_folder
-from reporting.outgoing import outgoing
+from reporting.research_label import check_labels
 from reporting.results import Result, ResultKind
 
 PICTURES = frozenset({ResultKind.ANNOTATED_FIELD, ResultKind.GALLERY})
@@ -45,7 +45,7 @@ class FolderDestination:
 
     def deliver(self, results: Sequence[Result]) -> Receipt:
         """Write each under its own name; what is there already with the same bytes stays."""
-        return deliver_each(outgoing(results, self.kinds), self._write)
+        return deliver_each(check_labels(results, self.kinds), self._write)
 
     def check(self) -> str:
         """Whether the folder is there, or can be made, and can be written."""

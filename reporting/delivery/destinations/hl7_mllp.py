@@ -19,7 +19,7 @@ from reporting.delivery.transport.mllp import (
     read_frame,
 )
 from reporting.delivery.transport.tls import TlsFiles, connected, connection_failure
-from reporting.outgoing import outgoing
+from reporting.research_label import check_labels
 from reporting.results import Result, ResultKind
 
 ACCEPTED = ("AA", "CA")
@@ -53,7 +53,7 @@ class Hl7Destination:
 
         So an application acknowledgment that follows a commit one (CA) can confuse nothing.
         """
-        return deliver_each(outgoing(results, self.kinds), self._send)
+        return deliver_each(check_labels(results, self.kinds), self._send)
 
     def check(self) -> str:
         """Whether the port takes a connection; MLLP has nothing to ask with."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from reporting.delivery import Receipt
 from reporting.delivery.destinations.folder import FolderDestination, write_all
 from reporting.delivery.outcome import deliver_each
-from reporting.outgoing import outgoing
+from reporting.research_label import check_labels
 from reporting.results import Result, ResultKind
 
 
@@ -28,7 +28,7 @@ class NdjsonDestination:
 
     def deliver(self, results: Sequence[Result]) -> Receipt:
         """Write every resource of every Bundle."""
-        return deliver_each(outgoing(results, self.kinds), self._write)
+        return deliver_each(check_labels(results, self.kinds), self._write)
 
     def check(self) -> str:
         """Whether the folder is there, or can be made, and can be written."""

@@ -15,7 +15,7 @@ from reporting.delivery.transport.http_client import Answer, Body, HttpEndpoint,
 from reporting.delivery.transport.oauth import TokenCache
 from reporting.delivery.transport.tls import TlsFiles
 from reporting.derived_uids import derived_id, derived_uid
-from reporting.outgoing import outgoing
+from reporting.research_label import check_labels
 from reporting.results import DICOM_KINDS, Result, ResultKind
 
 BYTE_ORDER_MARK = "\ufeff".encode()
@@ -46,7 +46,7 @@ class StowDestination:
 
     def deliver(self, results: Sequence[Result]) -> Receipt:
         """Store them all in one request; raises with the receipt of those that were taken."""
-        wanted = outgoing(results, self.kinds)
+        wanted = check_labels(results, self.kinds)
         if not wanted:
             return Receipt()
         boundary = derived_id("boundary", *(one.uid for one in wanted))

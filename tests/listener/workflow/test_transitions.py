@@ -367,6 +367,41 @@ def test_a_conflict_that_never_passes_is_parked_as_such_and_a_retry_brings_it_ho
     assert set(_states(house).values()) == {DeliveryState.CONFIRMED}
 
 
+def test_a_destination_that_takes_one_object_an_attempt_is_not_given_up(
+    house: ScpPolicy, queue: TurnedQueue, flow: Transitions, pacs: Shelf
+) -> None:
+    """It hangs up after each object, and every attempt brings the delivery further."""
+    pacs.most_at_once = 1
+    for number in range(1, 9):
+        bring(house, queue, number)
+
+    queue.run_all(flow)
+
+    assert not queue.parked
+    assert len(pacs.arrived) == 10
+    assert pacs.attempts > 5
+    assert set(_states(house).values()) == {DeliveryState.CONFIRMED}
+
+
+def test_tries_are_counted_again_from_the_last_object_that_arrived(
+    house: ScpPolicy, queue: TurnedQueue, flow: Transitions, pacs: Shelf
+) -> None:
+    pacs.most_at_once = 1
+    pacs.troubles = [
+        DeliveryPostponed("away", code="peer_unreachable"),
+        DeliveryPostponed("away", code="peer_unreachable"),
+    ]
+    bring(house, queue, 1)
+
+    queue.run_all(flow)
+    assert not queue.parked
+    pacs.troubles = [DeliveryPostponed("away", code="peer_unreachable")] * 3
+    bring(house, queue, 2)
+    queue.run_all(flow)
+
+    assert [err.code for err in queue.parked.values()] == ["peer_unreachable"]
+
+
 def test_a_commitment_report_settles_the_delivery(
     house: ScpPolicy, queue: TurnedQueue, flow: Transitions, pacs: Shelf
 ) -> None:

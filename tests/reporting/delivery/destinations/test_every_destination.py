@@ -1,4 +1,4 @@
-"""The last gate: only what is wanted, and nothing without the research-use label."""
+"""Every destination sends only what is wanted, and nothing without the research-use label."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from reporting.delivery.destinations.fhir_server import FhirDestination
 from reporting.delivery.destinations.folder import FolderDestination
 from reporting.delivery.destinations.hl7_mllp import Hl7Destination
 from reporting.delivery.destinations.stow_rs import StowDestination
-from reporting.outgoing import outgoing
-from reporting.results import Result, ResultKind
+from reporting.research_label import check_instances, check_labels
+from reporting.results import DICOM_KINDS, Result, ResultKind
 from tests.acceptance.standins import closed_port
 from tests.reporting.delivery.labelled import make_bundle, make_message, make_picture
 
@@ -57,10 +57,21 @@ def test_no_way_out_takes_what_has_no_label(way: int, tmp_path: Path) -> None:
 
 def test_one_bad_result_holds_all_back() -> None:
     with pytest.raises(Defect):
-        outgoing([PICTURE, unlabelled(make_picture("b"))], frozenset(ResultKind))
+        check_labels([PICTURE, unlabelled(make_picture("b"))], frozenset(ResultKind))
 
 
 def test_what_is_not_wanted_is_left_aside() -> None:
     kinds = frozenset({ResultKind.FHIR_BUNDLE})
 
-    assert outgoing([PICTURE, BUNDLE, MESSAGE], kinds) == (BUNDLE,)
+    assert check_labels([PICTURE, BUNDLE, MESSAGE], kinds) == (BUNDLE,)
+
+
+def test_an_instance_is_checked_and_parsed_at_once() -> None:
+    (instance,) = check_instances([PICTURE, BUNDLE], DICOM_KINDS)
+
+    assert instance.uid == PICTURE.uid == instance.dataset.SOPInstanceUID
+    assert "PixelData" in instance.dataset
+    with pytest.raises(Defect):
+        check_instances([PICTURE, unlabelled(make_picture("b"))], DICOM_KINDS)
+    with pytest.raises(Defect):
+        check_instances([replace(PICTURE, content=b"no object")], DICOM_KINDS)
