@@ -25,6 +25,7 @@ from pathlib import Path
 from config.model import Settings
 from listener.descriptors import DescriptorShares, raise_limit, share_out
 from listener.dicom.server import DicomListener
+from listener.observability import audit_trail
 from listener.observability.audit_forwarder import AuditForwarder, place_file_of
 from listener.observability.connection_metrics import ConnectionCollector
 from listener.observability.limited_audit import LimitedAudit
@@ -48,13 +49,10 @@ from models.segmenter import OnnxSegmenter
 from pipeline.decoding.frames import ImageLimits
 from pipeline.errors import Rejected, SmearlinkError
 from reporting.audit.trail import (
-    Actor,
     AuditSink,
     AuditTrail,
     Event,
     Outcome,
-    TrailPolicy,
-    load_or_make_key,
 )
 from reporting.delivery.transport.syslog import SyslogReceiver
 from reporting.delivery.transport.tls import TlsFiles
@@ -190,21 +188,10 @@ def open_trail(
     segmenter: OnnxSegmenter | None = None,
 ) -> AuditTrail:
     """This machine's chain of the audit trail; its events name the networks that are given."""
-    audit = settings.audit
-    return AuditTrail.open(
-        settings.audit_dir,
-        chain=settings.worker_id,
-        key=load_or_make_key(settings.audit_key_file),
-        software_version=SOFTWARE_VERSION,
+    return audit_trail.open_trail(
+        settings,
         model_sha256=classifier.identity.sha256 if classifier else None,
         finder_sha256=segmenter.sha256 if segmenter else None,
-        actor=Actor(ae_title=settings.dicom.ae_title, host=platform.node() or None),
-        policy=TrailPolicy(
-            fsync=audit.fsync,
-            fsync_every_s=audit.fsync_every_s,
-            checkpoint_every_events=audit.checkpoint_every_events,
-            checkpoint_every_s=audit.checkpoint_every_s,
-        ),
     )
 
 

@@ -273,8 +273,16 @@ def retry(
     """Take parked work up again."""
     if bool(key) == everything:
         raise Rejected("Give either a KEY as `smearlink status` shows it, or --all", code="usage")
+    from listener.cli.operator_acts import record_retries, recorded_acts
+    from listener.queue.parked import is_named
+
+    count = 0
     with _at_work(settings) as (client, _):
-        count = client.retry_all() if everything else client.retry(key)
+        meant = [one for one in client.status().parked if everything or is_named(one, key)]
+        if meant:
+            with recorded_acts(_reader(settings)()) as record:
+                count = client.retry_all() if everything else client.retry(key)
+                record_retries(record, meant)
     if not count:
         what = "Nothing is parked" if everything else f"Nothing that is parked is named {key}"
         typer.echo(f"{what}; `smearlink status` shows what is")
@@ -288,13 +296,17 @@ def close(
     settings: SettingsFile = None,
 ) -> None:
     """Report a smear now instead of waiting until it has been quiet."""
+    from listener.cli.operator_acts import recorded_acts
     from pipeline.domain import SmearId
+    from reporting.audit.schema import Event
 
     smear_id = SmearId(smear)
     with _at_work(settings) as (client, store):
         is_there = smear_id in store.results.smears() or any(client.unfinished_images(smear_id))
         if is_there:
-            client.close(smear_id)
+            with recorded_acts(_reader(settings)()) as record:
+                client.close(smear_id)
+                record(Event.SMEAR_CLOSED, smear_id=smear_id, trigger="person")
     if not is_there:
         typer.echo(
             f"Nothing of a smear named {smear} is analysed or waits. Give its series UID or, "
@@ -313,8 +325,13 @@ def move_queue(
 ) -> None:
     """Carry waiting work into the database of the settings; stop every service first."""
     from listener.cli.move_queue import move_site
+    from listener.cli.operator_acts import recorded_acts
+    from reporting.audit.schema import Event
 
-    count = move_site(_reader(settings)(), old_url=old_url)
+    site = _reader(settings)()
+    with recorded_acts(site) as record:
+        count = move_site(site, old_url=old_url)
+        record(Event.QUEUE_MOVED, count=count)
     typer.echo(f"{count} pieces of work carried over; the old database is unchanged")
 
 

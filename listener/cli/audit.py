@@ -11,9 +11,11 @@ from typing import Any
 
 from config.model import Settings
 from listener.cli.console import show_verification
+from listener.cli.operator_acts import record_reading
 from pipeline.domain import RESEARCH_USE_ONLY
 from pipeline.errors import Rejected
 from reporting.audit.trail import (
+    Event,
     EventFilter,
     Outcome,
     load_or_make_key,
@@ -47,6 +49,13 @@ def verify_audit(
         print(json.dumps({"is_whole": result.is_whole, "problems": problems}))  # noqa: T201
     else:
         show_verification(result)
+    record_reading(
+        settings,
+        directory,
+        Event.TRAIL_VERIFIED,
+        outcome=Outcome.SUCCESS if result.is_whole else Outcome.SERIOUS_FAILURE,
+        count=result.events,
+    )
     return result.is_whole
 
 
@@ -82,6 +91,7 @@ def export_audit(settings: Settings, directory: Path | None, out: Path, form: st
         raise Rejected(f"{out} cannot be written ({err.strerror}).", code="usage") from err
     finally:
         draft.unlink(missing_ok=True)
+    record_reading(settings, directory, Event.TRAIL_EXPORTED, outcome=Outcome.SUCCESS, count=count)
     return count
 
 

@@ -45,6 +45,7 @@ class Event(StrEnum):
     SMEAR_REOPENED = "smear_reopened"
     SMEAR_REPORTED = "smear_reported"
     SMEAR_PARKED = "smear_parked"
+    SMEAR_RETRIED = "smear_retried"
     # Review
     REVIEW_RECORDED = "review_recorded"
     REPORT_SIGNED = "report_signed"
@@ -62,6 +63,7 @@ class Event(StrEnum):
     TRAIL_VERIFIED = "trail_verified"
     TRAIL_EXPORTED = "trail_exported"
     STATUS_VIEWED = "status_viewed"
+    QUEUE_MOVED = "queue_moved"
     # Our own faults
     DEFECT_MET = "defect_met"
     # The trail itself
