@@ -1,6 +1,7 @@
 # smearlink: every command that a newcomer, a developer and CI need.
 #   make demo             a phantom smear through the whole service, into demo-output/
 #   make demo DATA=folder the same with your own JPG, PNG, BMP, TIFF or DICOM files
+#   make demo STAY=1      the same, and the console stays up to look at it in a browser
 #   make test             the tests that need nothing but Python
 
 SHELL := /bin/bash
@@ -40,7 +41,7 @@ install: .venv/.locked
 # --- for people
 
 demo: install
-	$(RUN)/smearlink demo --out demo-output $(if $(DATA),--data "$(DATA)")
+	$(RUN)/smearlink demo --out demo-output $(if $(DATA),--data "$(DATA)") $(if $(STAY),--stay)
 
 # --- for developers and CI
 

@@ -14,6 +14,7 @@ from pydantic import Field
 from config.destinations import DestinationSettings, RouteSettings
 from config.sections import (
     AuditSettings,
+    ConsoleSettings,
     DatabaseSettings,
     DicomSettings,
     ImageSettings,
@@ -45,6 +46,7 @@ class Settings(Section):
     queue: QueueSettings = QueueSettings()
     audit: AuditSettings = AuditSettings()
     web: WebSettings = WebSettings()
+    console: ConsoleSettings = ConsoleSettings()
     retention: RetentionSettings = RetentionSettings()
     destinations: tuple[DestinationSettings, ...] = Field(default=(), alias="destination")
     routes: tuple[RouteSettings, ...] = Field(default=(), alias="route")

@@ -298,6 +298,45 @@ class WebSettings(Section):
     tls: ServerTls = ServerTls()
 
 
+RoleName = Literal["viewer", "reviewer", "operator", "auditor", "administrator"]
+"""The words for roles in settings; a test holds them equal to the console's own."""
+
+
+class ProxySettings(Section):
+    """[console.proxy]: a proxy that signs people in."""
+
+    addresses: tuple[str, ...] = ()
+    user_header: str = "X-Remote-User"
+    roles_header: str = "X-Remote-Roles"
+    roles: dict[str, RoleName] = Field(default_factory=dict)
+
+
+class OidcSettings(Section):
+    """[console.oidc]: people sign in at the site's identity provider."""
+
+    issuer: str = ""
+    client_id: str = ""
+    client_secret_file: OptionalPath = None
+    redirect_url: str = ""
+    scopes: tuple[str, ...] = ("openid", "profile")
+    user_claim: str = "preferred_username"
+    roles_claim: str = "roles"
+    roles: dict[str, RoleName] = Field(default_factory=dict)
+
+
+class ConsoleSettings(Section):
+    """[console]."""
+
+    enabled: bool = True
+    idle_minutes: float = Field(default=30.0, gt=0, le=1440)
+    session_hours: float = Field(default=10.0, gt=0, le=168)
+    cache_mb: int = Field(default=2048, ge=1, le=1_000_000)
+    max_upload_mb: int = Field(default=200, ge=1, le=65536)
+    reference_ranges: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    proxy: ProxySettings = ProxySettings()
+    oidc: OidcSettings = OidcSettings()
+
+
 class RetentionSettings(Section):
     """Section [retention]."""
 

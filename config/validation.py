@@ -40,6 +40,7 @@ def check_together(settings: Settings) -> Iterator[str]:
     yield from _tls_without_key(settings)
     yield from _open_web(settings)
     yield from _bad_addresses(settings)
+    yield from _console(settings)
     if not settings.results.kinds:
         yield "results.kinds: is empty; name at least one kind, or nothing would be reported."
 
@@ -127,6 +128,28 @@ def _bad_addresses(settings: Settings) -> Iterator[str]:
                     f"dicom.peer[{peer.ae_title}].addresses: {address!r} is neither an IP "
                     "address nor a network such as 10.1.0.0/16."
                 )
+
+
+def _console(settings: Settings) -> Iterator[str]:
+    console = settings.console
+    for address in console.proxy.addresses:
+        try:
+            ipaddress.ip_network(address, strict=False)
+        except ValueError:
+            yield (
+                f"console.proxy.addresses: {address!r} is neither an IP address nor a network "
+                "such as 10.1.0.0/16."
+            )
+    for name, (low, high) in console.reference_ranges.items():
+        if not 0 <= low <= high <= 100:
+            yield f"console.reference_ranges.{name}: give [low, high] in percent, 0 to 100."
+    oidc = console.oidc
+    if oidc.issuer and not (oidc.client_id and oidc.redirect_url):
+        yield "console.oidc: issuer is set without client_id and redirect_url; give all three."
+    if oidc.issuer and not oidc.issuer.startswith(
+        ("https://", "http://127.0.0.1", "http://localhost")
+    ):
+        yield "console.oidc.issuer: must begin with https://."
 
 
 def is_loopback(host: str) -> bool:

@@ -36,6 +36,9 @@ from listener.queue.worker_lock import WorkerLease, WorkerLocks, claim_worker, w
 from listener.storage.data_folder import MEBIBYTE, Store, open_store
 from listener.web.app import Receiving, Showing, build_app
 from listener.web.connections import WebLimits
+from listener.web.console.app import Console
+from listener.web.console.indexer import FollowedAudit
+from listener.web.console.wiring import RunningParts, console_parts, index_smears
 from listener.web.server import WebServer, read_token
 from listener.workflow.delivery import Destinations, Sender
 from listener.workflow.destinations import Routes, make_outlets, parse_rules
@@ -115,7 +118,7 @@ def running(settings: Settings, *, listens: bool = True) -> Iterator[Service]:
             # Before the trail, so that it ends after it and sends the last events too.
             stack.enter_context(audit_forwarder(settings))
         trail = stack.enter_context(open_trail(settings, classifier, segmenter))
-        audit = CountedAudit(trail, metrics)
+        audit = FollowedAudit(CountedAudit(trail, metrics))
         store = open_store(settings, worker_id=hold.worker_id)
         outlets = Destinations(make_outlets(settings.destinations, store.commitments))
         routes = Routes(parse_rules(settings.routes), [outlet.name for outlet in outlets])
@@ -138,8 +141,37 @@ def running(settings: Settings, *, listens: bool = True) -> Iterator[Service]:
         workflow.start()
         adopt_library_loggers()
         stack.callback(workflow.stop, settings.service.stop_grace_s)
+        console = None
+        if settings.console.enabled and settings.web.enabled:
+            parts = console_parts(
+                settings,
+                RunningParts(
+                    store=store,
+                    workflow=workflow,
+                    destinations=outlets,
+                    audit=audit,
+                    model=classifier.identity,
+                    policy=classifier.policy,
+                    limits=image_limits(settings),
+                    software_version=SOFTWARE_VERSION,
+                ),
+            )
+            stack.callback(parts.database.close)
+            if listens:
+                console = Console(parts)
+            stack.enter_context(index_smears(settings, parts, workflow, audit))
         web = _start_web(
-            settings, store, workflow, metrics, classifier, limited, listens, stack, dicom, shares
+            settings,
+            store,
+            workflow,
+            metrics,
+            classifier,
+            limited,
+            listens,
+            console,
+            stack,
+            dicom,
+            shares,
         )
         if dicom is not None:
             _start_dicom(settings, dicom, stack)
@@ -346,6 +378,7 @@ def _start_web(
     classifier: OnnxClassifier,
     audit: AuditSink,
     listens: bool,
+    console: Console | None,
     stack: ExitStack,
     dicom: DicomListener | None,
     shares: DescriptorShares,
@@ -373,11 +406,19 @@ def _start_web(
         max_request_bytes=settings.web.max_request_mb * MEBIBYTE,
     )
     takes_images = listens and settings.web.stow
-    app = build_app(showing, receiving if takes_images else None, token=read_token(settings.web))
+    app = build_app(
+        showing,
+        receiving if takes_images else None,
+        token=read_token(settings.web),
+        console=console,
+    )
     server = WebServer(settings.web, app, limits=web_limits(shares))
     with _taken_port_named("web.port"):
         server.start()
     stack.callback(server.stop, settings.service.stop_grace_s)
+    if console is not None:
+        console.start()
+        stack.callback(console.close)
     return server
 
 

@@ -60,6 +60,8 @@ def common(
 
 audit_app = typer.Typer(help="Check, read and export the audit trail.", no_args_is_help=True)
 app.add_typer(audit_app, name="audit")
+user_app = typer.Typer(help="Who may sign in to the console.", no_args_is_help=True)
+app.add_typer(user_app, name="user")
 
 SettingsFile = Annotated[
     Path | None,
@@ -132,11 +134,20 @@ def demo(
     ] = None,
     fields: Annotated[int, typer.Option(min=1, max=40, help="Phantom fields to draw.")] = 6,
     model: Annotated[Path | None, typer.Option(help="Folder of another model.")] = None,
+    stay: Annotated[
+        bool, typer.Option("--stay", help="Keep the console up afterwards, until Ctrl-C.")
+    ] = False,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="With --stay: port of the console, 0 for any.")
+    ] = 8104,
 ) -> None:
     """Send phantom fields, or your own images, through the whole service on this machine."""
     from listener.cli.demo import run_demo
 
-    raise typer.Exit(run_demo(out, data=data, fields=fields, model=model))
+    port_to_stay = port if stay else None
+    raise typer.Exit(
+        run_demo(out, data=data, fields=fields, model=model, stay_on_port=port_to_stay)
+    )
 
 
 @app.command()
@@ -423,6 +434,76 @@ def export(
 
     count = export_audit(_reader(settings)(), directory, out, form)
     typer.echo(f"{count} events written to {out}")
+
+
+# --- the console's accounts
+
+Roles = Annotated[
+    list[str] | None,
+    typer.Option("--role", help="viewer, reviewer, operator, auditor, administrator; repeatable."),
+]
+FromInput = Annotated[
+    bool, typer.Option("--password-stdin", help="Read the password from standard input.")
+]
+
+
+@user_app.command("add")
+def user_add(
+    name: Annotated[str, typer.Argument(help="Lower-case letters, digits, '.', '_', '-', '@'.")],
+    role: Roles = None,
+    full_name: Annotated[str, typer.Option(help="As results name the person.")] = "",
+    password_stdin: FromInput = False,
+    settings: SettingsFile = None,
+) -> None:
+    """Make an account; asks for its password."""
+    from listener.cli.user import add_user
+
+    site = _reader(settings)()
+    add_user(site, name, _password(password_stdin), role or [], full_name)
+
+
+@user_app.command("list")
+def user_list(settings: SettingsFile = None) -> None:
+    """Show every account with its roles."""
+    from listener.cli.user import list_users
+
+    list_users(_reader(settings)())
+
+
+@user_app.command("disable")
+def user_disable(
+    name: Annotated[str, typer.Argument(help="The account.")],
+    enable: Annotated[bool, typer.Option("--enable", help="Let the person in again.")] = False,
+    settings: SettingsFile = None,
+) -> None:
+    """Keep somebody out; their sessions end at once."""
+    from listener.cli.user import disable_user
+
+    disable_user(_reader(settings)(), name, is_disabled=not enable)
+
+
+@user_app.command("reset")
+def user_reset(
+    name: Annotated[str, typer.Argument(help="The account.")],
+    role: Roles = None,
+    keep_password: Annotated[
+        bool, typer.Option("--keep-password", help="Change the roles alone.")
+    ] = False,
+    password_stdin: FromInput = False,
+    settings: SettingsFile = None,
+) -> None:
+    """Set another password, other roles, or both; the account's sessions end."""
+    from listener.cli.user import reset_user
+
+    site = _reader(settings)()
+    reset_user(site, name, None if keep_password else _password(password_stdin), role or [])
+
+
+def _password(from_input: bool) -> str:
+    """Never an argument: those are seen in the process list and kept in histories."""
+    if from_input:
+        return sys.stdin.readline().rstrip("\n")
+    return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
 
 
 # --- shared

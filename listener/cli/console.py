@@ -44,6 +44,11 @@ def _console(*, is_error: bool = False) -> Console:
     return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
 
 
+def tell(words: str) -> None:
+    """One line for people."""
+    _console().print(words)
+
+
 class Steps:
     """Progress of long work: bars on a terminal, one line a step elsewhere."""
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
@@ -20,11 +22,11 @@ from pydicom import FileDataset
 
 from config.model import Settings
 from config.settings import make_settings
-from listener.cli.console import Steps, show_demo, show_skipped
+from listener.cli.console import Steps, show_demo, show_skipped, tell
 from listener.demo.mock_servers import MockPacs, StandInFhir
 from listener.demo.phantom import Recipe, draw_field
 from listener.demo.phantom.field import HEALTHY_CELLS
-from listener.demo.results import DemoImage, DemoOutcome, lay_out_results
+from listener.demo.results import DemoImage, DemoOutcome, DemoRow, lay_out_results
 from listener.modality.find_files import find_images
 from listener.modality.secondary_capture import Order, check_image, read_files
 from listener.modality.store_scu import PeerAddress, send_images
@@ -56,9 +58,17 @@ SMEARS: Mapping[str, Sequence[CellType]] = {
 
 
 def run_demo(
-    out: Path, *, data: Path | None = None, fields: int = 6, model: Path | None = None
+    out: Path,
+    *,
+    data: Path | None = None,
+    fields: int = 6,
+    model: Path | None = None,
+    stay_on_port: int | None = None,
 ) -> int:
-    """Everything from drawing to the table; the exit code of the command."""
+    """Everything from drawing to the table; the exit code of the command.
+
+    With `stay_on_port` the service and its console stay up until Ctrl-C.
+    """
     make_room(out)
     steps = Steps()
     sources = _found(data) if data else list(draw_phantom(out / "phantom", fields, steps))
@@ -72,14 +82,34 @@ def run_demo(
         set_up_logging("info", "json", log)
         pacs = stack.enter_context(MockPacs(out / "pacs"))
         ehr = stack.enter_context(StandInFhir())
-        settings = _settings(out, pacs, ehr, model)
+        settings = _settings(out, pacs, ehr, model, stay_on_port)
         with running(settings) as service:
             sent = _send(readable, order, service, steps)
             _wait(service, sent, steps)
             rows = list(lay_out_results(service.store.results, sent, out / "results"))
             parked = service.status().parked
+            if stay_on_port is not None:
+                _keep_resources(ehr, out / "ehr")
+                code = _show(out, settings, rows, sent, parked, unreadable, pacs, ehr)
+                _stay(service)
+                return code
         set_up_logging("warning")
         _keep_resources(ehr, out / "ehr")
+    code = _show(out, settings, rows, sent, parked, unreadable, pacs, ehr)
+    tell("`smearlink demo --stay` keeps the console up to look at all this in a browser.")
+    return code
+
+
+def _show(
+    out: Path,
+    settings: Settings,
+    rows: Sequence[DemoRow],
+    sent: Sequence[DemoImage],
+    parked: Sequence[ParkedWork],
+    unreadable: Sequence[str],
+    pacs: MockPacs,
+    ehr: StandInFhir,
+) -> int:
     shown = DemoOutcome(
         rows=rows,
         pacs_count=len(pacs.stored),
@@ -98,6 +128,15 @@ def _found(data: Path) -> Sequence[Path]:
     found = find_images([data])
     show_skipped(found)
     return found.images
+
+
+def _stay(service: Service) -> None:
+    """Name the console's address and wait for Ctrl-C or SIGTERM."""
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda _number, _frame: ended.set())
+    tell(f"The console is at http://127.0.0.1:{service.web_port}/ until Ctrl-C.")
+    ended.wait()
 
 
 def make_room(out: Path) -> None:
@@ -141,13 +180,15 @@ def draw_phantom(folder: Path, fields: int, steps: Steps) -> Iterator[Path]:
             yield path
 
 
-def _settings(out: Path, pacs: MockPacs, ehr: StandInFhir, model: Path | None) -> Settings:
+def _settings(
+    out: Path, pacs: MockPacs, ehr: StandInFhir, model: Path | None, web_port: int | None
+) -> Settings:
     patience = {"first_delay_s": 0.5, "max_delay_s": 5.0, "max_tries": 4}
     return make_settings(
         {
             "service": {"data_dir": str(out.absolute() / "service"), "worker_id": "demo"},
             "dicom": {"port": 0},
-            "web": {"enabled": False},
+            "web": {"enabled": web_port is not None, "port": web_port or 0},
             "model": {"folder": str(model.absolute()) if model else ""},
             "smear": {"quiet_s": 1.0},
             "retention": {"min_free_disk_mb": 100},

@@ -107,6 +107,32 @@ def read_files(
         yield from _wrap_folder(list(folder), order, limits)
 
 
+def photograph_of_batch(
+    content: bytes,
+    *,
+    batch: str,
+    started_at: datetime,
+    number: int,
+    order: Order,
+    limits: ImageLimits,
+    notes: str = "",
+) -> FileDataset:
+    """One photograph of a batch whose files come one by one.
+
+    Its UIDs follow from the batch and the file's content alone: sent twice, under another name or
+    number too, it is the same image. Raises Rejected for what is no photograph.
+    """
+    digest = hashlib.sha256(content).hexdigest()
+    image = _describe([batch], digest, number, order)
+    uid = UID(derived_uid("photograph of batch", batch, digest))
+    image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = uid
+    _add_dates(image, started_at, date_taken(content) or started_at)
+    if notes:
+        image.ImageComments = notes
+    _add_pixels(image, read_photograph(content, limits))
+    return image
+
+
 def check_image(path: Path) -> None:
     """Raise Rejected, with the file's name and the reason, for a file that cannot be sent."""
     for read in read_files([path]):

@@ -153,6 +153,12 @@ class SmearFolder:
         record = json.loads(self._fields_path(image).read_bytes())
         return tuple(field_from_record(field) for field in record["fields"])
 
+    def stamp(self) -> str:
+        """Changes whenever a report, an analysed image or a receipt is added."""
+        journals = sorted((self._path / "receipts").glob("*.jsonl"))
+        places = (self._path, self._path / "fields", *journals)
+        return ":".join(str(place.stat().st_mtime_ns) for place in places if place.exists())
+
     def latest(self) -> ReportIndex | None:
         """The newest report, or None before the first."""
         versions = self._versions()

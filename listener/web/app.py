@@ -34,6 +34,8 @@ from listener.observability.logging_setup import get_log
 from listener.observability.metrics import Metrics
 from listener.queue.status import WorkflowStatus
 from listener.storage.inbox import Inbox, ReceivedImage
+from listener.web.console.app import Console
+from listener.web.console.gate import NOBODY
 from listener.web.stow_rs import StowReader, response_dataset, response_status
 from pipeline.domain import RESEARCH_USE_ONLY, ModelIdentity
 from pipeline.errors import Rejected, RetryLater, SmearlinkError
@@ -96,9 +98,17 @@ class CheckResult:
 
 
 def build_app(
-    showing: Showing, receiving: Receiving | None = None, *, token: str | None = None
+    showing: Showing,
+    receiving: Receiving | None = None,
+    *,
+    token: str | None = None,
+    console: Console | None = None,
 ) -> Starlette:
-    """The whole application. Without `receiving` there is no STOW-RS; without `token` no door."""
+    """The whole application.
+
+    Without `receiving` there is no STOW-RS, without `console` a status page in its place. `token`
+    is for programs; the console has its own sign-in.
+    """
     pages = _Pages(showing)
     guard = _Guard(token)
     routes = [
@@ -106,14 +116,25 @@ def build_app(
         Route("/readyz", pages.ready, methods=["GET"]),
         Route("/metrics", guard(pages.metrics), methods=["GET"]),
         Route("/status.json", guard(pages.status), methods=["GET"]),
-        Route("/console.css", pages.style, methods=["GET"]),
-        Route("/", guard(pages.console), methods=["GET"]),
     ]
+    if console is not None:
+        routes += console.routes
+    else:
+        routes += [
+            Route("/console.css", pages.style, methods=["GET"]),
+            Route("/", guard(pages.console), methods=["GET"]),
+        ]
     if receiving is not None:
         store = _Store(receiving)
         routes.append(Route("/dicom-web/studies", guard(store.store), methods=["POST"]))
+    problems = _Problems(console)
     return Starlette(
-        routes=routes, exception_handlers={HTTPException: _http_problem, Exception: _our_fault}
+        routes=routes,
+        exception_handlers={
+            HTTPException: problems.http,
+            RetryLater: problems.later,
+            Exception: problems.ours,
+        },
     )
 
 
@@ -356,17 +377,40 @@ def _try_later(err: RetryLater) -> Response:
     return problem
 
 
-async def _http_problem(_request: Request, err: Exception) -> Response:
-    """Unknown addresses and methods. The address is not repeated."""
-    status = err.status_code if isinstance(err, HTTPException) else 500
-    details = {
-        404: "There is nothing at this address; images go to POST /dicom-web/studies.",
-        405: "This address does not take this method.",
-    }
-    return _problem(status, f"http_{status}", details.get(status, "The request was refused."))
+class _Problems:
+    """The boundary of the application: a page for people, a problem document for programs."""
 
+    def __init__(self, console: Console | None) -> None:
+        self._console = console
 
-async def _our_fault(_request: Request, err: Exception) -> Response:
-    """The boundary of the application: told in the log, answered without details."""
-    get_log("listener.web.app").error("defect_met", exc_info=err)
-    return _problem(500, "defect", "A fault of our own; what was not answered was not taken.")
+    async def http(self, request: Request, err: Exception) -> Response:
+        """Unknown addresses and methods. The address is not repeated."""
+        status = err.status_code if isinstance(err, HTTPException) else 500
+        if self._wants_page(request):
+            return self._page(request, status, f"http_{status}")
+        details = {
+            404: "There is nothing at this address; images go to POST /dicom-web/studies.",
+            405: "This address does not take this method.",
+        }
+        return _problem(status, f"http_{status}", details.get(status, "The request was refused."))
+
+    async def later(self, request: Request, err: Exception) -> Response:
+        """The database or the disk does not answer now."""
+        if self._wants_page(request):
+            return self._page(request, 503, "try_later")
+        later = err if isinstance(err, RetryLater) else RetryLater("Try again", code="try_later")
+        return _try_later(later)
+
+    async def ours(self, request: Request, err: Exception) -> Response:
+        """Told in the log, answered without details."""
+        get_log("listener.web.app").error("defect_met", exc_info=err)
+        if self._wants_page(request):
+            return self._page(request, 500, "defect")
+        return _problem(500, "defect", "A fault of our own; what was not answered was not taken.")
+
+    def _wants_page(self, request: Request) -> bool:
+        return self._console is not None and "text/html" in request.headers.get("accept", "")
+
+    def _page(self, request: Request, status: int, code: str) -> Response:
+        assert self._console is not None  # noqa: S101 - asked for by _wants_page
+        return self._console.layout.problem(request, status, code, visitor=NOBODY)

@@ -97,6 +97,7 @@ BINDINGS: Mapping[str, frozenset[Concept]] = {
             codes.EXPORT,
             codes.QUERY,
             codes.SECURITY_ALERT,
+            codes.USER_AUTHENTICATION,
         }
     ),
     "AuditEvent.subtype": frozenset(
@@ -106,6 +107,10 @@ BINDINGS: Mapping[str, frozenset[Concept]] = {
             codes.APPLICATION_STOP,
             codes.NODE_AUTHENTICATION,
             codes.SOFTWARE_CONFIGURATION,
+            codes.LOGIN,
+            codes.LOGOUT,
+            codes.RESTRICTED_FUNCTION,
+            codes.USER_SECURITY_CHANGED,
             codes.AUDIT_RECORDING_STARTED,
         }
     ),

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -28,6 +28,19 @@ FLAGS = (
     "--remote-debugging-pipe",
 )
 POLLS_EVERY_MS = 250
+_KEY_CODES = {
+    "Enter": 13,
+    "Tab": 9,
+    "Escape": 27,
+    " ": 32,
+    "PageUp": 33,
+    "PageDown": 34,
+    "ArrowLeft": 37,
+    "ArrowUp": 38,
+    "ArrowRight": 39,
+    "ArrowDown": 40,
+    "Delete": 46,
+}
 
 
 class Page:
@@ -37,10 +50,57 @@ class Page:
         self._to, self._from = to_browser, from_browser
         self._last = 0
         self._session: str | None = None
+        self.heard: list[dict[str, Any]] = []
+        """Every event of the browser, oldest first."""
         target = self._call("Target.createTarget", url="about:blank")["targetId"]
         attached = self._call("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
         self._call("Page.enable")
+
+    def listen(self) -> None:
+        """Hear of requests, of what goes to the console and of faults."""
+        for domain in ("Network", "Runtime", "Log"):
+            self._call(f"{domain}.enable")
+
+    def events(self, method: str) -> list[dict[str, Any]]:
+        """The parameters of every event of a kind that came so far."""
+        self.evaluate("0")
+        return [dict(one.get("params", {})) for one in self.heard if one.get("method") == method]
+
+    def show_as(self, *, scheme: str = "light") -> None:
+        """In light or dark."""
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self._call("Emulation.setEmulatedMedia", features=features)
+
+    def press(self, key: str, *, code: str = "", text: str = "", shift: bool = False) -> None:
+        """One key, down and up; `text` is what it types."""
+        keys = {"key": key, "code": code or key, "modifiers": 8 if shift else 0}
+        keys["windowsVirtualKeyCode"] = _KEY_CODES.get(key, ord(key[0].upper()))
+        typed = text or (key if len(key) == 1 else "\r" if key == "Enter" else "")
+        self._call("Input.dispatchKeyEvent", type="keyDown", text=typed, **keys)
+        self._call("Input.dispatchKeyEvent", type="keyUp", **keys)
+
+    def type(self, words: str) -> None:
+        """Into whatever has the focus."""
+        self._call("Input.insertText", text=words)
+
+    def choose_files(self, selector: str, files: Sequence[Path]) -> None:
+        """As a person does in the file dialog."""
+        root = self._call("DOM.getDocument")["root"]["nodeId"]
+        node = self._call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self._call("DOM.setFileInputFiles", nodeId=node, files=[str(one) for one in files])
+
+    def whole_page(self) -> bytes:
+        """The page from top to bottom as PNG."""
+        size = self._call("Page.getLayoutMetrics")["cssContentSize"]
+        clip = {"x": 0, "y": 0, "width": size["width"], "height": min(size["height"], 9000)}
+        shot = self._call(
+            "Page.captureScreenshot",
+            format="png",
+            captureBeyondViewport=True,
+            clip={**clip, "scale": 1},
+        )
+        return base64.b64decode(shot["data"])
 
     def resize(self, width: int, height: int) -> None:
         """The size of the window in pixels."""
@@ -113,6 +173,8 @@ class Page:
         self._to.flush()
         while True:
             answer = self._hear()
+            if "method" in answer:
+                self.heard.append(answer)
             if answer.get("id") == self._last:
                 assert "error" not in answer, answer["error"]
                 return dict(answer["result"])

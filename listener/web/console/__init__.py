@@ -1,0 +1,1 @@
+"""The console: pages for people who upload, look, find, follow and audit."""

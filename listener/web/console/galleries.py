@@ -1,0 +1,124 @@
+"""Which cells stand together on a smear's page, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pipeline.domain import CELL_TYPES, Call, CellFinding, CellType, ReferralReason, SmearFindings
+from pipeline.findings.decision import BLASTS
+
+UNIDENTIFIED, BLAST, SMUDGE = "unidentified", "blast", "smudge_cell"
+
+GALLERY_ORDER: tuple[str, ...] = (
+    UNIDENTIFIED,
+    str(CellType.UNDETERMINED),
+    BLAST,
+    *(str(kind) for kind in CELL_TYPES if kind not in BLASTS),
+    SMUDGE,
+)
+"""What a person must look at first stands first."""
+
+
+class CellOrder(StrEnum):
+    """How the cells of a gallery are sorted."""
+
+    SUSPICIOUS = "suspicious"
+    DOUBTFUL = "doubtful"
+    SIZE = "size"
+    PLACE = "place"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PlacedCell:
+    """A cell with where it lies: in the smear, and in its class's sprite."""
+
+    finding: CellFinding
+    field_number: int
+    """From 1, in the order of acquisition."""
+    cell_class: str
+    sprite_position: int
+
+    @property
+    def leukemic(self) -> float:
+        return self.finding.prediction.leukemic_probability
+
+    @property
+    def number(self) -> int:
+        return self.finding.cell.index
+
+
+def class_of(finding: CellFinding) -> str:
+    """The gallery of a cell: what it was called, or that it was not."""
+    if ReferralReason.SMUDGE_CELL in finding.reasons:
+        return SMUDGE
+    if finding.call is Call.REFERRED:
+        return UNIDENTIFIED
+    if finding.call is Call.LEUKEMIC or finding.cell_type in BLASTS:
+        return BLAST
+    return str(finding.cell_type)
+
+
+def type_words(finding: CellFinding) -> str:
+    """The type with its probability; blasts together, as the network tells no lineage."""
+    if finding.cell_type not in BLASTS:
+        return f"{finding.cell_type.replace('_', ' ')} {finding.type_probability:.2f}"
+    both = zip(CELL_TYPES, finding.prediction.type_probabilities, strict=True)
+    return f"blast {sum(probability for kind, probability in both if kind in BLASTS):.2f}"
+
+
+def place_cells(smear: SmearFindings) -> Mapping[str, Sequence[PlacedCell]]:
+    """Every cell by class, in the order of fields and cells: the order of the sprites."""
+    found: dict[str, list[PlacedCell]] = {name: [] for name in GALLERY_ORDER}
+    for number, field in enumerate(smear.fields, start=1):
+        for finding in field.cells:
+            here = found.setdefault(class_of(finding), [])
+            here.append(
+                PlacedCell(
+                    finding=finding,
+                    field_number=number,
+                    cell_class=class_of(finding),
+                    sprite_position=len(here),
+                )
+            )
+    return {name: cells for name, cells in found.items() if cells}
+
+
+def in_order(cells: Sequence[PlacedCell], order: CellOrder) -> list[PlacedCell]:
+    """Sorted for people; cells that are equal keep their place."""
+    return sorted(cells, key=_KEYS[order])
+
+
+def _place(cell: PlacedCell) -> tuple[float, ...]:
+    return cell.field_number, cell.number
+
+
+_KEYS: Mapping[CellOrder, Callable[[PlacedCell], tuple[float, ...]]] = {
+    CellOrder.SUSPICIOUS: lambda cell: (-cell.leukemic, *_place(cell)),
+    CellOrder.DOUBTFUL: lambda cell: (abs(cell.leukemic - 0.5), *_place(cell)),
+    CellOrder.SIZE: lambda cell: (-cell.finding.cell.shape.area_um2, *_place(cell)),
+    CellOrder.PLACE: _place,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellFilter:
+    """Which cells are shown; empty shows all."""
+
+    call: str = ""
+    reason: str = ""
+    cell_class: str = ""
+
+    def accepts(self, cell: PlacedCell) -> bool:
+        """Whether a cell is shown."""
+        return (
+            self.call in ("", cell.finding.call)
+            and (not self.reason or self.reason in cell.finding.reasons)
+            and self.cell_class in ("", cell.cell_class)
+        )
+
+
+def reasons_in(smear: SmearFindings) -> Iterator[ReferralReason]:
+    """The reasons that a smear's cells were referred for, as the filter offers them."""
+    return (reason for reason in ReferralReason if smear.referred.get(reason))

@@ -1,0 +1,52 @@
+"""The Network page: how good the network is, first on laboratories that it never learned from."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from listener.web.console.evaluation_figures import read_evaluation
+from listener.web.console.layout import Layout
+from listener.web.console.sessions import Visitor
+from pipeline.domain import DecisionPolicy, ModelIdentity
+
+
+class NetworkPage:
+    """`/network`."""
+
+    def __init__(
+        self, *, model: ModelIdentity, policy: DecisionPolicy, folder: Path, layout: Layout
+    ) -> None:
+        self._model, self._policy, self._folder = model, policy, folder
+        self._layout = layout
+
+    async def show(self, _request: Request, visitor: Visitor) -> Response:
+        """The page."""
+        return await run_in_threadpool(self._page, visitor)
+
+    def _page(self, visitor: Visitor) -> Response:
+        return self._layout.page(
+            "network.html",
+            visitor,
+            model=self._model,
+            policy=self._policy,
+            evaluation=read_evaluation(self._folder / "evaluation.json"),
+            card=self._card,
+        )
+
+    @cached_property
+    def _card(self) -> Markup:
+        """The model card; HTML in it stays text, and links lead nowhere."""
+        path = self._folder / "MODEL_CARD.md"
+        if not path.is_file():
+            return Markup("")
+        parser = MarkdownIt("js-default", {"html": False, "linkify": False}).disable("image")
+        parser.disable("link")
+        # The parser escapes; its output is what makes this safe to show.
+        return Markup(parser.render(path.read_text(encoding="utf-8")))  # noqa: S704

@@ -1,0 +1,341 @@
+"""One smear: what is known of it, its differential, its cells by class, its fields, its results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+
+from listener.storage.dataset_scan import is_uid
+from listener.web.console.galleries import (
+    CellFilter,
+    CellOrder,
+    PlacedCell,
+    class_of,
+    in_order,
+    place_cells,
+    reasons_in,
+    type_words,
+)
+from listener.web.console.gate import actor_of
+from listener.web.console.layout import CONSOLE_HEADERS, Layout
+from listener.web.console.permissions import Permission
+from listener.web.console.pictures import Pictures
+from listener.web.console.sessions import Visitor
+from listener.web.console.smear_files import OpenSmear, SmearFiles, SmearIdentity
+from listener.web.console.smear_index import SmearIndex
+from pipeline.domain import Call, CellFinding, CellType, FieldFindings, Interval, SmearId
+from pipeline.errors import NeedsReview, Rejected
+from pipeline.findings.decision import BLASTS
+from pipeline.findings.smear_summary import usable_field_count, wilson
+from pipeline.rendering.sprite import TILE_PX, WINDOW_UM, sprite_place, sprite_size
+from reporting.audit.trail import AuditSink, Event
+
+MOST_OF_A_CLASS = 200
+"""Cells of one class on the overview; the class's own page has all of them."""
+PICTURE_HEADERS = {
+    **CONSOLE_HEADERS,
+    # The address holds the digest of what the picture was drawn from.
+    "Cache-Control": "private, max-age=3600, immutable",
+}
+KINDS_OF_FIELD_PICTURES = frozenset({"original", "annotated", "thumb", "heat"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DifferentialRow:
+    """One line of the differential."""
+
+    name: str
+    count: int
+    share: Interval
+    usual: tuple[float, float] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tile:
+    """One cell as a gallery shows it."""
+
+    cell: PlacedCell
+    x: int
+    y: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gallery:
+    """One class on the page."""
+
+    name: str
+    tiles: Sequence[Tile]
+    count: int
+    """Of all cells of the class that pass the filter, shown or not."""
+    width: int
+    height: int
+    """Of its sprite."""
+
+
+class SmearPages:
+    """`/smears/{smear}` and the pictures below it."""
+
+    def __init__(
+        self,
+        *,
+        files: SmearFiles,
+        index: SmearIndex,
+        pictures: Pictures,
+        layout: Layout,
+        audit: AuditSink,
+        reference_ranges: Mapping[str, tuple[float, float]],
+        exports: Sequence[tuple[str, str]],
+    ) -> None:
+        self._files, self._index, self._pictures = files, index, pictures
+        self._layout, self._audit = layout, audit
+        self._reference_ranges = reference_ranges
+        self._exports = exports
+
+    def opened(self, request: Request) -> OpenSmear | None:
+        """The smear that an address names."""
+        smear_id = request.path_params["smear"]
+        return self._files.open(SmearId(smear_id)) if is_uid(smear_id) else None
+
+    async def show(self, request: Request, visitor: Visitor) -> Response:
+        """The page of a smear."""
+        opened = await run_in_threadpool(self.opened, request)
+        if opened is None:
+            return self._layout.problem(request, 404, "smear_absent", visitor=visitor)
+        self._audit.record(
+            Event.SMEAR_VIEWED,
+            actor=actor_of(request, visitor),
+            smear_id=opened.smear.smear_id,
+            version=opened.index.version,
+        )
+        return await run_in_threadpool(self._page, request, visitor, opened)
+
+    async def sprite(self, request: Request, visitor: Visitor) -> Response:
+        """All cells of a class in one picture."""
+        opened = await run_in_threadpool(self.opened, request)
+        if opened is None or request.path_params["digest"] != self._pictures.digest(opened):
+            return self._layout.problem(request, 404, "smear_absent", visitor=visitor)
+        name: str = request.path_params["name"]
+        is_heat = name.endswith("-heat")
+        cell_class = name.removesuffix("-heat")
+        return await self._picture(
+            request,
+            visitor,
+            lambda: self._pictures.sprite(opened, cell_class, is_heat=is_heat),
+        )
+
+    async def field_picture(self, request: Request, visitor: Visitor) -> Response:
+        """One field: original, annotated, thumb or heat."""
+        opened = await run_in_threadpool(self.opened, request)
+        number, kind = request.path_params["number"], request.path_params["kind"]
+        if opened is None or not 1 <= number <= len(opened.smear.fields):
+            return self._layout.problem(request, 404, "field_absent", visitor=visitor)
+        if kind not in KINDS_OF_FIELD_PICTURES:
+            return self._layout.problem(request, 404, "no_such_file", visitor=visitor)
+        return await self._picture(
+            request, visitor, lambda: self._pictures.field(opened, number, kind)
+        )
+
+    async def field(self, request: Request, visitor: Visitor) -> Response:
+        """The page of a field."""
+        opened = await run_in_threadpool(self.opened, request)
+        number = request.path_params["number"]
+        if opened is None or not 1 <= number <= len(opened.smear.fields):
+            return self._layout.problem(request, 404, "field_absent", visitor=visitor)
+        found = opened.smear.fields[number - 1]
+        self._audit.record(
+            Event.FIELD_VIEWED,
+            actor=actor_of(request, visitor),
+            smear_id=opened.smear.smear_id,
+            study_uid=found.study_uid,
+            sop_instance_uid=found.sop_instance_uid,
+            frame=found.frame,
+        )
+        return await run_in_threadpool(self._field_page, request, visitor, opened, number)
+
+    async def _picture(
+        self, request: Request, visitor: Visitor, make: Callable[[], object]
+    ) -> Response:
+        try:
+            path = await run_in_threadpool(make)
+        except NeedsReview as err:
+            return self._layout.problem(request, 410, err.code, visitor=visitor)
+        except Rejected as err:
+            return self._layout.problem(request, 404, err.code, visitor=visitor)
+        return FileResponse(str(path), headers=dict(PICTURE_HEADERS))
+
+    def _page(self, request: Request, visitor: Visitor, opened: OpenSmear) -> Response:
+        query = request.query_params
+        order = _order(query.get("sort", ""))
+        asked = CellFilter(
+            call=query.get("call", "") if query.get("call", "") in list(Call) else "",
+            reason=query.get("reason", "")[:32],
+            cell_class=query.get("class", "")[:32],
+        )
+        smear = opened.smear
+        row = self._index.find(smear.smear_id) or self._files.row(smear.smear_id, earlier=None)
+        return self._layout.page(
+            "smear.html",
+            visitor,
+            smear=smear,
+            index=opened.index,
+            row=row,
+            identity=identity_for(visitor, opened),
+            differential=list(_differential(opened, self._reference_ranges)),
+            has_ranges=bool(self._reference_ranges),
+            galleries=list(_galleries(opened, order, asked)),
+            classes={name: len(cells) for name, cells in place_cells(smear).items()},
+            order=order,
+            orders=list(CellOrder),
+            asked=asked,
+            calls=list(Call),
+            reasons=list(reasons_in(smear)),
+            is_heat=query.get("heat", "") == "1",
+            query=_without(query, "heat"),
+            digest=self._pictures.digest(opened),
+            tile_px=TILE_PX,
+            type_words=type_words,
+            window_um=WINDOW_UM,
+            usable=usable_field_count(smear),
+            found=sum(len(field.cells) for field in smear.fields),
+            has_images=self._files.header(smear.fields[0].sop_instance_uid) is not None,
+            exports=self._exports,
+        )
+
+    def _field_page(
+        self, request: Request, visitor: Visitor, opened: OpenSmear, number: int
+    ) -> Response:
+        query = request.query_params
+        field = opened.smear.fields[number - 1]
+        chosen = query.get("cell", "")
+        cells = sorted(field.cells, key=lambda one: one.cell.index)
+        cell = next((one for one in cells if str(one.cell.index) == chosen), None)
+        places = [one.cell.index for one in cells]
+        return self._layout.page(
+            "field.html",
+            visitor,
+            smear=opened.smear,
+            identity=identity_for(visitor, opened),
+            number=number,
+            field=field,
+            cells=cells,
+            cell=cell,
+            before=_neighbor(places, chosen, -1),
+            after=_neighbor(places, chosen, 1),
+            class_of=class_of,
+            view=_view_box(field, cell, query.get("zoom", "")),
+            zoom=_zoom(query.get("zoom", ""), cell is not None),
+            shown=query.get("view", "outlines"),
+            digest=self._pictures.digest(opened),
+            path_of=svg_path,
+            type_words=type_words,
+            scale_bar=scale_bar(field),
+            has_image=self._files.header(field.sop_instance_uid) is not None,
+        )
+
+
+def identity_for(visitor: Visitor, opened: OpenSmear) -> SmearIdentity:
+    """Whose smear it is, or its pseudonym for those who may not know."""
+    identity = opened.identity
+    if visitor.may(Permission.IDENTIFY):
+        return identity
+    return SmearIdentity(patient_id=identity.pseudonym, study_uid=identity.study_uid)
+
+
+def svg_path(contour: Sequence[Sequence[int]]) -> str:
+    """A closed outline as SVG path data; pixel centres lie at a half."""
+    points = [f"{x + 0.5:g} {y + 0.5:g}" for x, y in contour]
+    return "M" + "L".join(points) + "Z"
+
+
+def scale_bar(field: FieldFindings) -> tuple[int, float] | None:
+    """The longest round length that takes at most a fifth of the field: µm and pixels."""
+    if field.scale.source == "assumed":
+        return None
+    room = field.width * 0.2 * field.scale.um_per_px
+    fitting = [um for um in (1, 2, 5, 10, 20, 50, 100, 200, 500) if um <= room]
+    return (fitting[-1], fitting[-1] / field.scale.um_per_px) if fitting else None
+
+
+def _zoom(text: str, has_cell: bool) -> float:
+    try:
+        return min(64.0, max(1.0, float(text)))
+    except ValueError:
+        return 3.0 if has_cell else 1.0
+
+
+def _view_box(
+    field: FieldFindings, finding: CellFinding | None, zoom_text: str
+) -> tuple[float, float, float, float]:
+    """Left, top, width and height of what is shown, around a cell where one is chosen."""
+    zoom = _zoom(zoom_text, finding is not None)
+    width, height = field.width / zoom, field.height / zoom
+    x, y = field.width / 2, field.height / 2
+    if finding is not None:
+        box = finding.cell.box
+        x, y = box.x + box.width / 2, box.y + box.height / 2
+    left = min(max(0.0, x - width / 2), field.width - width)
+    top = min(max(0.0, y - height / 2), field.height - height)
+    return round(left, 2), round(top, 2), round(width, 2), round(height, 2)
+
+
+def _neighbor(places: Sequence[int], chosen: str, step: int) -> int | None:
+    if not places:
+        return None
+    if not chosen.isdigit() or int(chosen) not in places:
+        return places[0] if step > 0 else places[-1]
+    position = places.index(int(chosen)) + step
+    return places[position] if 0 <= position < len(places) else None
+
+
+def _order(word: str) -> CellOrder:
+    return CellOrder(word) if word in list(CellOrder) else CellOrder.SUSPICIOUS
+
+
+def _without(query: Mapping[str, str], name: str) -> str:
+    kept = {key: value for key, value in query.items() if key != name}
+    return f"{urlencode(kept)}&" if kept else ""
+
+
+def _differential(
+    opened: OpenSmear, ranges: Mapping[str, tuple[float, float]]
+) -> Iterator[DifferentialRow]:
+    """Blasts first and together, as the network tells no lineage; then the types by name."""
+    counted = opened.smear.white_cells_counted
+    if not counted:
+        return
+    counts = {"blast": opened.smear.leukemic_count}
+    counts |= {
+        str(kind): count
+        for kind, count in opened.smear.differential.items()
+        if kind not in BLASTS and kind is not CellType.UNDETERMINED
+    }
+    for name, count in counts.items():
+        yield DifferentialRow(
+            name=name, count=count, share=wilson(count, counted), usual=ranges.get(name)
+        )
+
+
+def _galleries(opened: OpenSmear, order: CellOrder, asked: CellFilter) -> Iterator[Gallery]:
+    for name, cells in place_cells(opened.smear).items():
+        chosen = [cell for cell in in_order(cells, order) if asked.accepts(cell)]
+        if not chosen:
+            continue
+        most = len(chosen) if asked.cell_class else MOST_OF_A_CLASS
+        columns, rows = sprite_size(len(cells))
+        yield Gallery(
+            name=name,
+            tiles=[_tile(cell) for cell in chosen[:most]],
+            count=len(chosen),
+            width=columns * TILE_PX,
+            height=rows * TILE_PX,
+        )
+
+
+def _tile(cell: PlacedCell) -> Tile:
+    x, y = sprite_place(cell.sprite_position)
+    return Tile(cell=cell, x=x, y=y)
