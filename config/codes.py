@@ -44,6 +44,7 @@ class Concept:
 LOINC = CodeSystem(url="http://loinc.org", designator="LN")
 SNOMED_CT = CodeSystem(url="http://snomed.info/sct", designator="SCT")
 DCM = CodeSystem(url="http://dicom.nema.org/resources/ontology/DCM", designator="DCM")
+RFC_3881 = CodeSystem(url="urn:ietf:rfc:3881", designator="RFC-3881")
 UCUM = CodeSystem(url="http://unitsofmeasure.org", designator="UCUM")
 
 _TERMINOLOGY = "http://terminology.hl7.org/CodeSystem/"
@@ -229,6 +230,8 @@ APPLICATION_ROLE = Concept(DCM, "110150", "Application")
 DESTINATION_ROLE = Concept(DCM, "110152", "Destination Role ID")
 SOURCE_ROLE = Concept(DCM, "110153", "Source Role ID")
 # What it was about: CID 404
+URI_ID = Concept(RFC_3881, "12", "URI")
+"""ParticipantObjectIDTypeCode of the audit log (PS3.15 A.5.3.2)."""
 STUDY_INSTANCE_UID = Concept(DCM, "110180", "Study Instance UID")
 
 

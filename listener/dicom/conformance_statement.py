@@ -363,8 +363,12 @@ def _security() -> Iterator[str]:
         - Certificates of both ends are checked; the server's name too. New certificate files count
           from the next connection on, without a restart.
         - An AE title can be tied to addresses and to a certificate's subject.
-        - Audit trail: one event a step, chained by hash and signed; by syslog over TLS to an audit
-          repository where the site wants it.
+        - Audit trail: one event per step, chained by hash and signed; by syslog over TLS to an
+          audit repository where the site wants it, as DICOM Audit Messages (PS3.15 A.5). The trail
+          holds no patient identity, so the Patient participant of A.5.3.6 and A.5.3.7 is absent,
+          and messages about studies say so; SOP classes stand where instances were received.
+          Signed checkpoints, verification and export are Audit Log Used (A.5.3.2), with the log's
+          URI as their object.
         """
     )
 

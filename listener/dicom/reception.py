@@ -61,6 +61,8 @@ class Reception:
         self._actor = actor
         self._on_received = on_received
         self._about = {"protocol": protocol} if protocol else {}
+        self._sop_class_uid = ""
+        """Of the instance that came in last."""
 
     @contextmanager
     def incoming(self, request: StoreRequest) -> Iterator[IncomingImage]:
@@ -78,12 +80,13 @@ class Reception:
                 "This transfer syntax is not supported; see the conformance statement",
                 code="unsupported_transfer_syntax",
             )
+        self._sop_class_uid = request.sop_class_uid
         with self._inbox.receive(request) as image:
             yield image
 
     def stored(self, image: ReceivedImage) -> Answer:
         """Records an instance that is durable."""
-        about: dict[str, Any] = dict(self._about)
+        about: dict[str, Any] = {**self._about, "sop_class_uid": self._sop_class_uid}
         if image.deviations:
             about["reasons"] = list(image.deviations)
         self._audit.record(

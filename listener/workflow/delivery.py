@@ -16,6 +16,7 @@ from listener.storage.receipts import DeliveryState, ReceiptJournal, ReceiptLine
 from listener.storage.results import IndexedResult, ReportIndex, ResultsFolder, SmearFolder
 from listener.workflow.error_boundary import translate_errors
 from listener.workflow.outlet import DestinationQueue
+from pipeline.domain import SmearId
 from pipeline.errors import NeedsReview
 from reporting.audit.trail import AuditSink, Event, Outcome
 from reporting.delivery import (
@@ -179,6 +180,20 @@ class Sender:
                 count=len(receipt.accepted),
                 **_warning_statuses(receipt),
             )
+        self._audit_request(go.smear_id, go.version, go.destination, receipt)
+
+    def _audit_request(
+        self, smear_id: SmearId, version: int, destination: str, receipt: Receipt
+    ) -> None:
+        if receipt.transaction_uid:
+            self._audit.record(
+                Event.COMMITMENT_REQUESTED,
+                smear_id=smear_id,
+                version=version,
+                destination=destination,
+                transaction_uid=receipt.transaction_uid,
+                count=len(receipt.awaiting),
+            )
 
     def _lines(
         self, receipt: Receipt, batch: Sequence[IndexedResult], version: int
@@ -253,6 +268,7 @@ class Sender:
                 raise
             receipt = err.receipt
             journal.append(self._refused_lines(err, batch, wait))
+        self._audit_request(wait.smear_id, wait.version, wait.destination, receipt)
         journal.append(self._lines(receipt, batch, wait.version))
         self._commitments.close(wait.transaction_uid)
         check = _standing(journal, receipt.transaction_uid)

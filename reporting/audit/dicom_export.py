@@ -1,7 +1,8 @@
-"""An event of the trail as a DICOM Audit Message: XML by the schema of PS3.15 A.5.1.
+"""Writes an event of the trail as a DICOM Audit Message: XML by the schema of PS3.15 A.5.1.
 
-The images' own UIDs stand in it and the accession number's keyed hash; no patient, as the trail
-knows none.
+It names images by UID and accession numbers by keyed hash. The trail holds no patient, so the
+Patient participant that A.5.3.6 and A.5.3.7 require of messages on instances is absent, and the
+message says so.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from reporting.audit.schema import Event, Outcome
 
 LOCAL = "99SMEARLINK"
 """Coding scheme of our own words (PS3.16 section 8.2: 99 and a name)."""
+
+PATIENT_ABSENT = "absent: this audit trail holds no patient identity"
 
 APPLICATION_SERVER = "4"
 SYSTEM_OBJECT = "2"
@@ -36,9 +39,12 @@ def dicom_message(entry: Mapping[str, Any], *, source: str) -> bytes:
     _participants(message, entry)
     audit_source = ET.SubElement(message, "AuditSourceIdentification", AuditSourceID=source)
     ET.SubElement(audit_source, "AuditSourceTypeCode", {"csd-code": APPLICATION_SERVER})
-    if "study_uid" in entry:
-        _study(message, entry)
-    _line(message, entry)
+    if MEANINGS[Event(entry["event"])].event_id is codes.AUDIT_LOG_USED:
+        _audit_log(message, entry, source)
+    else:
+        if "study_uid" in entry:
+            _study(message, entry)
+        _line(message, entry)
     text: str = ET.tostring(message, encoding="unicode")
     return text.encode()
 
@@ -91,28 +97,40 @@ def _participant(
 
 
 def _study(message: ET.Element, entry: Mapping[str, Any]) -> None:
-    """A.5.3.7: the study, and in it the instance where the event is about one."""
+    """A.5.3.7: the study, and in it the instance where the event tells its SOP class.
+
+    Without the class the instance's UID stands among the details of the line.
+    """
     study = _object(message, entry["study_uid"], REPORT, _coded(codes.STUDY_INSTANCE_UID))
     ET.SubElement(study, "ParticipantObjectName").text = "DICOM study"
-    if "sop_instance_uid" not in entry:
-        return
-    described = ET.SubElement(study, "ParticipantObjectDescription")
-    known_class = {"UID": entry["sop_class_uid"]} if "sop_class_uid" in entry else {}
-    sop_class = ET.SubElement(described, "SOPClass", {**known_class, "NumberOfInstances": "1"})
-    ET.SubElement(sop_class, "Instance", UID=entry["sop_instance_uid"])
+    _detail(study, "Patient", PATIENT_ABSENT)
+    if "sop_class_uid" in entry and "sop_instance_uid" in entry:
+        described = ET.SubElement(study, "ParticipantObjectDescription")
+        about = {"UID": entry["sop_class_uid"], "NumberOfInstances": "1"}
+        sop_class = ET.SubElement(described, "SOPClass", about)
+        ET.SubElement(sop_class, "Instance", UID=entry["sop_instance_uid"])
+
+
+def _audit_log(message: ET.Element, entry: Mapping[str, Any], source: str) -> None:
+    """A.5.3.2: the one object of Audit Log Used is the log, by URI; the line is its detail."""
+    name = ":".join(filter(None, ("urn:smearlink:audit", source, entry.get("file", ""))))
+    log = _object(message, name, SECURITY_RESOURCE, _coded(codes.URI_ID))
+    ET.SubElement(log, "ParticipantObjectName").text = "Security Audit Log"
+    for kind, value in [*details_of(entry), ("hash", entry["hash"])]:
+        _detail(log, kind, value)
 
 
 def _line(message: ET.Element, entry: Mapping[str, Any]) -> None:
     """The line of the trail itself: its hash, and all else that it says."""
-    is_about_trail = MEANINGS[Event(entry["event"])].event_id is codes.AUDIT_LOG_USED
-    role = SECURITY_RESOURCE if is_about_trail else RESOURCE
-    line = _object(message, entry["hash"], role, _own("audit_line"))
-    # A.5.3.2 asks for this name where the log itself was used.
-    name = "Security Audit Log" if is_about_trail else "Line of the security audit log"
-    ET.SubElement(line, "ParticipantObjectName").text = name
+    line = _object(message, entry["hash"], RESOURCE, _own("audit_line"))
+    ET.SubElement(line, "ParticipantObjectName").text = "Line of the security audit log"
     for kind, value in details_of(entry):
-        packed = base64.b64encode(value.encode()).decode()
-        ET.SubElement(line, "ParticipantObjectDetail", type=kind, value=packed)
+        _detail(line, kind, value)
+
+
+def _detail(participant: ET.Element, kind: str, value: str) -> None:
+    packed = base64.b64encode(value.encode()).decode()
+    ET.SubElement(participant, "ParticipantObjectDetail", type=kind, value=packed)
 
 
 def _object(message: ET.Element, name: str, role: str, kind: dict[str, str]) -> ET.Element:

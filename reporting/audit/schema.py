@@ -1,7 +1,8 @@
 """What an audit event may say: the events, the outcomes, the actor, and every field.
 
-Nothing else gets into the trail. A field that is not listed here, or a value that does not look
-like what its field holds, is a Defect: so no patient data can be written by mistake.
+Nothing else gets into the trail. A field that is not listed here, or a value that does not fit its
+field, is a Defect: so no patient data can be written by mistake. A test holds that everything
+listed here is recorded somewhere.
 """
 
 from __future__ import annotations
@@ -23,14 +24,11 @@ class Event(StrEnum):
     SERVICE_STOPPED = "service_stopped"
     SETTINGS_RELOADED = "settings_reloaded"
     SETTINGS_REFUSED = "settings_refused"
-    MODEL_LOADED = "model_loaded"
     WORKER_TAKEN_OVER = "worker_taken_over"
     # The network
-    ASSOCIATION_ACCEPTED = "association_accepted"
     ASSOCIATION_REJECTED = "association_rejected"
     ASSOCIATION_RELEASED = "association_released"
     ASSOCIATION_ABORTED = "association_aborted"
-    ECHO_ANSWERED = "echo_answered"
     REQUEST_REFUSED = "request_refused"
     # Images
     IMAGE_RECEIVED = "image_received"
@@ -42,7 +40,6 @@ class Event(StrEnum):
     IMAGE_DELETED = "image_deleted"
     # Smears
     SMEAR_CLOSED = "smear_closed"
-    SMEAR_REOPENED = "smear_reopened"
     SMEAR_REPORTED = "smear_reported"
     SMEAR_PARKED = "smear_parked"
     SMEAR_RETRIED = "smear_retried"
@@ -74,7 +71,6 @@ class Event(StrEnum):
     TRAIL_VIEWED = "trail_viewed"
     TRAIL_VERIFIED = "trail_verified"
     TRAIL_EXPORTED = "trail_exported"
-    STATUS_VIEWED = "status_viewed"
     QUEUE_MOVED = "queue_moved"
     # Our own faults
     DEFECT_MET = "defect_met"
@@ -141,17 +137,7 @@ class Many:
         return is_list and all(self.one.accepts(member) for member in value)
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """A table from words to numbers."""
-
-    def accepts(self, value: Any) -> bool:
-        return isinstance(value, Mapping) and all(
-            WORD.accepts(key) and NUMBER.accepts(count) for key, count in value.items()
-        )
-
-
-Rule = Text | Number | Truth | Many | Counts
+Rule = Text | Number | Truth | Many
 
 UID = Text(re.compile(r"[0-9.]{1,64}"))
 WORD = Text(re.compile(r"[a-z][a-z0-9_]{0,63}"))
@@ -171,8 +157,6 @@ FIELDS: Mapping[str, Rule] = {
     "sop_class_uid": UID,
     "transfer_syntax_uid": UID,
     "transaction_uid": UID,
-    "series_uids": Many(UID),
-    "result_uids": Many(UID),
     "smear_id": SMEAR,
     "accession_hash": SHA256,
     "content_sha256": SHA256,
@@ -180,7 +164,6 @@ FIELDS: Mapping[str, Rule] = {
     "code": WORD,
     "status": STATUS,
     "statuses": Many(STATUS),
-    "http_status": NUMBER,
     "error_type": Text(re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,79}")),
     "reasons": Many(WORD),
     "is_duplicate": TRUTH,
@@ -215,7 +198,6 @@ FIELDS: Mapping[str, Rule] = {
     "leukemic": NUMBER,
     "normal": NUMBER,
     "referred": NUMBER,
-    "counts": Counts(),
     # By what
     "software_version": Text(re.compile(r"[0-9A-Za-z.+\-]{1,64}")),
     "model_sha256": SHA256,

@@ -9,6 +9,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from config import codes
 from reporting.audit.dicom_export import dicom_message
 from reporting.audit.event_codes import MEANINGS
 from reporting.audit.trail import Actor, Event, Outcome, read_events
@@ -24,7 +25,6 @@ EVERYTHING: dict[str, Any] = {
     "destination": "ehr",
     "code": "http_503",
     "reasons": ["uncertain", "cut_by_edge"],
-    "counts": {"lymphocyte": 3},
     "is_duplicate": False,
 }
 
@@ -98,12 +98,12 @@ def test_nothing_that_the_line_says_is_lost(tmp_path: Path) -> None:
     assert details["series_uid"] == "1.2.3.4"
     assert details["accession_hash"] == KEY.accession_hash("ACC-5")
     assert details["reasons"] == "uncertain cut_by_edge"
-    assert details["counts"] == "lymphocyte=3"
     assert details["is_duplicate"] == "false"
     assert details["research_use_only"] == "true"
     assert details["model_sha256"] == "a" * 64
     assert details["software_version"] == "0.1.0"
     assert details["prev"] == entry["prev"]
+    assert "absent" in details["Patient"]
     assert entry["hash"] in {
         found.attrib["ParticipantObjectID"]
         for found in message.iter("ParticipantObjectIdentification")
@@ -133,11 +133,60 @@ def test_a_received_image_is_a_transfer_from_its_device(tmp_path: Path) -> None:
     assert instance.attrib["UID"] == "1.2.3.4.5"
 
 
+@pytest.mark.parametrize("event", [Event.IMAGE_RECEIVED, Event.IMAGE_ANALYSED, Event.IMAGE_DELETED])
+def test_an_instance_stands_in_its_sop_class_or_among_the_details(
+    tmp_path: Path, event: Event
+) -> None:
+    """An SOPClass element always has its UID."""
+    given = {"study_uid": "1.2.3", "sop_instance_uid": "1.2.3.4.5"}
+    known = recorded(tmp_path / "a", event, sop_class_uid="1.2.840.10008.5.1.4.1.1.7", **given)
+    bare = recorded(tmp_path / "b", event, **given)
+
+    [sop_class] = parsed(known).iter("SOPClass")
+    assert sop_class.attrib == {"UID": "1.2.840.10008.5.1.4.1.1.7", "NumberOfInstances": "1"}
+    assert [one.attrib["UID"] for one in sop_class] == ["1.2.3.4.5"]
+    assert not list(parsed(bare).iter("SOPClass"))
+    assert "sop_instance_uid" in {
+        one.attrib["type"] for one in parsed(bare).iter("ParticipantObjectDetail")
+    }
+
+
+ABOUT_THE_LOG = [event for event in Event if MEANINGS[event].event_id is codes.AUDIT_LOG_USED]
+
+
+@pytest.mark.parametrize("event", ABOUT_THE_LOG)
+def test_use_of_the_log_names_the_log_and_nothing_else(tmp_path: Path, event: Event) -> None:
+    """PS3.15 A.5.3.2: one object, a security resource, by URI, called Security Audit Log."""
+    name = "audit-20261122-ward7.jsonl"
+    entry = recorded(tmp_path, event, file=name, study_uid="1.2.3")
+
+    message = parsed(entry)
+
+    [log] = message.iter("ParticipantObjectIdentification")
+    assert message.find("EventIdentification").attrib["EventActionCode"] == "R"
+    assert log.attrib == {
+        "ParticipantObjectID": f"urn:smearlink:audit:ward7:{entry.get('file', name)}",
+        "ParticipantObjectTypeCode": "2",
+        "ParticipantObjectTypeCodeRole": "13",
+    }
+    assert log.find("ParticipantObjectIDTypeCode").attrib == {
+        "csd-code": "12",
+        "codeSystemName": "RFC-3881",
+        "originalText": "URI",
+    }
+    assert log.findtext("ParticipantObjectName") == "Security Audit Log"
+    details = {
+        one.attrib["type"]: base64.b64decode(one.attrib["value"]).decode()
+        for one in log.iter("ParticipantObjectDetail")
+    }
+    assert details["hash"] == entry["hash"]
+
+
 @pytest.mark.parametrize(
     ("host", "kind"), [("10.0.0.7", "2"), ("fe80::1%eth0", "2"), ("cam1.example.org", "1")]
 )
 def test_a_host_is_an_address_or_a_name(tmp_path: Path, host: str, kind: str) -> None:
-    message = parsed(recorded(tmp_path, Event.ECHO_ANSWERED, actor=Actor(host=host)))
+    message = parsed(recorded(tmp_path, Event.REQUEST_REFUSED, actor=Actor(host=host)))
 
     assert message.find("ActiveParticipant").attrib["NetworkAccessPointTypeCode"] == kind
 

@@ -62,7 +62,7 @@ def test_a_clock_that_jumps_back_over_midnight_keeps_the_chain(tmp_path: Path) -
     trail = open_trail(tmp_path, clock=clock)
     for jump in (12 * 3600, -3600, -3600, 4 * 3600):
         clock.move(jump)
-        trail.record(Event.ECHO_ANSWERED)
+        trail.record(Event.REQUEST_REFUSED)
     trail.close()
 
     assert verify(tmp_path).is_whole
@@ -75,9 +75,9 @@ def test_a_checkpoint_comes_after_so_many_events_or_so_much_time(tmp_path: Path)
     trail = open_trail(tmp_path, clock=clock, policy=policy)
 
     for _ in range(5):
-        trail.record(Event.ECHO_ANSWERED)
+        trail.record(Event.REQUEST_REFUSED)
     by_count = verify(tmp_path)
-    trail.record(Event.ECHO_ANSWERED)
+    trail.record(Event.REQUEST_REFUSED)
     clock.move(59)
     trail.tick()
     too_early = verify(tmp_path)
@@ -102,7 +102,7 @@ def test_the_fsync_policy_is_kept(
     monkeypatch.setattr(os, "fsync", synced.append)
 
     for _ in range(10):
-        trail.record(Event.ECHO_ANSWERED)
+        trail.record(Event.REQUEST_REFUSED)
     trail.tick()
     trail.tick()
 
@@ -124,9 +124,9 @@ def test_a_full_disk_is_told_and_leaves_no_half_line(
 
     monkeypatch.setattr(os, "write", full)
     with pytest.raises(RetryLater) as caught:
-        trail.record(Event.ECHO_ANSWERED)
+        trail.record(Event.REQUEST_REFUSED)
     monkeypatch.setattr(os, "write", real_write)
-    trail.record(Event.ECHO_ANSWERED)
+    trail.record(Event.REQUEST_REFUSED)
     trail.close()
 
     assert caught.value.code == "audit_not_written"
@@ -146,9 +146,9 @@ def test_a_disk_that_fills_while_a_checkpoint_is_copied_breaks_nothing(
         return real_write(handle, content)
 
     monkeypatch.setattr(os, "write", full)
-    trail.record(Event.ECHO_ANSWERED)
+    trail.record(Event.REQUEST_REFUSED)
     with pytest.raises(RetryLater):
-        trail.record(Event.ECHO_ANSWERED)
+        trail.record(Event.REQUEST_REFUSED)
     monkeypatch.setattr(os, "write", real_write)
     trail.close()
 
@@ -159,7 +159,7 @@ def test_an_event_that_is_too_long_is_a_defect(tmp_path: Path) -> None:
     trail = open_trail(tmp_path)
 
     with pytest.raises(Defect):
-        trail.record(Event.REPORT_DELIVERED, result_uids=["1" * 60] * 2000)
+        trail.record(Event.REPORT_DELIVERED, reasons=["a" * 60] * 2000)
     trail.close()
 
     assert verify(tmp_path).is_whole
@@ -213,7 +213,7 @@ def test_a_torn_line_that_is_changed_later_is_found(tmp_path: Path) -> None:
 
 def test_another_process_closes_a_torn_line_of_the_day_before(tmp_path: Path) -> None:
     clock = Clock()
-    open_trail(tmp_path, clock=clock).record(Event.ECHO_ANSWERED)
+    open_trail(tmp_path, clock=clock).record(Event.REQUEST_REFUSED)
     with next(tmp_path.glob("audit-*")).open("ab") as file:
         file.write(b'{"time":"2026')
     clock.move(86400)
@@ -264,7 +264,7 @@ from reporting.audit.trail import Event, TrailPolicy
 policy = TrailPolicy(fsync="never", checkpoint_every_events=7)
 trail = open_trail(Path(sys.argv[1]), policy=policy)
 for number in range(int(sys.argv[3])):
-    trail.record(Event.ECHO_ANSWERED, destination=sys.argv[2], count=number)
+    trail.record(Event.REQUEST_REFUSED, destination=sys.argv[2], count=number)
     print(number, flush=True)
 trail.close()
 """
@@ -447,10 +447,10 @@ def test_lines_put_in_after_the_end_are_not_signed_over_in_silence(tmp_path: Pat
 def test_cutting_the_file_under_a_running_service_is_found(tmp_path: Path) -> None:
     trail = open_trail(tmp_path)
     for number in range(10):
-        trail.record(Event.ECHO_ANSWERED, count=number)
+        trail.record(Event.REQUEST_REFUSED, count=number)
     path = next(tmp_path.glob("audit-*"))
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:3]))
-    trail.record(Event.ECHO_ANSWERED, count=10)
+    trail.record(Event.REQUEST_REFUSED, count=10)
     trail.close()
 
     assert not verify(tmp_path).is_whole
@@ -458,9 +458,9 @@ def test_cutting_the_file_under_a_running_service_is_found(tmp_path: Path) -> No
 
 def test_removing_the_file_under_a_running_service_is_found(tmp_path: Path) -> None:
     trail = open_trail(tmp_path)
-    trail.record(Event.ECHO_ANSWERED)
+    trail.record(Event.REQUEST_REFUSED)
     next(tmp_path.glob("audit-*")).unlink()
-    trail.record(Event.ECHO_ANSWERED, count=1)
+    trail.record(Event.REQUEST_REFUSED, count=1)
     trail.close()
 
     assert not verify(tmp_path).is_whole
@@ -475,5 +475,5 @@ def test_a_trail_can_be_verified_while_it_is_written(tmp_path: Path) -> None:
     trail = open_trail(tmp_path)
 
     for number in range(20):
-        trail.record(Event.ECHO_ANSWERED, count=number)
+        trail.record(Event.REQUEST_REFUSED, count=number)
         assert verify(tmp_path).is_whole
