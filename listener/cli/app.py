@@ -1,7 +1,7 @@
-"""The command line: every command in a few lines; what it does lies in the module it calls.
+"""The command line: each command in a few lines; the module that it calls does the work.
 
-Imports stand inside the commands, because starting everything costs more than a second.
-Exit codes: 0 done, 1 something needs a person, 2 wrong use or settings, 75 try again later.
+Imports are inside the commands, because loading everything takes more than a second.
+Exit codes: 0 success, 1 a person must act, 2 wrong usage or settings, 75 try again later.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs instead 
 
 
 def main() -> None:
-    """Run the command; an error of ours becomes one clear message and an exit code."""
+    """Run the command; a SmearlinkError becomes one message and an exit code."""
     # Warnings of libraries quote what they read, which may name a patient.
     warnings.simplefilter("ignore")
     try:
@@ -85,10 +85,10 @@ def main() -> None:
         print(f"smearlink: {err.message}", file=sys.stderr)  # noqa: T201
         sys.exit(_exit_code(err))
     except Exception as err:  # noqa: BLE001 - the boundary of every command
-        # Its text and its locals may hold what a file held, so only the place is told.
+        # Its text and its locals may hold what a file held, so only the place is shown.
         place = describe_error(err)
         print(  # noqa: T201
-            f"smearlink: a fault of our own, please report it: {place['error_type']} "
+            f"smearlink: internal error, please report it: {place['error_type']} "
             f"at {' > '.join(place['trace'])}",
             file=sys.stderr,
         )
@@ -106,7 +106,10 @@ def _exit_code(err: SmearlinkError) -> int:
 
 @app.command()
 def serve(settings: SettingsFile = None) -> None:
-    """Listen, analyse, report and deliver until SIGTERM; SIGHUP reads destinations anew."""
+    """Run the service: listen, analyse, report, deliver.
+
+    SIGTERM stops it; SIGHUP reads destinations and routes again.
+    """
     from listener.cli.serve import run_service
 
     run_service(_reader(settings), listens=True)
@@ -114,7 +117,10 @@ def serve(settings: SettingsFile = None) -> None:
 
 @app.command()
 def worker(settings: SettingsFile = None) -> None:
-    """Analyse, report and deliver what others received: needs their database and data folder."""
+    """Run one more worker beside a service.
+
+    It analyses, reports and delivers; it needs the service's database and data folder.
+    """
     from listener.cli.serve import run_service
 
     run_service(_reader(settings), listens=False)
@@ -141,7 +147,10 @@ def demo(
         int, typer.Option(min=0, max=65535, help="With --stay: port of the console, 0 for any.")
     ] = 8104,
 ) -> None:
-    """Send phantom fields, or your own images, through the whole service on this machine."""
+    """Run phantom fields, or your own, through a service.
+
+    Everything stays on this machine: PACS and EHR are stand-ins on loopback.
+    """
     from listener.cli.demo import run_demo
 
     port_to_stay = port if stay else None
@@ -172,7 +181,7 @@ def send(
         Path | None, typer.Option(help="PEM file of its key; by default in --cert too.")
     ] = None,
 ) -> None:
-    """Send files by C-STORE; photographs are wrapped into DICOM first."""
+    """Send files by C-STORE; photographs become DICOM."""
     from listener.cli.console import send_with_progress
     from listener.modality.secondary_capture import Order
     from reporting.delivery.transport.tls import TlsFiles
@@ -196,7 +205,10 @@ def analyse(
     debug: Annotated[bool, typer.Option("--debug", help="Also a picture of every stage.")] = False,
     settings: SettingsFile = None,
 ) -> None:
-    """Analyse files without any network; one JSON line a frame on standard output."""
+    """Analyse files without any network.
+
+    One JSON line per frame on standard output, pictures and a table in --out.
+    """
     from listener.cli.analyse import analyse_files
 
     site = _reader(settings)()
@@ -215,7 +227,7 @@ def evaluate(
     as_json: AsJson = False,
     settings: SettingsFile = None,
 ) -> None:
-    """Measure network and segmentation on data packs, source by source."""
+    """Measure network and segmentation on data packs."""
     from listener.cli.evaluate import evaluate_with_progress
 
     result = evaluate_with_progress(packs, split=split, settings=_reader(settings)())
@@ -229,7 +241,7 @@ def evaluate(
 
 @app.command()
 def agreement(settings: SettingsFile = None, as_json: AsJson = False) -> None:
-    """Compare the network with people on every cell that a person reviewed."""
+    """Compare the network with its reviewers, cell by cell."""
     from listener.cli.review import agreement_of, lines_of
 
     found = agreement_of(_reader(settings)())
@@ -245,7 +257,7 @@ def export_corrections(
     out: Annotated[Path, typer.Argument(help="New folder for the pack.")],
     settings: SettingsFile = None,
 ) -> None:
-    """Write cells that a person named as a data pack, under pseudonyms."""
+    """Write reviewed cells as a data pack, pseudonymised."""
     from listener.cli.review import export_corrections as export_pack
 
     done = export_pack(_reader(settings)(), out)
@@ -262,7 +274,7 @@ def export_corrections(
 
 @app.command()
 def status(settings: SettingsFile = None, as_json: AsJson = False) -> None:
-    """What waits where, how long already, and what was parked why."""
+    """Show queues, and what was parked and why."""
     from listener.cli.console import show_status
 
     with _at_work(settings) as (client, _):
@@ -278,10 +290,10 @@ def retry(
     key: Annotated[
         str, typer.Argument(help="Key of parked work, or an image, smear or destination.")
     ] = "",
-    everything: Annotated[bool, typer.Option("--all", help="All that is parked.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Everything that is parked.")] = False,
     settings: SettingsFile = None,
 ) -> None:
-    """Take parked work up again."""
+    """Try parked work again."""
     if bool(key) == everything:
         raise Rejected("Give either a KEY as `smearlink status` shows it, or --all", code="usage")
     from listener.cli.operator_acts import record_retries, recorded_acts
@@ -298,7 +310,7 @@ def retry(
         what = "Nothing is parked" if everything else f"Nothing that is parked is named {key}"
         typer.echo(f"{what}; `smearlink status` shows what is")
         raise typer.Exit(NEEDS_PERSON)
-    typer.echo(f"{count} taken up again")
+    typer.echo(f"{count} queued again")
 
 
 @app.command()
@@ -306,7 +318,7 @@ def close(
     smear: Annotated[str, typer.Argument(help="Series UID, or the smear's id.")],
     settings: SettingsFile = None,
 ) -> None:
-    """Report a smear now instead of waiting until it has been quiet."""
+    """Report a smear now, without its quiet time."""
     from listener.cli.operator_acts import recorded_acts
     from pipeline.domain import SmearId
     from reporting.audit.schema import Event
@@ -324,7 +336,7 @@ def close(
             "where smears are gathered by specimen, its smear_id as `smearlink audit show` has it"
         )
         raise typer.Exit(NEEDS_PERSON)
-    typer.echo("asked for; `smearlink status` shows when it is done")
+    typer.echo("requested; `smearlink status` shows when it is done")
 
 
 @app.command(name="move-queue")
@@ -334,7 +346,10 @@ def move_queue(
     ] = "",
     settings: SettingsFile = None,
 ) -> None:
-    """Carry waiting work into the database of the settings; stop every service first."""
+    """Move the queue to the database of the settings.
+
+    Stop every service first.
+    """
     from listener.cli.move_queue import move_site
     from listener.cli.operator_acts import recorded_acts
     from reporting.audit.schema import Event
@@ -343,7 +358,7 @@ def move_queue(
     with recorded_acts(site) as record:
         count = move_site(site, old_url=old_url)
         record(Event.QUEUE_MOVED, count=count)
-    typer.echo(f"{count} pieces of work carried over; the old database is unchanged")
+    typer.echo(f"{count} jobs moved; the old database is unchanged")
 
 
 @app.command()
@@ -360,7 +375,10 @@ def check(
     ] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Check settings, model, database and every destination; nothing is sent."""
+    """Check settings, model and every destination.
+
+    Nothing is sent but C-ECHO and requests that change nothing.
+    """
     from listener.cli.check import check_all, explain_route
     from listener.cli.console import show_checks, show_route
 
@@ -386,7 +404,7 @@ def verify(
     settings: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find any change made to the trail since it was signed, and say where."""
+    """Find any change made to the trail since it was signed."""
     from listener.cli.audit import verify_audit
 
     raise typer.Exit(0 if verify_audit(_reader(settings)(), directory, public_key, as_json) else 1)
@@ -405,7 +423,7 @@ def show(
     settings: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """What happened, in order: who did what to which image, with which model."""
+    """Show events in order: who did what, to which image."""
     from listener.cli.audit import show_audit
 
     asked = {
@@ -429,7 +447,7 @@ def export(
     directory: Annotated[Path | None, typer.Argument(help="Folder of the trail.")] = None,
     settings: SettingsFile = None,
 ) -> None:
-    """Write the trail as DICOM Audit Messages or FHIR AuditEvents."""
+    """Write it as DICOM Audit Messages or AuditEvents."""
     from listener.cli.audit import export_audit
 
     count = export_audit(_reader(settings)(), directory, out, form)

@@ -11,11 +11,12 @@ from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 
 from config.model import Settings
+from listener.queue.database import check_database_is_there
 from listener.queue.queries import QueueTables
 from listener.service import load_classifier, load_segmenter, syslog_receiver
 from listener.storage.inbox import Inbox
 from listener.workflow.destinations import make_outlets, parse_rules
-from pipeline.errors import Rejected, SmearlinkError
+from pipeline.errors import Rejected, RetryLater, SmearlinkError
 from reporting.delivery.routing.rules import RuleMatch, Verdict, explain, facts_of
 
 
@@ -107,13 +108,14 @@ def _inbox_line(settings: Settings) -> str:
 
 
 def _queue_line(settings: Settings) -> str:
+    """Without leaving an empty SQLite file that later looks like a broken queue."""
+    try:
+        check_database_is_there(settings.database_url)
+    except RetryLater:
+        return "SQLite, made at the first start"
     tables = QueueTables(settings.database_url)
     try:
         tables.check_schema()
-    except SmearlinkError:
-        if settings.database.url.startswith("postgresql"):
-            raise
-        return "SQLite, made at the first start"
     finally:
         tables.close()
     return "answers"

@@ -157,7 +157,7 @@ class _Sender:
                 raise NeedsReview(err.message, code=err.code) from err
             self._association = None
         except DeliveryPostponed as err:
-            if err.code == "peer_unreachable":
+            if err.code in ("peer_unreachable", "tls_failed"):
                 raise _reason(self._peer) from err
             raise RetryLater(err.message, code=err.code) from err
 

@@ -99,7 +99,10 @@ def folder_problem(name: str, err: OSError) -> DeliveryPostponed:
         errno.EACCES: ("folder_not_writable", "it may not be written: check owner and mode"),
         errno.EPERM: ("folder_not_writable", "it may not be written: check owner and mode"),
         errno.EROFS: ("folder_not_writable", "the file system is read-only"),
-    }.get(err.errno or 0, ("folder_unusable", f"it cannot be used ({type(err).__name__})"))
+    }.get(
+        err.errno or 0,
+        ("folder_unusable", f"it cannot be used ({err.strerror}): check that it is there"),
+    )
     return DeliveryPostponed(f"The folder of {name}: {what}.", code=code)
 
 

@@ -176,9 +176,7 @@ def _no_answer(name: str, err: httpx.HTTPError | httpx.InvalidURL) -> Exception:
     if isinstance(root, ssl.SSLError) and not isinstance(root, ssl.SSLEOFError):
         return connection_failure(name, root)
     if isinstance(err, httpx.ConnectTimeout | httpx.ConnectError):
-        return DeliveryPostponed(
-            f"{name} cannot be reached ({type(err).__name__}).", code="peer_unreachable"
-        )
+        return connection_failure(name, root if isinstance(root, OSError) else TimeoutError())
     return DeliveryPostponed(f"{name} does not answer ({type(err).__name__}).", code="no_answer")
 
 

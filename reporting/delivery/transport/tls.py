@@ -115,13 +115,24 @@ def connection_failure(name: str, err: OSError) -> DeliveryPostponed:
     is_tls = isinstance(err, ssl.SSLError)
     what = "does not pass the TLS check" if is_tls else "cannot be reached"
     code = "tls_failed" if is_tls else "peer_unreachable"
-    return DeliveryPostponed(f"{name} {what} ({_kind_of(err)}).", code=code)
+    return DeliveryPostponed(f"{name} {what} ({_explained(err)}).", code=code)
 
 
-def _kind_of(err: OSError) -> str:
-    """OpenSSL's word for the rule that was broken, or the kind of error."""
-    reason = err.reason if isinstance(err, ssl.SSLError) else None
-    return f"{type(err).__name__}: {reason}" if reason else type(err).__name__
+_CAUSES: tuple[tuple[type[OSError], str], ...] = (
+    (ConnectionRefusedError, "nothing listens at its port: check host and port, and that it runs"),
+    (socket.gaierror, "its host has no address: check the name and the resolver"),
+    (TimeoutError, "no answer in time: check the address and the firewalls"),
+    (ConnectionError, "it closed the connection: check its log, and whether it expects TLS"),
+)
+"""What to look at, the most specific first."""
+
+
+def _explained(err: OSError) -> str:
+    """OpenSSL's word for the rule that was broken, or what to look at."""
+    if isinstance(err, ssl.SSLError):
+        return f"{type(err).__name__}: {err.reason}" if err.reason else type(err).__name__
+    known = next((words for kind, words in _CAUSES if isinstance(err, kind)), None)
+    return known or err.strerror or type(err).__name__
 
 
 def server_context(files: TlsFiles, *, require_client_certificate: bool) -> ssl.SSLContext:

@@ -46,6 +46,34 @@ def test_a_pacs_that_is_not_there_fails_alone(tmp_path: Path, tiny_model: Path) 
     assert by_name["destination gone"].said
 
 
+def test_each_destination_that_fails_says_what_to_look_at(tmp_path: Path, tiny_model: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    places = [
+        {"name": "ehr", "type": "fhir", "url": f"http://127.0.0.1:{closed_port()}/fhir"},
+        {"name": "web", "type": "stow", "url": "http://no.invalid/dicom-web"},
+        {"name": "lis", "type": "hl7", "host": "127.0.0.1", "port": closed_port()},
+        {"name": "disk", "type": "folder", "path": str(tmp_path / "file" / "out")},
+    ]
+
+    checks = check_all(_settings(tmp_path, tiny_model, destination=places))
+
+    said = {one.name.removeprefix("destination "): one.said for one in checks}
+    assert "nothing listens at its port" in said["ehr"]
+    assert "its host has no address" in said["web"]
+    assert "nothing listens at its port" in said["lis"]
+    assert "Not a directory" in said["disk"]
+    assert not any("Error)" in one for one in said.values())
+
+
+def test_a_check_before_the_first_start_leaves_no_queue(tmp_path: Path, tiny_model: Path) -> None:
+    settings = _settings(tmp_path, tiny_model)
+
+    checks = {one.name: one for one in check_all(settings)}
+
+    assert checks["queue"].said == "SQLite, made at the first start"
+    assert not (settings.data_dir / "state.sqlite").exists()
+
+
 def test_everything_in_order_is_said_with_what_was_seen(tmp_path: Path, tiny_model: Path) -> None:
     with MockPacs(tmp_path / "pacs") as pacs, StandInFhir() as ehr:
         places = [

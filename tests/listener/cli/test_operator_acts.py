@@ -50,7 +50,7 @@ def test_a_retry_is_recorded_image_by_image(run: Run, site: Settings) -> None:
 
     code, out, _ = run("retry", "--all")
 
-    assert (code, out) == (0, "2 taken up again\n")
+    assert (code, out) == (0, "2 queued again\n")
     recorded = list(acts(site))
     assert {one["event"] for one in recorded} == {"image_retried"}
     assert {one["sop_instance_uid"] for one in recorded} == set(uids)
