@@ -257,7 +257,7 @@ class DatabaseSettings(Section):
 class QueueSettings(Section):
     """Section [queue]."""
 
-    analyse_workers: int = Field(default=1, ge=1, le=64)
+    analyse_workers: int = Field(default=0, ge=0, le=64)
     report_workers: int = Field(default=1, ge=1, le=64)
 
 

@@ -12,6 +12,7 @@ other, and stops it in reverse. A worker is the same without listener and web.
 
 from __future__ import annotations
 
+import os
 import platform
 import random
 import shutil
@@ -20,7 +21,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
-from pathlib import Path
+
+import cv2
 
 from config.model import Settings
 from listener.descriptors import DescriptorShares, raise_limit, share_out
@@ -40,12 +42,17 @@ from listener.web.console.app import Console
 from listener.web.console.indexer import FollowedAudit
 from listener.web.console.wiring import RunningParts, console_parts, index_smears
 from listener.web.server import WebServer, read_token
-from listener.workflow.delivery import Destinations, Sender
-from listener.workflow.destinations import Routes, make_outlets, parse_rules
+from listener.workflow.delivery import Sender
+from listener.workflow.destinations import (
+    Destinations,
+    Routes,
+    make_destination_queues,
+    parse_rules,
+)
 from listener.workflow.image_analysis import ImageAnalysis
 from listener.workflow.pseudonyms import SitePseudonyms
 from listener.workflow.retention import Retention
-from listener.workflow.steps import ImageStep, ReportSettings, ReportStep, Steps
+from listener.workflow.steps import ImageStep, ReportSettings, ReportStep
 from listener.workflow.worker import Workflow, WorkflowSettings
 from models.classifier import MODEL_FOLDER, OnnxClassifier
 from models.segmenter import OnnxSegmenter
@@ -85,14 +92,14 @@ class Service:
         """Go on with new destinations and routes; a bad file is refused and the old ones stay."""
         try:
             settings = read_settings()
-            outlets = make_outlets(settings.destinations, self.store.commitments)
+            destinations = make_destination_queues(settings.destinations, self.store.commitments)
             rules = parse_rules(settings.routes)
         except SmearlinkError as err:
             self.audit.record(Event.SETTINGS_REFUSED, outcome=Outcome.MINOR_FAILURE, code=err.code)
             return False
-        self.routes.replace(rules, [outlet.name for outlet in outlets])
-        self.workflow.reload(outlets)
-        self.audit.record(Event.SETTINGS_RELOADED, count=len(outlets))
+        self.routes.replace(rules, [one.name for one in destinations])
+        self.workflow.reload(destinations)
+        self.audit.record(Event.SETTINGS_RELOADED, count=len(destinations))
         return True
 
 
@@ -104,10 +111,14 @@ def running(settings: Settings, *, listens: bool = True) -> Iterator[Service]:
     start: settings, model, database, a port that is taken.
     """
     with ExitStack() as stack:
-        classifier, segmenter = load_classifier(settings), load_segmenter()
+        # One thread per image: libraries that start more would only get in each other's way.
+        cv2.setNumThreads(1)
+        threads = analysis_threads(settings)
+        classifier = load_classifier(settings, threads=1 if threads > 1 else None)
+        segmenter = load_segmenter()
         locks = worker_locks(settings.database_url, folder=settings.data_dir / "workers")
-        hold = claim_worker(locks, wanted=settings.service.worker_id)
-        stack.callback(hold.close)
+        lease = claim_worker(locks, wanted=settings.service.worker_id)
+        stack.callback(lease.close)
         metrics = Metrics(
             software_version=SOFTWARE_VERSION,
             read_status=lambda: workflow.status(),
@@ -119,11 +130,15 @@ def running(settings: Settings, *, listens: bool = True) -> Iterator[Service]:
             stack.enter_context(audit_forwarder(settings))
         trail = stack.enter_context(open_trail(settings, classifier, segmenter))
         audit = FollowedAudit(CountedAudit(trail, metrics))
-        store = open_store(settings, worker_id=hold.worker_id)
-        outlets = Destinations(make_outlets(settings.destinations, store.commitments))
-        routes = Routes(parse_rules(settings.routes), [outlet.name for outlet in outlets])
+        store = open_store(settings, worker_id=lease.worker_id)
+        destinations = Destinations(
+            make_destination_queues(settings.destinations, store.commitments)
+        )
+        routes = Routes(parse_rules(settings.routes), [one.name for one in destinations])
         analysis = ImageAnalysis(classifier, segmenter, limits=image_limits(settings))
-        workflow = _build_workflow(settings, store, analysis, outlets, routes, hold, locks, audit)
+        workflow = _build_workflow(
+            settings, store, analysis, destinations, routes, lease, locks, audit
+        )
         shares = share_out(raise_limit(), max_associations=settings.dicom.max_associations)
         limited = CountedAudit(LimitedAudit(trail), metrics)
         dicom = (
@@ -134,10 +149,10 @@ def running(settings: Settings, *, listens: bool = True) -> Iterator[Service]:
 
         audit.record(
             Event.SERVICE_STARTED,
-            worker_id=hold.worker_id,
+            worker_id=lease.worker_id,
             execution_provider=classifier.identity.execution_provider,
         )
-        stack.callback(audit.record, Event.SERVICE_STOPPED, worker_id=hold.worker_id)
+        stack.callback(audit.record, Event.SERVICE_STOPPED, worker_id=lease.worker_id)
         workflow.start()
         adopt_library_loggers()
         stack.callback(workflow.stop, settings.service.stop_grace_s)
@@ -148,7 +163,7 @@ def running(settings: Settings, *, listens: bool = True) -> Iterator[Service]:
                 RunningParts(
                     store=store,
                     workflow=workflow,
-                    destinations=outlets,
+                    destinations=destinations,
                     audit=audit,
                     model=classifier.identity,
                     policy=classifier.policy,
@@ -194,14 +209,22 @@ def running(settings: Settings, *, listens: bool = True) -> Iterator[Service]:
         )
 
 
-def load_classifier(settings: Settings) -> OnnxClassifier:
-    """The network, compared with its manifest; a damaged file stops the start."""
+def analysis_threads(settings: Settings) -> int:
+    """How many images are analysed at once: as the site says, or one for each core."""
+    return settings.queue.analyse_workers or len(os.sched_getaffinity(0))
+
+
+def load_classifier(settings: Settings, *, threads: int | None = None) -> OnnxClassifier:
+    """The network, compared with its manifest; a damaged file stops the start.
+
+    `threads` is used where the settings leave it open.
+    """
     model = settings.model
     return OnnxClassifier.load(
         model.folder or MODEL_FOLDER,
         precision=model.precision,
         providers=model.providers,
-        threads=model.threads,
+        threads=model.threads or threads or 0,
     )
 
 
@@ -279,9 +302,9 @@ def _build_workflow(
     settings: Settings,
     store: Store,
     analysis: ImageAnalysis,
-    outlets: Destinations,
+    destinations: Destinations,
     routes: Routes,
-    hold: WorkerLease,
+    lease: WorkerLease,
     locks: WorkerLocks,
     audit: AuditSink,
 ) -> Workflow:
@@ -291,7 +314,7 @@ def _build_workflow(
         return datetime.now(UTC).astimezone(settings.zone)
 
     images = ImageStep(inbox=store.inbox, results=store.results, analysis=analysis, audit=audit)
-    pseudonyms = SitePseudonyms(settings, outlets)
+    pseudonyms = SitePseudonyms(settings, destinations)
     pseudonyms.check()
     reports = ReportStep(
         pseudonyms=pseudonyms,
@@ -310,7 +333,7 @@ def _build_workflow(
     )
     sender = Sender(
         results=store.results,
-        outlets=outlets,
+        destinations=destinations,
         commitments=store.commitments,
         audit=audit,
         clock=clock,
@@ -318,7 +341,7 @@ def _build_workflow(
     retention = Retention(
         inbox=store.inbox,
         results=store.results,
-        outlets=outlets,
+        destinations=destinations,
         gather_by=settings.smear.gather_by,
         keep=timedelta(days=settings.retention.keep_images_days),
         audit=audit,
@@ -329,15 +352,17 @@ def _build_workflow(
             gather_by=settings.smear.gather_by,
             quiet_s=settings.smear.quiet_s,
             close_on_release=settings.smear.close_on_release,
-            analyse_workers=settings.queue.analyse_workers,
+            analyse_workers=analysis_threads(settings),
             report_workers=settings.queue.report_workers,
         ),
         inbox=store.inbox,
-        steps=Steps(images=images, reports=reports, sender=sender),
-        outlets=outlets,
+        images=images,
+        reports=reports,
+        sender=sender,
+        destinations=destinations,
         results=store.results,
         commitments=store.commitments,
-        hold=hold,
+        lease=lease,
         locks=locks,
         audit=audit,
         retention=retention,
@@ -432,8 +457,3 @@ def _taken_port_named(key: str) -> Iterator[None]:
             "smearlink, has it: stop that one or give another port.",
             code="port_unusable",
         ) from err
-
-
-def model_folder(settings: Settings) -> Path:
-    """Where the manifest of the network in use lies."""
-    return settings.model.folder or MODEL_FOLDER

@@ -23,7 +23,7 @@ from pipeline.errors import Rejected, RetryLater, SmearlinkError
 
 if TYPE_CHECKING:
     from config.model import Settings
-    from listener.queue.client import WorkClient
+    from listener.queue.client import QueueClient
     from listener.storage.data_folder import Store
 
 NEEDS_PERSON, WRONG_USE, TRY_LATER = 1, 2, 75
@@ -328,7 +328,7 @@ def close(
         is_there = smear_id in store.results.smears() or any(client.unfinished_images(smear_id))
         if is_there:
             with recorded_acts(_reader(settings)()) as record:
-                client.close(smear_id)
+                client.close_smear(smear_id)
                 record(Event.SMEAR_CLOSED, smear_id=smear_id, trigger="person")
     if not is_there:
         typer.echo(
@@ -535,18 +535,18 @@ def _reader(path: Path | None) -> Callable[[], Settings]:
 
 
 @contextmanager
-def _at_work(path: Path | None) -> Iterator[tuple[WorkClient, Store]]:
+def _at_work(path: Path | None) -> Iterator[tuple[QueueClient, Store]]:
     """The queue and the data folder of a service, whether it runs or not."""
-    from listener.queue.client import WorkClient
+    from listener.queue.client import QueueClient
     from listener.storage.data_folder import open_store
 
     site = _reader(path)()
     store = open_store(site, worker_id=site.worker_id)
-    client = WorkClient(site.database_url, inbox=store.inbox, gather_by=site.smear.gather_by)
+    client = QueueClient(site.database_url, inbox=store.inbox, gather_by=site.smear.gather_by)
     try:
         yield client, store
     finally:
-        client.destroy()
+        client.close()
 
 
 def _print_line(value: Any) -> None:

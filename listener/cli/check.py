@@ -11,11 +11,11 @@ from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 
 from config.model import Settings
+from listener.queue.client import QueueClient
 from listener.queue.database import check_database_is_there
-from listener.queue.queries import QueueTables
 from listener.service import load_classifier, load_segmenter, syslog_receiver
 from listener.storage.inbox import Inbox
-from listener.workflow.destinations import make_outlets, parse_rules
+from listener.workflow.destinations import make_destination_queues, parse_rules
 from pipeline.errors import Rejected, RetryLater, SmearlinkError
 from reporting.delivery.routing.rules import RuleMatch, Verdict, explain, facts_of
 
@@ -55,8 +55,8 @@ def check_all(settings: Settings) -> list[Check]:
     checks.append(_checked("data folder", lambda: _inbox_line(settings)))
     checks.append(_checked("queue", lambda: _queue_line(settings)))
     checks.append(_checked("routes", lambda: f"{len(parse_rules(settings.routes))} understood"))
-    outlets = make_outlets(settings.destinations)
-    checks += [_checked(f"destination {one.name}", one.destination.check) for one in outlets]
+    destinations = make_destination_queues(settings.destinations)
+    checks += [_checked(f"destination {one.name}", one.destination.check) for one in destinations]
     if settings.audit.syslog.enabled:
         checks.append(_checked("audit repository", syslog_receiver(settings).check))
     return checks
@@ -113,9 +113,6 @@ def _queue_line(settings: Settings) -> str:
         check_database_is_there(settings.database_url)
     except RetryLater:
         return "SQLite, made at the first start"
-    tables = QueueTables(settings.database_url)
-    try:
-        tables.check_schema()
-    finally:
-        tables.close()
+    inbox = Inbox(settings.data_dir / "inbox")
+    QueueClient(settings.database_url, inbox=inbox, gather_by=settings.smear.gather_by).close()
     return "answers"

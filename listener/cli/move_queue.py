@@ -1,23 +1,25 @@
-"""Carries waiting work from one database to another: from SQLite to PostgreSQL, and back."""
+"""Moves waiting jobs from one database to another: from SQLite to PostgreSQL, and back."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import closing
+from functools import partial
 
 from config.model import Settings
 from config.sections import DatabaseSettings
+from listener.queue.client import QueueClient
 from listener.queue.database import prepare_database
-from listener.queue.dbos_adapter import DurableQueue, QueueRow, make_queue
+from listener.queue.dbos_adapter import QueueRow, make_queue
 from listener.queue.jobs import Job
-from listener.queue.queries import QueueTables
 from listener.queue.worker_lock import WorkerLocks, worker_locks
+from listener.storage.inbox import Inbox
 from pipeline.domain import SmearId
 from pipeline.errors import NeedsReview, Rejected
 
 
 def move_site(settings: Settings, *, old_url: str = "") -> int:
-    """Carry a site's waiting work to the database of its settings; how many pieces that were.
+    """Move a site's waiting jobs to the database of its settings; return how many.
 
     `old_url` is by default the SQLite file of the data folder. Raises Rejected `usage` when both
     are the same, and what `move_queue` raises.
@@ -33,50 +35,56 @@ def move_site(settings: Settings, *, old_url: str = "") -> int:
     return move_queue(
         old_url,
         settings.database_url,
+        open_queue=partial(
+            QueueClient,
+            inbox=Inbox(settings.data_dir / "inbox"),
+            gather_by=settings.smear.gather_by,
+        ),
         locks=worker_locks(old_url, folder=folder),
         known_workers={path.stem for path in folder.glob("*.lock")},
     )
 
 
 def move_queue(
-    old_url: str, new_url: str, *, locks: WorkerLocks, known_workers: Collection[str] = ()
+    old_url: str,
+    new_url: str,
+    *,
+    open_queue: Callable[[str], QueueClient],
+    locks: WorkerLocks,
+    known_workers: Collection[str] = (),
 ) -> int:
-    """Ask the new database for everything that the old one has left; how many pieces that were.
+    """Enqueue in the new database everything that the old one has left; return how many jobs.
 
-    Failed work goes along and is tried once more. Finished work stays behind: what would be
-    asked for again finds its results and receipts in the data folder. The old database is not
-    changed, and carrying twice is carrying once.
+    Failed jobs go along and are tried once more. Finished jobs stay behind: what would be
+    enqueued again finds its results and receipts in the data folder. The old database is not
+    changed, and moving twice is moving once.
 
     `locks` are those of the old database. Raises NeedsReview `service_running` while one of
-    `known_workers` lives, or another that has work of the old database in hand; RetryLater
+    `known_workers` lives, or another that has jobs of the old database in progress; RetryLater
     `database_unavailable`.
     """
-    _check_nobody_works(old_url, locks, known_workers)
-    prepare_database(new_url)
-    make_queue(new_url)
-    with closing(DurableQueue(old_url)) as old, closing(DurableQueue(new_url)) as new:
-        left = old.left()
-        for row in left:
-            new.put(_job(row))
-            if row.starts:
-                new.note_start(row.id, row.starts)
+    with closing(open_queue(old_url)) as old:
+        _check_nobody_works({*old.executors(), *known_workers}, locks)
+        prepare_database(new_url)
+        make_queue(new_url)
+        with closing(open_queue(new_url)) as new:
+            left = old.left()
+            new.enqueue(*map(_job, left))
+            for row in left:
+                if row.starts:
+                    new.note_starts(row.id, row.starts)
     return len(left)
 
 
-def _check_nobody_works(
-    database_url: str, locks: WorkerLocks, known_workers: Collection[str]
-) -> None:
-    with closing(QueueTables(database_url)) as tables:
-        tables.check_schema()
-        workers = {*tables.executors(), *known_workers}
+def _check_nobody_works(workers: Collection[str], locks: WorkerLocks) -> None:
     for worker_id in sorted(workers):
-        hold = locks.try_take(worker_id)
-        if hold is None:
+        lease = locks.try_take(worker_id)
+        if lease is None:
             raise NeedsReview(
                 f"Worker {worker_id} is at work on the old database: stop it first",
                 code="service_running",
             )
-        hold.close()
+        lease.close()
 
 
 def _job(row: QueueRow) -> Job:

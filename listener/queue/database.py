@@ -1,4 +1,4 @@
-"""The work queue's database: made fit before anybody opens it, and its troubles named."""
+"""The work queue's database: prepared before first use; database errors are translated."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
@@ -15,7 +16,7 @@ from reporting.durable_files import make_folder
 
 
 def prepare_database(database_url: str) -> None:
-    """Make an SQLite file fit: whole, and in write-ahead mode before DBOS opens it.
+    """Check that an SQLite file is whole, and put it into write-ahead mode before DBOS opens it.
 
     WAL gives two to three times the throughput. PostgreSQL needs nothing.
     Raises NeedsReview `database_damaged`, RetryLater `database_unavailable`.
@@ -53,9 +54,35 @@ def check_database_is_there(database_url: str) -> None:
         )
 
 
+def open_engine(database_url: str) -> sa.Engine:
+    """Connections to the queue's database, for DBOS and for our own statements.
+
+    SQLite syncs its file only when it moves the write-ahead log into it: a power cut may take the
+    queue back by some commits, never in part, and the files say what was done since.
+    """
+    url = sa.make_url(database_url)
+    if url.get_backend_name() == "postgresql":
+        return sa.create_engine(
+            url.set(drivername="postgresql+psycopg"),
+            pool_size=5,
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": 5},
+        )
+    engine = sa.create_engine(url)
+
+    @sa.event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: object) -> None:
+        connection.isolation_level = "IMMEDIATE"
+        connection.execute("PRAGMA busy_timeout=30000")
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+    return engine
+
+
 @contextmanager
-def database_trouble() -> Iterator[None]:
-    """Name what the database said for what happens next: RetryLater `database_unavailable`."""
+def translate_database_errors() -> Iterator[None]:
+    """Raise RetryLater `database_unavailable` for what the database driver raises."""
     try:
         yield
     except SQLAlchemyError as err:

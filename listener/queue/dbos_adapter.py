@@ -1,6 +1,6 @@
-"""The only file that knows DBOS: puts work into its tables, looks at it, and runs it.
+"""DBOS: its client, its rows, and the runner that claims and executes jobs through it.
 
-What DBOS 3.4 does on its own, and what is done about it, is told in docs/adr/0002.
+What DBOS 3.4 does on its own, and what is done about it, is described in docs/adr/0002.
 """
 
 from __future__ import annotations
@@ -9,38 +9,41 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, EnqueueOptions
+import sqlalchemy as sa
+from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer
 from dbos import WorkflowStatus as _DbosRow
-from dbos._utils import INTERNAL_QUEUE_NAME
+from dbos._core import execute_dequeued_workflow
+from dbos._queue import Queue
+from dbos._utils import INTERNAL_QUEUE_NAME, GlobalParams, generate_uuid
+from sqlalchemy.exc import DBAPIError
 
-from listener.queue.database import database_trouble
-from listener.queue.jobs import Job, JobKind
-from listener.queue.queries import UNFINISHED
+from listener.queue.database import open_engine, translate_database_errors
+from listener.queue.jobs import IMAGES, JobKind
 
 APPLICATION = "smearlink"
 
 QUEUE_FORMAT = "1"
-"""DBOS's application version, pinned: work queued by one version of smearlink is taken up by the
-next. It never changes; a function whose arguments change gets a new name (`JobKind`) instead."""
+"""DBOS's application version, pinned: jobs queued by one version of smearlink are run by the next.
+It never changes; a function whose arguments change gets a new name (`JobKind`) instead."""
+
+SERIALIZATION = "portable_json"
 
 _NOTICE_STOP_S = 0.05
-"""How soon an end is noticed: of the work in hand, and by DBOS's listener for messages, which we
-send none."""
+"""How soon the end of jobs in progress is noticed at a stop."""
 
-_CLAIMER = "queue-worker-"
-"""How DBOS names the threads that claim work."""
+_NOTIFICATIONS_S = 0.25
+"""How often DBOS looks for messages, which we send none; it ends only then."""
 
-_FAILED = ["ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueRow:
-    """One piece of work as the database keeps it."""
+    """One job as the database keeps it."""
 
     id: str
     kind: JobKind
@@ -48,10 +51,10 @@ class QueueRow:
     """Empty when they were not asked for."""
     is_delayed: bool
     delay_s: float
-    """The delay that was meant when it was asked for; 0 without one."""
+    """The delay that was meant when it was enqueued; 0 without one."""
     delayed_until_ms: int
     starts: int
-    """How often it was begun, as far as `DurableQueue.note_start` was told."""
+    """How often it was begun; counted for images only."""
     queue: str
     smear_id: str
     error: BaseException | None
@@ -59,97 +62,22 @@ class QueueRow:
     ended_at: datetime | None
 
 
-class DurableQueue:
-    """Puts work in and looks at it, from any process; runs none."""
+def open_dbos_client(engine: sa.Engine, *, waits: bool) -> DBOSClient:
+    """DBOS's client on our connections.
 
-    def __init__(self, database_url: str, *, waits: bool = False) -> None:
-        """With `waits` a call that loses its connection comes back when the database does."""
-        route_log()
-        with database_trouble():
-            self._client = DBOSClient(
-                system_database_url=database_url,
-                application_name=APPLICATION,
-                retry_connection_errors=waits,
-                serializer=DBOSPortableJSONSerializer(),
-            )
-
-    def close(self) -> None:
-        """Let go of the database."""
-        self._client.destroy()
-
-    def put(self, job: Job) -> None:
-        """Have a job done, once for its id; durable on return."""
-        options: EnqueueOptions = {
-            "workflow_name": job.kind.value,
-            "queue_name": job.queue,
-            "workflow_id": job.id,
-            "queue_partition_key": job.smear_id,
-            "app_version": QUEUE_FORMAT,
-        }
-        if job.delay_s > 0:
-            options["delay_seconds"] = job.delay_s
-            options["attributes"] = {"delay_s": job.delay_s}
-        with database_trouble():
-            self._client.enqueue(options, *job.arguments)
-
-    def rows(self, job_ids: Iterable[str]) -> list[QueueRow]:
-        """Those of the named pieces of work that exist, without their arguments."""
-        named = list(job_ids)
-        # DBOS takes an empty list for no condition.
-        return self._rows(workflow_ids=named, load_input=False, load_output=False) if named else []
-
-    def rows_beginning(self, prefix: str) -> list[QueueRow]:
-        """All pieces of work whose id begins so, without their arguments."""
-        return self._rows(workflow_id_prefix=prefix, load_input=False, load_output=False)
-
-    def left(self) -> list[QueueRow]:
-        """Work that has not ended well yet, failed work included, with its arguments; in order."""
-        return self._rows(status=[*UNFINISHED, *_FAILED], load_output=False)
-
-    def failed(self, kind: JobKind | None = None) -> list[QueueRow]:
-        """Work that ended in an error, with its arguments."""
-        return self._rows(status=_FAILED, name=kind.value if kind else None)
-
-    def delete(self, job_ids: Iterable[str]) -> None:
-        """Forget pieces of work, and that they were ever asked for."""
-        with database_trouble():
-            self._client.delete_workflows(list(job_ids))
-
-    def delay(self, job_id: str, delay_s: float) -> None:
-        """Have delayed work wait this long from now."""
-        with database_trouble():
-            self._client.set_workflow_delay(job_id, delay_seconds=delay_s)
-
-    def note_start(self, job_id: str, starts: int) -> None:
-        """Note, durably, that a piece of work is begun for the n-th time."""
-        with database_trouble():
-            self._client.update_workflow_attributes(job_id, {"starts": starts})
-
-    def set_limits(self, limits: Iterable[QueueLimits]) -> None:
-        """Have these queues worked off, each within its limits; other known ones go on as they are.
-
-        A runner that is at work learns of a new queue within a second, of new limits at its next
-        look.
-        """
-        for queue in limits:
-            with database_trouble():
-                self._client.register_queue(
-                    queue.name,
-                    polling_interval_sec=queue.poll_s,
-                    worker_concurrency=queue.per_worker,
-                    global_concurrency=queue.total,
-                    partition_concurrency=queue.per_partition,
-                    limiter={"limit": queue.per_minute, "period": 60.0}
-                    if queue.per_minute
-                    else None,
-                )
-
-    def _rows(self, **chosen: Any) -> list[QueueRow]:
-        with database_trouble():
-            return [_row(found) for found in self._client.list_workflows(**chosen)]
+    With `waits` a call that loses its connection comes back when the database does.
+    """
+    route_log()
+    return DBOSClient(
+        system_database_engine=engine,
+        application_name=APPLICATION,
+        retry_connection_errors=waits,
+        serializer=DBOSPortableJSONSerializer(),
+    )
 
 
-def _row(found: _DbosRow) -> QueueRow:
+def read_row(found: _DbosRow) -> QueueRow:
+    """A row of DBOS in our terms."""
     attributes = found.attributes or {}
     ended_ms = found.completed_at or found.updated_at
     return QueueRow(
@@ -169,119 +97,172 @@ def _row(found: _DbosRow) -> QueueRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueLimits:
-    """How one queue is worked off."""
+    """How many jobs of a queue run at once."""
 
     name: str
-    poll_s: float
-    """How often it is looked at."""
     per_worker: int | None = None
-    """Pieces that one worker has in hand at most; None for any number."""
+    """Jobs in progress in one worker at most; None for any number."""
     total: int | None = None
-    """Pieces that all workers together have in hand at most."""
+    """Jobs in progress in all workers together at most."""
     per_partition: int | None = None
-    """Pieces of one partition (one smear) that are in hand at most."""
+    """Jobs in progress of one partition (one smear) at most."""
     per_minute: int = 0
-    """Pieces that are begun in a minute at most; 0 for any number."""
+    """Jobs begun per minute at most; 0 for any number."""
 
 
 class QueueRunner:
-    """Runs the durable work of one worker: one a process, as DBOS allows one."""
+    """Runs the durable jobs of one worker: one per process, as DBOS allows one.
 
-    def __init__(self, *, database_url: str, worker_id: str) -> None:
+    Images are not among them: they are claimed in batches (`QueueClient.claim_images`).
+    """
+
+    def __init__(
+        self,
+        *,
+        database_url: str,
+        worker_id: str,
+        count_in_progress: Callable[[str], int],
+    ) -> None:
+        """`count_in_progress` says how many jobs of a queue this worker has claimed."""
         route_log()
-        self._database_url = database_url
         self._worker_id = worker_id
+        self._count_in_progress = count_in_progress
+        self._engine = open_engine(database_url)
         config: DBOSConfig = {
             "name": APPLICATION,
-            "system_database_url": database_url,
+            "system_database_engine": self._engine,
             "application_version": QUEUE_FORMAT,
             "executor_id": worker_id,
             "serializer": DBOSPortableJSONSerializer(),
             "enable_otlp": False,
             "log_level": "WARNING",
-            "notification_listener_polling_interval_sec": _NOTICE_STOP_S,
+            "notification_listener_polling_interval_sec": _NOTIFICATIONS_S,
         }
         self._dbos = DBOS(config=config)
+        self._queues: dict[str, Queue] = {}
+        self._claiming = threading.Lock()
+        self._is_stopping = False
 
     def start(
-        self,
-        functions: Mapping[JobKind, Callable[..., None]],
-        *,
-        recoveries: Mapping[JobKind, int],
-        limits: Iterable[QueueLimits],
+        self, functions: Mapping[JobKind, Callable[..., None]], *, recoveries: Mapping[JobKind, int]
     ) -> None:
-        """Begin to work, at once also on what this worker left when it was last killed.
+        """Make the tables if there are none, and queue again what this worker left when it died.
 
-        `recoveries` says how often work may end its worker before it is given up; a kind that is
+        `recoveries` says how often a job may end its worker before it is given up; a kind that is
         not named there is never given up.
         """
         for kind, function in functions.items():
             DBOS.workflow(name=kind.value, max_recovery_attempts=recoveries.get(kind))(function)
-        # Before the launch: queues that come later are noticed a second later.
-        make_queue(self._database_url)
-        with closing(DurableQueue(self._database_url)) as queue:
-            queue.set_limits(limits)
-        with database_trouble():
+        # DBOS's own threads would look at each queue several times a second.
+        DBOS.listen_queues([])
+        with translate_database_errors():
             DBOS.launch()
 
-    def requeue_of(self, worker_id: str) -> None:
-        """Queue again what a dead worker had in hand.
+    def claim(self, names: Iterable[str]) -> None:
+        """Claim and begin what the limits of these queues allow; images are left alone."""
+        for name in names:
+            queue = self._queue(name) if name != IMAGES else None
+            # A stop waits for this lock: what is claimed after it would never be begun.
+            with self._claiming:
+                if queue is not None and not self._is_stopping:
+                    self._claim(queue)
 
-        Not DBOSClient.resume_workflow: that forgets how often a piece was tried, and a piece that
+    def forget_limits(self) -> None:
+        """Read the limits of the queues again at the next claim."""
+        self._queues = {}
+
+    def requeue_of(self, worker_id: str) -> None:
+        """Queue again what a dead worker had in progress.
+
+        Not DBOSClient.resume_workflow: that forgets how often a job was tried, and a job that
         ends its worker would then end one worker after the other.
         """
-        with database_trouble():
+        with translate_database_errors():
             DBOS._recover_pending_workflows([worker_id])
 
     def running(self) -> set[str]:
-        """Ids of the work that a thread of this process runs."""
+        """Ids of the jobs that a thread of this runner executes."""
         return set(self._dbos._active_workflows_set.activeList())
 
     def requeue(self, job_id: str) -> None:
-        """Queue again a piece that this worker has claimed; nothing if it ended meanwhile."""
-        with database_trouble():
+        """Queue again a job that this worker has claimed; nothing if it ended meanwhile."""
+        with translate_database_errors():
             self._dbos._sys_db.reenqueue_for_recovery(
                 job_id, [self._worker_id], INTERNAL_QUEUE_NAME
             )
 
     def stop(self, grace_s: float) -> None:
-        """Let what is in hand end within `grace_s`; the rest stays queued."""
+        """Let what is in progress end within `grace_s`; the rest stays queued."""
+        with self._claiming:
+            self._is_stopping = True
         self._finish(grace_s)
         DBOS.destroy(destroy_registry=True)
+        self._engine.dispose()
 
     def _finish(self, grace_s: float) -> None:
-        """Claim nothing more, and wait for what was claimed.
-
-        DBOS's own wait looks once a second and never comes back sooner.
-        """
+        """Wait for what was claimed. DBOS's own wait looks once a second."""
         give_up = time.monotonic() + grace_s
-        for stopping in self._dbos.background_thread_stop_events:
-            stopping.set()
         quiet_looks = 0
-        # Twice, as what was claimed last is in hand only a moment later.
+        # Twice, as what was claimed last is in progress only a moment later.
         while quiet_looks < 2 and (left_s := give_up - time.monotonic()) > 0:
-            quiet_looks = 0 if self._is_at_work() else quiet_looks + 1
+            quiet_looks = 0 if self.running() else quiet_looks + 1
             time.sleep(min(left_s, _NOTICE_STOP_S))
 
-    def _is_at_work(self) -> bool:
-        """Whether a queue is still being looked at, or a piece of work is in hand."""
-        names = [thread.name for thread in threading.enumerate()]
-        if any(name.startswith(_CLAIMER) for name in names):
-            return True
-        return bool(self.running())
+    def _queue(self, name: str) -> Queue | None:
+        if name not in self._queues:
+            with translate_database_errors():
+                known = self._dbos._sys_db.list_queues(application_name=APPLICATION)
+            self._queues = {queue.name: queue for queue in known}
+        return self._queues.get(name)
+
+    def _claim(self, queue: Queue) -> None:
+        owner = generate_uuid()
+        with translate_database_errors():
+            try:
+                claimed = self._claimed(queue, owner)
+            except DBAPIError as err:
+                database = self._dbos._sys_db
+                if database.is_lock_conflict(err) or database.is_serialization_conflict(err):
+                    return  # another worker is claiming: the next look comes soon
+                raise
+            found = self._dbos._sys_db.get_workflow_statuses(claimed) if claimed else []
+        for status in found:
+            try:
+                execute_dequeued_workflow(self._dbos, status, owner)
+            except Exception as err:  # noqa: BLE001 - one bad row stops no other
+                _log.warning("a claimed job cannot be begun: %s", type(err).__name__)
+
+    def _claimed(self, queue: Queue, owner: str) -> list[str]:
+        database, version = self._dbos._sys_db, GlobalParams.app_version
+        running = 0
+        if queue._worker_concurrency is not None:
+            running = self._count_in_progress(queue.name)
+        if queue._partition_concurrency == 1:
+            room = (queue._worker_concurrency or 1) - running
+            if room <= 0:
+                return []
+            return list(
+                database.start_queued_partitioned_workflows(
+                    queue, self._worker_id, version, room, owner_xid=owner, is_latest_version=True
+                )
+            )
+        claimed, _ = database.start_queued_workflows(
+            queue, self._worker_id, version, None, running, owner_xid=owner, is_latest_version=True
+        )
+        return claimed
 
 
 class Requeue(BaseException):
-    """Ends a claimed piece of work at a stop without an outcome, so that it runs again later.
+    """Ends a claimed job at a stop without an outcome, so that it runs again later.
 
     Not an Exception: DBOS writes those down as the outcome.
     """
 
 
 def make_queue(database_url: str) -> None:
-    """Make the queue's tables, or bring them up to date, without working them off."""
+    """Make the queue's tables, or bring them up to date, without running jobs."""
     route_log()
-    with database_trouble():
+    with translate_database_errors():
         DBOS.migrate(system_database_url=database_url)
 
 

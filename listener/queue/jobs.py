@@ -1,6 +1,6 @@
-"""Pieces of durable work: what runs, on which queue, under which id, when.
+"""Durable jobs: what runs, on which queue, under which id, when.
 
-The id is what makes asking twice asking once, so it is derived from what the work is about.
+The job id is the idempotency key, so it is derived from what the job is about.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from enum import StrEnum
 from typing import Any, Self
+from uuid import uuid4
 
 from pipeline.domain import SmearId, SOPInstanceUID
 
@@ -38,19 +39,19 @@ class JobKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One piece of work to ask for."""
+    """One job to enqueue."""
 
     kind: JobKind
     id: str
     queue: str
     smear_id: SmearId
-    """Also the partition: of the smears queue, one piece a smear runs at a time."""
+    """Also the partition: of the smears queue, one job per smear runs at a time."""
     arguments: tuple[Argument, ...]
     delay_s: float = 0.0
 
 
 def image_key(image: str) -> str:
-    """The id under which an image is analysed; there is one for ever."""
+    """The id of an image's analysis: one for ever."""
     return f"image:{image}"
 
 
@@ -74,10 +75,22 @@ def image_job(
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimedImage:
+    """An image that a worker has claimed, to be analysed."""
+
+    job_id: str
+    image: SOPInstanceUID
+    smear_id: SmearId
+    attempt: int
+    starts: int
+    """How often it was begun, this time included."""
+
+
 def close_job(
     smear_id: SmearId, *, trigger: str, known: int | None, attempt: int = 1, delay_s: float = 0.0
 ) -> Job:
-    """Report a smear. `trigger` is the image, or the wish, that asks for it."""
+    """Report a smear. `trigger` is the batch of images, or the request of a person or device."""
     key = f"close:{smear_id}:{trigger}"
     return Job(
         kind=JobKind.CLOSE_SMEAR,
@@ -102,9 +115,19 @@ def reviewed_to(trigger: str) -> int | None:
     return int(trigger.removeprefix(REVIEW_TRIGGER)) if trigger.startswith(REVIEW_TRIGGER) else None
 
 
+def manual_request_id() -> str:
+    """A trigger that no other request has."""
+    return f"wish-{uuid4().hex}"
+
+
+def manual_close_prefix(smear_id: SmearId) -> str:
+    """How the ids of a smear's requested closes begin."""
+    return f"close:{smear_id}:wish-"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryAttempt:
-    """One go at one destination."""
+    """One attempt to deliver a report to one destination."""
 
     smear_id: SmearId
     version: int
@@ -112,9 +135,9 @@ class DeliveryAttempt:
     series: int = 0
     """A person's retry begins a new series of attempts."""
     attempt: int = 1
-    """Every go of the series."""
+    """Counts all attempts of the series."""
     tries: int = 1
-    """Those goes that the destination is to blame for."""
+    """Counts those that the destination is to blame for."""
     cause: str = ""
     """What made a further delivery necessary, where a number alone would not be unique."""
 

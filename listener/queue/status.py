@@ -1,4 +1,4 @@
-"""What waits where, how long already, and what was parked why: values for people and metrics."""
+"""Queue status: depths, ages and parked work with its reasons, for people and metrics."""
 
 from __future__ import annotations
 
@@ -6,16 +6,24 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.domain import RESEARCH_USE_ONLY
 
-if TYPE_CHECKING:
-    from listener.queue.queries import QueueCount
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueCount:
+    """Unfinished jobs of one queue in one state."""
+
+    queue: str
+    status: str
+    count: int
+    oldest_ms: int
+    """Creation of the oldest, in milliseconds since 1970."""
 
 
 class WorkKind(StrEnum):
-    """What a parked piece of work is about."""
+    """What parked work is about."""
 
     IMAGE = "image"
     REPORT = "report"
@@ -30,15 +38,15 @@ class QueueStatus:
     name: str
     waiting: int
     delayed: int
-    """Waiting for a moment: a smear's quiet time, or the next try."""
+    """Waiting for a smear's quiet time to end, or for the next attempt."""
     in_work: int
     oldest_age_s: float
-    """Age of the oldest piece of unfinished work; 0 when there is none."""
+    """Age of the oldest unfinished job; 0 when there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParkedWork:
-    """Something that only a person can bring on; `smearlink retry KEY` takes it up again."""
+    """Work that needs an operator; `smearlink retry KEY` tries it again."""
 
     key: str
     kind: WorkKind
@@ -52,17 +60,17 @@ class ParkedWork:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowStatus:
-    """The state of all work at one moment. No patient data."""
+    """The state of all jobs at one moment. No patient data."""
 
     at: datetime
     queues: tuple[QueueStatus, ...]
     parked: tuple[ParkedWork, ...]
     workers: tuple[str, ...]
-    """Workers that have work in hand."""
+    """Workers that have jobs in progress."""
 
     @property
     def is_idle(self) -> bool:
-        """True when nothing waits, nothing is delayed and nothing is in work."""
+        """Whether nothing waits, is delayed or is in progress."""
         return not any(queue.waiting + queue.delayed + queue.in_work for queue in self.queues)
 
     def to_json(self) -> dict[str, Any]:

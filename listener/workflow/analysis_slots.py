@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 
 class ShuttingDown(Exception):
-    """The gate was closed before a place came free."""
+    """The process is stopping: no further analysis begins."""
 
 
 class AnalysisSlots:
-    """A number of places; whoever comes alone waits for all of them."""
+    """A number of slots; an exclusive analysis takes all of them."""
 
     def __init__(self, places: int) -> None:
         self._places = places
@@ -22,7 +22,7 @@ class AnalysisSlots:
 
     @contextmanager
     def entered(self, *, exclusive: bool = False) -> Iterator[None]:
-        """Hold one place, or all of them; raises Closed instead of waiting once it is closed."""
+        """Hold one slot, or all of them; raises ShuttingDown once the slots are closed."""
         wanted = self._places if exclusive else 1
         with self._changed:
             self._changed.wait_for(lambda: self._is_closed or self._free >= wanted)
@@ -37,7 +37,7 @@ class AnalysisSlots:
                 self._changed.notify_all()
 
     def close(self) -> None:
-        """Let nobody in any more; who is inside goes on."""
+        """Give out no more slots; those held stay so."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -14,8 +14,8 @@ from listener.queue.jobs import CommitmentWait, DeliveryAttempt
 from listener.storage.commitment_reports import CommitmentReports
 from listener.storage.receipts import DeliveryState, ReceiptJournal, ReceiptLine, iso
 from listener.storage.results import IndexedResult, ReportIndex, ResultsFolder, SmearFolder
+from listener.workflow.destinations import DestinationQueue, Destinations
 from listener.workflow.error_boundary import translate_errors
-from listener.workflow.outlet import DestinationQueue
 from pipeline.domain import SmearId
 from pipeline.errors import NeedsReview
 from reporting.audit.trail import AuditSink, Event, Outcome
@@ -34,31 +34,6 @@ DIMSE_STATUS = re.compile(r"0x[0-9A-F]{4}(?= )")
 
 COMMITMENT_ROUNDS = 3
 """How often a destination is asked whether it keeps what it took, before a person is."""
-
-
-class Destinations:
-    """The destinations of the moment; a reload replaces them all at once."""
-
-    def __init__(self, outlets: Iterable[DestinationQueue]) -> None:
-        self._by_name: Mapping[str, DestinationQueue] = {}
-        self.replace(outlets)
-
-    def replace(self, outlets: Iterable[DestinationQueue]) -> None:
-        """Take a new set; attempts in hand end with the old one."""
-        self._by_name = {outlet.name: outlet for outlet in outlets}
-
-    def __iter__(self) -> Iterator[DestinationQueue]:
-        return iter(self._by_name.values())
-
-    def get(self, name: str) -> DestinationQueue:
-        """Raises NeedsReview `destination_unknown` when it was taken out of the settings."""
-        if name not in self._by_name:
-            raise NeedsReview(
-                f"There is no destination {name} any more: put it back into the settings, "
-                "then retry",
-                code="destination_unknown",
-            )
-        return self._by_name[name]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,13 +74,13 @@ class Sender:
         self,
         *,
         results: ResultsFolder,
-        outlets: Destinations,
+        destinations: Destinations,
         commitments: CommitmentReports,
         audit: AuditSink,
         clock: Callable[[], datetime],
     ) -> None:
         self._results = results
-        self._outlets = outlets
+        self._destinations = destinations
         self._commitments = commitments
         self._audit = audit
         self._clock = clock
@@ -116,19 +91,19 @@ class Sender:
         A version that a newer one amends is not sent any more, so that it cannot overtake it.
         """
         with translate_errors():
-            outlet = self._outlets.get(go.destination)
+            queue = self._destinations.get(go.destination)
             folder = self._results.smear(go.smear_id)
             journal = folder.receipts(go.destination)
             with journal.held():
                 if _is_amended(folder, go.version):
                     return Delivered(sent=0, transactions=())
                 index = folder.index(go.version)
-                _refuse_without_pseudonyms(index, outlet)
-                missing = _unconfirmed(index, outlet, journal)
+                _refuse_without_pseudonyms(index, queue)
+                missing = _unconfirmed(index, queue, journal)
                 for number, batch in enumerate(_batches(missing)):
                     with _progress_noted(is_made=number > 0):
-                        self._send(go, outlet, folder, batch, journal)
-                return Delivered(sent=len(missing), transactions=_open(index, outlet, journal))
+                        self._send(go, queue, folder, batch, journal)
+                return Delivered(sent=len(missing), transactions=_open(index, queue, journal))
 
     def check_commitment(self, wait: CommitmentWait, *, is_overdue: bool) -> CommitmentCheck:
         """Look whether a destination keeps what it took; request again when that is overdue.
@@ -137,7 +112,7 @@ class Sender:
         `commitment_overdue` after the last request, RetryLater when none can be sent now.
         """
         with translate_errors():
-            outlet = self._outlets.get(wait.destination)
+            queue = self._destinations.get(wait.destination)
             folder = self._results.smear(wait.smear_id)
             journal = folder.receipts(wait.destination)
             report = self._commitments.find(wait.transaction_uid)
@@ -146,20 +121,20 @@ class Sender:
             if not _awaiting(journal, wait.transaction_uid):
                 self._commitments.close(wait.transaction_uid)
             elif is_overdue and not _disowned(journal, wait.transaction_uid):
-                return self._ask_again(outlet, folder, journal, wait)
+                return self._ask_again(queue, folder, journal, wait)
             return _standing(journal, wait.transaction_uid)
 
     def _send(
         self,
         go: DeliveryAttempt,
-        outlet: DestinationQueue,
+        queue: DestinationQueue,
         folder: SmearFolder,
         batch: Sequence[IndexedResult],
         journal: ReceiptJournal,
     ) -> Receipt:
         results = [folder.read(go.version, indexed) for indexed in batch]
         try:
-            receipt = outlet.destination.deliver(results)
+            receipt = queue.destination.deliver(results)
         except (DeliveryPostponed, DeliveryRefused) as err:
             self._note(go, err.receipt)
             journal.append(self._lines(err.receipt, batch, go.version))
@@ -245,14 +220,14 @@ class Sender:
 
     def _ask_again(
         self,
-        outlet: DestinationQueue,
+        queue: DestinationQueue,
         folder: SmearFolder,
         journal: ReceiptJournal,
         wait: CommitmentWait,
     ) -> CommitmentCheck:
         if wait.asked >= COMMITMENT_ROUNDS:
             raise NeedsReview(
-                f"{outlet.name} took the results and never said whether it keeps them "
+                f"{queue.name} took the results and never said whether it keeps them "
                 "(PS3.4 annex J): look there, then retry",
                 code="commitment_overdue",
             )
@@ -260,7 +235,7 @@ class Sender:
         index = folder.index(wait.version)
         batch = [indexed for indexed in index.results if indexed.uid in uids]
         results = [folder.read(wait.version, indexed) for indexed in batch]
-        destination = cast(CommitsStorage, outlet.destination)
+        destination = cast(CommitsStorage, queue.destination)
         try:
             receipt = destination.request_commitment(results)
         except (DeliveryPostponed, DeliveryRefused) as err:
@@ -332,10 +307,10 @@ def _disowned(journal: ReceiptJournal, transaction_uid: str) -> tuple[str, ...]:
     return tuple(sorted(line.uid for line in lines))
 
 
-def _open(index: ReportIndex, outlet: DestinationQueue, journal: ReceiptJournal) -> tuple[str, ...]:
+def _open(index: ReportIndex, queue: DestinationQueue, journal: ReceiptJournal) -> tuple[str, ...]:
     """The transactions that results of a report wait for, also those of an earlier attempt."""
     known = journal.latest()
-    lines = (known[result.uid] for result in _wanted(index, outlet) if result.uid in known)
+    lines = (known[result.uid] for result in _wanted(index, queue) if result.uid in known)
     waiting = (line for line in lines if line.state is DeliveryState.AWAITING_COMMITMENT)
     return tuple(dict.fromkeys(line.transaction_uid for line in waiting))
 
@@ -346,33 +321,33 @@ def _is_amended(folder: SmearFolder, version: int) -> bool:
 
 
 def _unconfirmed(
-    index: ReportIndex, outlet: DestinationQueue, journal: ReceiptJournal
+    index: ReportIndex, queue: DestinationQueue, journal: ReceiptJournal
 ) -> list[IndexedResult]:
     known = journal.latest()
     return [
-        result for result in _wanted(index, outlet) if not _arrived(known.get(result.uid), result)
+        result for result in _wanted(index, queue) if not _arrived(known.get(result.uid), result)
     ]
 
 
-def _wanted(index: ReportIndex, outlet: DestinationQueue) -> list[IndexedResult]:
+def _wanted(index: ReportIndex, queue: DestinationQueue) -> list[IndexedResult]:
     """What a destination is to get of a report; under pseudonyms all of it or nothing."""
     return [
         result
         for result in index.results
-        if result.kind in outlet.destination.kinds
-        and result.is_pseudonymous == outlet.is_pseudonymous
+        if result.kind in queue.destination.kinds
+        and result.is_pseudonymous == queue.is_pseudonymous
     ]
 
 
-def _lacks_pseudonyms(index: ReportIndex, outlet: DestinationQueue) -> bool:
-    return outlet.is_pseudonymous and not any(r.is_pseudonymous for r in index.results)
+def _lacks_pseudonyms(index: ReportIndex, queue: DestinationQueue) -> bool:
+    return queue.is_pseudonymous and not any(r.is_pseudonymous for r in index.results)
 
 
-def _refuse_without_pseudonyms(index: ReportIndex, outlet: DestinationQueue) -> None:
+def _refuse_without_pseudonyms(index: ReportIndex, queue: DestinationQueue) -> None:
     """Patient data never goes where pseudonyms were asked for."""
-    if _lacks_pseudonyms(index, outlet):
+    if _lacks_pseudonyms(index, queue):
         raise NeedsReview(
-            f"{outlet.name} gets results under pseudonyms alone, and this report has none: its "
+            f"{queue.name} gets results under pseudonyms alone, and this report has none: its "
             "images say that text is burned into them, the key could not be read, or the "
             "destination was changed afterwards. The audit trail says which; send the images "
             "again to have them made.",
@@ -388,13 +363,13 @@ def _arrived(line: ReceiptLine | None, result: IndexedResult) -> bool:
     )
 
 
-def is_confirmed(index: ReportIndex, outlet: DestinationQueue, journal: ReceiptJournal) -> bool:
+def is_confirmed(index: ReportIndex, queue: DestinationQueue, journal: ReceiptJournal) -> bool:
     """True when a destination stands behind everything that it was to get of a report."""
     known = journal.latest()
-    return not _lacks_pseudonyms(index, outlet) and all(
+    return not _lacks_pseudonyms(index, queue) and all(
         _arrived(known.get(result.uid), result)
         and known[result.uid].state is DeliveryState.CONFIRMED
-        for result in _wanted(index, outlet)
+        for result in _wanted(index, queue)
     )
 
 

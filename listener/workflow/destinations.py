@@ -1,8 +1,9 @@
-"""From settings to destinations and routes: the only place where the two vocabularies meet."""
+"""Destinations with their queues, and routes; both are made from the settings here."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from pydicom import Dataset
 
@@ -17,9 +18,10 @@ from config.destinations import (
     StowDestination,
 )
 from config.sections import ClientTls
+from listener.queue.jobs import delivery_queue
 from listener.storage.inbox import ReceivedImage
-from listener.workflow.outlet import DestinationQueue
 from pipeline.domain import SmearFindings
+from pipeline.errors import NeedsReview
 from reporting.delivery import SENSIBLE_KINDS, CommitmentLedger, Destination
 from reporting.delivery.destinations import dicom_store as dicom
 from reporting.delivery.destinations import fhir_server as fhir
@@ -35,7 +37,56 @@ from reporting.delivery.transport.tls import TlsFiles
 from reporting.results import ResultKind
 
 
-def make_outlets(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestinationQueue:
+    """A destination with its queue and its retry policy."""
+
+    destination: Destination
+    concurrency: int = 1
+    rate_per_minute: int = 0
+    """0 for no limit."""
+    max_tries: int = 8
+    first_delay_s: float = 5.0
+    max_delay_s: float = 3600.0
+    commitment_timeout_s: float = 3600.0
+    is_pseudonymous: bool = False
+    """It gets de-identified results, and never any other."""
+
+    @property
+    def name(self) -> str:
+        return self.destination.name
+
+    @property
+    def queue(self) -> str:
+        return delivery_queue(self.name)
+
+
+class Destinations:
+    """The current destinations; a reload replaces them all at once."""
+
+    def __init__(self, destinations: Iterable[DestinationQueue]) -> None:
+        self._by_name: Mapping[str, DestinationQueue] = {}
+        self.replace(destinations)
+
+    def replace(self, destinations: Iterable[DestinationQueue]) -> None:
+        """Use a new set; attempts in progress end with the old one."""
+        self._by_name = {one.name: one for one in destinations}
+
+    def __iter__(self) -> Iterator[DestinationQueue]:
+        return iter(self._by_name.values())
+
+    def get(self, name: str) -> DestinationQueue:
+        """Raises NeedsReview `destination_unknown` when it was taken out of the settings."""
+        if name not in self._by_name:
+            raise NeedsReview(
+                f"There is no destination {name} any more: put it back into the settings, "
+                "then retry",
+                code="destination_unknown",
+            )
+        return self._by_name[name]
+
+
+def make_destination_queues(
     settings: Sequence[DestinationSettings], ledger: CommitmentLedger | None = None
 ) -> tuple[DestinationQueue, ...]:
     """Every destination of a site with its queue, in the order of the settings.
@@ -43,10 +94,10 @@ def make_outlets(
     `ledger` remembers open storage commitment requests; without one only reports on the same
     association are understood.
     """
-    return tuple(make_outlet(one, ledger) for one in settings)
+    return tuple(make_destination_queue(one, ledger) for one in settings)
 
 
-def make_outlet(
+def make_destination_queue(
     settings: DestinationSettings, ledger: CommitmentLedger | None = None
 ) -> DestinationQueue:
     """One destination with its queue and retry policy."""

@@ -1,4 +1,4 @@
-"""The edge of a durable step: whatever happens inside comes out with a name (STYLE 17, 19)."""
+"""Error boundary of a job: translates any exception into RetryLater or Defect."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pipeline.errors import Defect, RetryLater, SmearlinkError
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """Let our own errors pass, and name all others by what happens next.
+    """Let our own errors pass, and translate all others.
 
-    A file system or a memory that gives out is the world's fault and passes: RetryLater. Anything
-    else is our own: Defect. Neither repeats the original message, which may quote a dataset.
+    A file system or memory that fails is tried again: RetryLater. Anything else is our own: Defect.
+    Neither repeats the original message, which may quote a dataset.
     """
     try:
         yield

@@ -1,6 +1,6 @@
-"""What every worker sees to from time to time: dead workers, forgotten images, clocks, old work.
+"""Periodic maintenance: adopt dead workers' jobs, re-enqueue missed images, repair delays, prune.
 
-Nothing here is the only copy of anything: a round that fails is made good by the next one.
+A round that fails is repeated by the next one.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
 
-from listener.queue.client import MOST_FORGOTTEN_AT_ONCE, WorkClient
+from listener.queue.client import MAX_DELETED_AT_ONCE, QueueClient
 from listener.queue.worker_lock import WorkerLease, WorkerLocks
 from listener.storage.inbox import Inbox
 from listener.storage.results import ResultsFolder
@@ -22,11 +21,11 @@ from pipeline.domain import SOPInstanceUID
 from reporting.audit.trail import AuditSink, Event
 
 KEEP_FINISHED = timedelta(days=7)
-"""Finished work is remembered at least this long, and as long as its image is kept."""
+"""Finished jobs are kept at least this long, and as long as their image is kept."""
 
 LOOKS_UNTIL_LOST = 3
-"""Claimed work that no thread runs is lost when it was seen so this often in a row: for a moment
-all work is, between its claim and its first line."""
+"""A claimed job that no thread runs is lost when it was seen so this often in a row: every job is
+for a moment, between its claim and its first line."""
 
 _CHUNK = 500
 _log = logging.getLogger(__name__)
@@ -34,58 +33,53 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpkeepTimes:
-    """How often each duty comes round, in seconds."""
+    """How often each task runs, in seconds."""
 
     takeover_s: float = 2.0
-    """Dead workers are looked for, and claimed work that nobody runs."""
+    """Look for dead workers, and for claimed jobs that nobody runs."""
     reconcile_s: float = 60.0
-    """The inbox is compared with the queue, and delays with the clock."""
+    """Compare the inbox with the queue, and delays with the clock."""
     sweep_s: float = 3600.0
-    """Images and finished work whose time is over are removed, and all of the inbox is compared."""
-
-
-class Runner(Protocol):
-    """What runs this worker's work; a `listener.queue.dbos_adapter.QueueRunner`."""
-
-    def requeue_of(self, worker_id: str) -> None:
-        """Queue again what a dead worker had in hand."""
-
-    def running(self) -> set[str]:
-        """Ids of the work that a thread of this process runs."""
-
-    def requeue(self, job_id: str) -> None:
-        """Queue again a piece that this worker has claimed."""
+    """Delete images and finished jobs past their time, and compare all of the inbox."""
 
 
 class Maintenance:
-    """The duties of one worker beside its work."""
+    """The tasks of one worker beside its jobs.
+
+    `running` gives the ids of the jobs that a thread of this process runs; `requeue` queues one of
+    this worker's jobs again, `requeue_of` all jobs of a dead worker.
+    """
 
     def __init__(
         self,
         *,
-        client: WorkClient,
+        client: QueueClient,
         inbox: Inbox,
         results: ResultsFolder,
-        hold: WorkerLease,
+        lease: WorkerLease,
         locks: WorkerLocks,
-        runner: Runner,
+        running: Callable[[], set[str]],
+        requeue: Callable[[str], None],
+        requeue_of: Callable[[str], None],
         retention: Retention | None,
         audit: AuditSink,
     ) -> None:
         self._client = client
         self._inbox = inbox
         self._results = results
-        self._hold = hold
+        self._lease = lease
         self._locks = locks
-        self._runner = runner
+        self._requeue = requeue
+        self._requeue_of = requeue_of
+        self._running = running
         self._retention = retention
         self._audit = audit
         self._asked: set[SOPInstanceUID] = set()
         self._idle_looks: dict[str, int] = {}
 
     def run(self, times: UpkeepTimes, stopping: threading.Event) -> None:
-        """Go round until `stopping` is set."""
-        duties = (
+        """Run the tasks until `stopping` is set."""
+        tasks = (
             _PeriodicTask(every_s=times.takeover_s, do=self.renew_lock),
             _PeriodicTask(every_s=times.takeover_s, do=self.adopt_dead_workers),
             _PeriodicTask(every_s=times.takeover_s, do=self.requeue_orphans),
@@ -95,87 +89,87 @@ class Maintenance:
         )
         elapsed_s = 0.0
         while not stopping.is_set():
-            for duty in duties:
+            for task in tasks:
                 if not stopping.is_set():
-                    duty.run_if_due(elapsed_s)
-            elapsed_s = min(duty.every_s for duty in duties)
+                    task.run_if_due(elapsed_s)
+            elapsed_s = min(task.every_s for task in tasks)
             stopping.wait(elapsed_s)
 
     def close(self) -> None:
-        """Give up this worker's lock: from here on it counts as dead."""
-        self._hold.close()
+        """Release this worker's lock: from here on it counts as dead."""
+        self._lease.close()
 
     def renew_lock(self) -> None:
-        """Take this worker's lock again when it was lost, as with the database's session."""
-        if self._hold.is_held():
+        """Take this worker's lock again if it was lost, as with the database's session."""
+        if self._lease.is_held():
             return
-        hold = self._locks.try_take(self._hold.worker_id)
-        if hold is not None:
-            self._hold.close()
-            self._hold = hold
+        lease = self._locks.try_take(self._lease.worker_id)
+        if lease is not None:
+            self._lease.close()
+            self._lease = lease
 
     def adopt_dead_workers(self) -> int:
-        """Queue again what dead workers had in hand; how many workers that were."""
-        others = set(self._client.tables.executors()) - {self._hold.worker_id}
+        """Queue again the jobs of dead workers; return how many workers that were."""
+        others = set(self._client.executors()) - {self._lease.worker_id}
         return sum(self._take_over(worker_id) for worker_id in sorted(others))
 
     def requeue_orphans(self) -> int:
-        """Queue again what this worker has claimed and does not run; how many pieces.
+        """Queue again what this worker has claimed and does not run; return how many jobs.
 
         A claim can take effect although its answer is lost with the connection. Nobody else looks
-        for such work, as its worker lives, and it holds a place in its destination's limit.
+        for such jobs, as their worker lives, and they count against their destination's limit.
         """
         # In this order: what ends or begins between the two looks is not taken for idle.
-        claimed = self._client.tables.in_hand(self._hold.worker_id)
-        idle = claimed - self._runner.running()
+        claimed = self._client.in_progress(self._lease.worker_id)
+        idle = claimed - self._running()
         self._idle_looks = {job_id: self._idle_looks.get(job_id, 0) + 1 for job_id in idle}
         lost = sorted(job for job, looks in self._idle_looks.items() if looks >= LOOKS_UNTIL_LOST)
         for job_id in lost:
-            _log.warning("claimed work was not begun and is queued again")
-            self._runner.requeue(job_id)
+            _log.warning("a claimed job was not begun and is queued again")
+            self._requeue(job_id)
         return len(lost)
 
     def reconcile(self) -> int:
-        """Ask for every image of the inbox that the queue has not heard of; how many those are."""
+        """Enqueue every image of the inbox that the queue does not know; return how many."""
         present = set(self._inbox.waiting())
         self._asked &= present
         count = 0
         for chunk in _chunks(sorted(present - self._asked)):
-            for image in self._client.not_asked(chunk):
-                self._client.ask_for_image(self._inbox.facts(image))
-                count += 1
+            missed = self._client.not_enqueued(chunk)
+            self._client.enqueue_image(*map(self._inbox.facts, missed))
+            count += len(missed)
             self._asked.update(chunk)
         return count
 
     def correct_delays(self) -> int:
-        """Shorten delays that a clock set back has lengthened; how many."""
+        """Shorten delays that a clock set back has lengthened; return how many."""
         return self._client.shorten_delays(datetime.now(UTC))
 
     def sweep(self) -> None:
-        """Remove images whose time is over, and forget finished work that is older still."""
+        """Delete images past their retention period, and finished jobs that are older still."""
         self._asked.clear()
         keep = KEEP_FINISHED
         now = datetime.now(UTC)
         if self._retention is not None:
             keep = max(keep, self._retention.keep)
             self._retention.sweep(now)
-        while self._client.forget_finished(now - keep) == MOST_FORGOTTEN_AT_ONCE:
+        while self._client.delete_finished(now - keep) == MAX_DELETED_AT_ONCE:
             pass
 
     def _take_over(self, worker_id: str) -> int:
-        hold = self._locks.try_take(worker_id)
-        if hold is None:
+        lease = self._locks.try_take(worker_id)
+        if lease is None:
             return 0
-        with closing(hold):
+        with closing(lease):
             self._results.sweep_drafts(worker_id)
-            self._runner.requeue_of(worker_id)
+            self._requeue_of(worker_id)
         self._audit.record(Event.WORKER_TAKEN_OVER, worker_id=worker_id)
         return 1
 
 
 @dataclass(slots=True)
 class _PeriodicTask:
-    """One duty and the time until it is due; due at once in the first round."""
+    """A task and the time until it is due; due at once in the first round."""
 
     every_s: float
     do: Callable[[], object]

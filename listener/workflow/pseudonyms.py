@@ -1,29 +1,31 @@
-"""The pseudonyms of a site, for reports that go where patients must not be known."""
+"""The pseudonyms of a site, for reports to destinations that get de-identified results."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from config.model import Settings
-from listener.workflow.delivery import Destinations
+from listener.workflow.destinations import Destinations
 from reporting.dicom.deidentification import Pseudonymiser, read_site_key
 
 
 class SitePseudonyms:
-    """Answers `listener.workflow.steps.Pseudonyms`; the key is read when a destination needs it."""
+    """A `listener.workflow.steps.Pseudonyms`; the key is read when a destination needs it."""
 
-    def __init__(self, settings: Settings, outlets: Destinations) -> None:
+    def __init__(self, settings: Settings, destinations: Destinations) -> None:
         self._settings = settings
-        self._outlets = outlets
+        self._destinations = destinations
 
     def __call__(self, destinations: Sequence[str]) -> Pseudonymiser | None:
         """None when none of these destinations wants pseudonyms; Rejected on a bad key."""
-        names = {outlet.name for outlet in self._outlets if outlet.is_pseudonymous}
+        names = {
+            destination.name for destination in self._destinations if destination.is_pseudonymous
+        }
         return self._make() if names.intersection(destinations) else None
 
     def check(self) -> None:
         """Raise Rejected at the start rather than at the first report."""
-        self([outlet.name for outlet in self._outlets])
+        self([one.name for one in self._destinations])
 
     def _make(self) -> Pseudonymiser:
         return Pseudonymiser(

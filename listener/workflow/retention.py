@@ -1,4 +1,4 @@
-"""Removes images whose time is over and whose results every destination stands behind."""
+"""Deletes images past their retention period once every destination has confirmed their results."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 from listener.storage.inbox import Inbox
 from listener.storage.results import ReportIndex, ResultsFolder, SmearFolder
 from listener.storage.smear_grouping import GatherBy, smear_id_of
-from listener.workflow.delivery import Destinations, is_confirmed
+from listener.workflow.delivery import is_confirmed
+from listener.workflow.destinations import Destinations
 from listener.workflow.error_boundary import translate_errors
 from pipeline.domain import SmearId, SOPInstanceUID
 from reporting.audit.trail import AuditSink, Event
@@ -26,14 +27,14 @@ class Retention:
         *,
         inbox: Inbox,
         results: ResultsFolder,
-        outlets: Destinations,
+        destinations: Destinations,
         gather_by: GatherBy,
         keep: timedelta,
         audit: AuditSink,
     ) -> None:
         self._inbox = inbox
         self._results = results
-        self._outlets = outlets
+        self._destinations = destinations
         self._gather_by = gather_by
         self._keep = keep
         self._audit = audit
@@ -44,7 +45,7 @@ class Retention:
         return self._keep
 
     def sweep(self, now: datetime) -> int:
-        """Remove what may go; how many images that were. RetryLater when the disk gives out."""
+        """Delete what may go; return how many images. Raises RetryLater when the disk fails."""
         with translate_errors():
             old = self._older_than(now - self._keep)
             return sum(self._remove(smear_id, images) for smear_id, images in old.items())
@@ -72,9 +73,9 @@ class Retention:
 
     def _is_done(self, folder: SmearFolder, latest: ReportIndex) -> bool:
         return all(
-            is_confirmed(latest, outlet, folder.receipts(outlet.name))
-            for outlet in self._outlets
-            if outlet.name in latest.destinations
+            is_confirmed(latest, destination, folder.receipts(destination.name))
+            for destination in self._destinations
+            if destination.name in latest.destinations
         )
 
     def _delete(self, images: Iterable[SOPInstanceUID]) -> None:

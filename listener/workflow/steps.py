@@ -1,6 +1,6 @@
-"""What the durable steps do: analyse an image, report a smear. No queue in it.
+"""The steps behind the jobs: analyse an image, report a smear. They know no queue.
 
-Every step may run twice, in two processes even: what it makes becomes visible by one rename, and
+Every step may run twice, even in two processes: what it makes becomes visible by one rename, and
 what is there already is left alone (law 2).
 """
 
@@ -18,9 +18,8 @@ from typing import Protocol
 from pydicom import Dataset
 
 from listener.storage.acquisition import in_order_of_acquisition
-from listener.storage.inbox import Inbox, ReceivedImage
+from listener.storage.inbox import Inbox
 from listener.storage.results import ReportIndex, ResultsFolder, SmearFolder
-from listener.workflow.delivery import Sender
 from listener.workflow.error_boundary import translate_errors
 from pipeline.domain import Call, FieldFindings, SmearFindings, SmearId, SOPInstanceUID
 from pipeline.errors import NeedsReview, Rejected, RetryLater, SmearlinkError
@@ -32,7 +31,7 @@ from reporting.results import ReportContext, Result, ResultKind
 
 
 class Analysis(Protocol):
-    """Answered by `listener.workflow.image_analysis.ImageAnalysis`."""
+    """A `listener.workflow.image_analysis.ImageAnalysis`."""
 
     @property
     def model_key(self) -> str: ...
@@ -40,28 +39,14 @@ class Analysis(Protocol):
     def __call__(self, dataset: Dataset) -> tuple[FieldFindings, ...]: ...
 
 
-class ResultBuilder(Protocol):
-    """Answered by `reporting.result_set.build_result_set`."""
-
-    def __call__(
-        self,
-        smear: SmearFindings,
-        *,
-        read_source: Callable[[SOPInstanceUID], Dataset],
-        context: ReportContext,
-    ) -> Iterator[Result]: ...
-
+ResultBuilder = Callable[..., Iterator[Result]]
+"""`reporting.result_set.build_result_set`."""
 
 Pseudonyms = Callable[[Sequence[str]], Pseudonymiser | None]
 """What makes the pseudonyms, or None when none of these destinations wants them."""
 
-
-class Router(Protocol):
-    """Says which destinations a report goes to, by name."""
-
-    def __call__(
-        self, smear: SmearFindings, *, header: Dataset, image: ReceivedImage
-    ) -> tuple[str, ...]: ...
+Router = Callable[..., tuple[str, ...]]
+"""Names the destinations of a report; a `listener.workflow.destinations.Routes`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,12 +59,12 @@ class ReportSettings:
 
 
 class ReportStatus(StrEnum):
-    """How a smear stood when its close was tried."""
+    """What an attempt to report a smear found."""
 
     WAITING = "waiting"
     """Images of it are still to be analysed."""
     OVERTAKEN = "overtaken"
-    """A newer image was analysed since; that one's own close will come."""
+    """A newer image was analysed since, whose own job reports the smear."""
     EMPTY = "empty"
     UNCHANGED = "unchanged"
     """The last report holds exactly these images already."""
@@ -88,7 +73,7 @@ class ReportStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloseResult:
-    """The outcome of one try to close a smear."""
+    """The outcome of one attempt to report a smear."""
 
     standing: ReportStatus
     version: int = 0
@@ -114,9 +99,9 @@ class ImageStep:
         self._monotonic = monotonic
 
     def analyse(self, image: SOPInstanceUID, smear_id: SmearId) -> str | None:
-        """Keep what is found in an image; the code under which it was parked, if it was.
+        """Analyse an image and keep its findings; the code under which it was parked, if it was.
 
-        Only RetryLater comes out: everything else that goes wrong parks this image alone.
+        Raises RetryLater only: everything else that goes wrong parks this image alone.
         """
         folder = self._results.smear(smear_id)
         try:
@@ -130,7 +115,7 @@ class ImageStep:
         return None
 
     def park(self, image: SOPInstanceUID, err: SmearlinkError) -> str:
-        """Set an image aside under the error's code."""
+        """Park an image under the error's code."""
         with translate_errors():
             self._inbox.park(image, err.code)
         self._audit.record(
@@ -148,7 +133,7 @@ class ImageStep:
             return len(self._results.smear(smear_id).analysed())
 
     def is_settled(self, image: SOPInstanceUID, smear_id: SmearId) -> bool:
-        """True when an image was analysed, parked or removed: nothing more will come of it."""
+        """Whether an image was analysed, parked or removed."""
         with translate_errors():
             return self._results.smear(smear_id).has_fields(image) or not self._inbox.is_waiting(
                 image
@@ -329,7 +314,7 @@ class ReportStep:
 
 @contextmanager
 def _naming_what_is_gone() -> Iterator[None]:
-    """What the inbox no longer has is for a person to send again."""
+    """Raise NeedsReview for an image that the inbox no longer has."""
     try:
         yield
     except Rejected as err:
@@ -342,12 +327,3 @@ def _naming_what_is_gone() -> Iterator[None]:
 
 def _closing(standing: ReportStatus, index: ReportIndex) -> CloseResult:
     return CloseResult(standing=standing, version=index.version, destinations=index.destinations)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Steps:
-    """Everything that the workflow can do, ready to use."""
-
-    images: ImageStep
-    reports: ReportStep
-    sender: Sender

@@ -1,18 +1,19 @@
-"""What follows what: after an analysis the smear, after the smear its deliveries.
+"""Job transitions: image analysis → smear report → deliveries.
 
 No database here and no threads: the queue is a Protocol, so every order of events can be tried.
-A function of a Flow may run twice; what it asks for has the same id both times.
-Errors that leave it (NeedsReview, Rejected, Defect) park the work where a person sees it.
+A function of Transitions may run twice; what it enqueues has the same id both times.
+Errors that leave it (NeedsReview, Rejected, Defect) park the job where a person sees it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from listener.queue.backoff import next_delay_s
 from listener.queue.jobs import (
+    ClaimedImage,
     CommitmentWait,
     DeliveryAttempt,
     Job,
@@ -22,9 +23,9 @@ from listener.queue.jobs import (
     image_job,
     reviewed_to,
 )
-from listener.workflow.delivery import CommitmentCheck, CommitmentStanding, Destinations
-from listener.workflow.outlet import DestinationQueue
-from listener.workflow.steps import ReportStatus, Steps
+from listener.workflow.delivery import CommitmentCheck, CommitmentStanding, Sender
+from listener.workflow.destinations import DestinationQueue, Destinations
+from listener.workflow.steps import ImageStep, ReportStatus, ReportStep
 from pipeline.domain import SmearId, SOPInstanceUID
 from pipeline.errors import Defect, NeedsReview, RetryLater, SmearlinkError
 from reporting.audit.trail import AuditSink, Event, Outcome
@@ -33,65 +34,73 @@ from reporting.derived_uids import derived_id
 
 FIRST_STORAGE_DELAY_S = 2.0
 LONGEST_STORAGE_DELAY_S = 60.0
-"""A data folder that gives out is tried again for ever: no image is to blame for it."""
+"""A data folder that fails is tried again for ever: no image is to blame for it."""
 
 FIRST_LOOK_S = 2.0
 LONGEST_LOOK_S = 300.0
-"""Reports of storage commitment are looked for this often; most come within seconds."""
+"""How often a storage commitment report is looked for; most come within seconds."""
 
 NOT_THE_DESTINATION = frozenset({"delivery_in_hand", "storage_unavailable", "out_of_memory"})
-"""Codes of delays that the other side is not to blame for, so that they use up no try."""
+"""Codes of delays that the destination is not to blame for: they use up no attempt."""
 
 
 class WorkQueue(Protocol):
-    """What the flow needs of the durable queue."""
+    """What the transitions need of the durable queue."""
 
-    def ask(self, job: Job) -> None:
-        """Have a job done, once for its id; durable on return."""
+    def enqueue(self, *jobs: Job) -> None:
+        """Enqueue jobs, each once per id; durable on return."""
         ...
 
     def unfinished_images(self, smear_id: SmearId) -> Iterator[SOPInstanceUID]:
-        """Images of a smear whose analysis is queued or in hand."""
+        """Images of a smear whose analysis is queued or in progress."""
         ...
 
     def drop_parked_deliveries(self, smear_id: SmearId, destination: str, *, below: int) -> None:
-        """Forget parked deliveries of versions below one that has arrived."""
+        """Delete parked deliveries of versions below one that has arrived."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transitions:
-    """The story of an image, piece by piece."""
+    """What each job does, and which jobs follow it."""
 
-    steps: Steps
-    outlets: Destinations
+    images: ImageStep
+    reports: ReportStep
+    sender: Sender
+    destinations: Destinations
     queue: WorkQueue
     audit: AuditSink
     quiet_s: float
     jitter: Callable[[], float]
 
-    def analyse_image(self, image: SOPInstanceUID, smear_id: SmearId, attempt: int) -> None:
-        """Analyse an image, then ask for its smear to be closed when that has been quiet."""
-        try:
-            self.steps.images.analyse(image, smear_id)
-            known = self.steps.images.analysed_count(smear_id)
-        except RetryLater as err:
-            delay_s = self._storage_delay_s(attempt, err)
-            self.queue.ask(image_job(image, smear_id, attempt=attempt + 1, delay_s=delay_s))
-            return
-        self.queue.ask(close_job(smear_id, trigger=image, known=known, delay_s=self.quiet_s))
+    def analyse_image(self, claimed: ClaimedImage) -> Job | None:
+        """Analyse an image, or park it; the job that tries again when the data folder fails."""
+        return self._or_again(claimed, lambda: self.images.analyse(claimed.image, claimed.smear_id))
 
-    def park_crasher(self, image: SOPInstanceUID, smear_id: SmearId) -> None:
-        """Set an image aside that ended its worker again and again, and go on without it."""
+    def park_crasher(self, claimed: ClaimedImage) -> Job | None:
+        """Park an image that ended its worker again and again; as `analyse_image` else."""
         crash = Defect("This image ended its worker again and again", code="crashed_repeatedly")
-        self.steps.images.park(image, crash)
-        known = self.steps.images.analysed_count(smear_id)
-        self.queue.ask(close_job(smear_id, trigger=image, known=known))
+        return self._or_again(claimed, lambda: self.images.park(claimed.image, crash))
+
+    def close_after(self, claimed: Sequence[ClaimedImage], *, batch_id: str) -> list[Job]:
+        """The jobs that report the smears of analysed images when they have been quiet."""
+        jobs: list[Job] = []
+        for smear_id in sorted({one.smear_id for one in claimed}):
+            try:
+                known = self.images.analysed_count(smear_id)
+            except RetryLater as err:
+                of_smear = (one for one in claimed if one.smear_id == smear_id)
+                jobs.extend(self._image_again(one, err) for one in of_smear)
+                continue
+            jobs.append(
+                close_job(smear_id, trigger=f"batch-{batch_id}", known=known, delay_s=self.quiet_s)
+            )
+        return jobs
 
     def close_smear(self, smear_id: SmearId, trigger: str, known: int | None, attempt: int) -> None:
-        """Report a smear if it is due, then ask for its deliveries."""
+        """Report a smear if it is due, then enqueue its deliveries."""
         try:
-            closing = self.steps.reports.close(
+            closing = self.reports.close(
                 smear_id,
                 known=known,
                 is_waiting=self._is_waiting(smear_id),
@@ -106,16 +115,16 @@ class Transitions:
             raise
         if closing.standing is ReportStatus.WAITING and known is None:
             self._close_again(smear_id, trigger, known, attempt, min(float(attempt), 10.0))
-        for destination in closing.destinations:
-            go = DeliveryAttempt(
-                smear_id=smear_id, version=closing.version, destination=destination
-            )
-            self.queue.ask(delivery_job(go))
+        deliveries = (
+            DeliveryAttempt(smear_id=smear_id, version=closing.version, destination=destination)
+            for destination in closing.destinations
+        )
+        self.queue.enqueue(*map(delivery_job, deliveries))
 
     def deliver(self, go: DeliveryAttempt) -> None:
-        """Try once to bring a report to a destination; ask for the next try, or park it."""
+        """Try once to deliver a report; enqueue the next attempt, or park it."""
         try:
-            delivered = self.steps.sender.deliver(go)
+            delivered = self.sender.deliver(go)
         except RetryLater as err:
             self._deliver_again(go, err)
             return
@@ -130,32 +139,32 @@ class Transitions:
                 series=go.series,
                 transaction_uid=transaction_uid,
             )
-            self.queue.ask(commitment_job(wait, delay_s=FIRST_LOOK_S))
+            self.queue.enqueue(commitment_job(wait, delay_s=FIRST_LOOK_S))
         self.queue.drop_parked_deliveries(go.smear_id, go.destination, below=go.version)
 
     def check_commitment(self, wait: CommitmentWait) -> None:
-        """Look whether a destination keeps what it took; look again, ask again, or send again."""
+        """Look for a storage commitment report; poll again, request again, or send again."""
         try:
-            self._check_commitment(wait, self.outlets.get(wait.destination))
+            self._check_commitment(wait, self.destinations.get(wait.destination))
         except SmearlinkError as err:
             self._note_parked(Event.COMMITMENT_OVERDUE, err, wait.smear_id, wait.destination)
             raise
 
-    def _check_commitment(self, wait: CommitmentWait, outlet: DestinationQueue) -> None:
-        is_overdue = wait.waited_s >= outlet.commitment_timeout_s
+    def _check_commitment(self, wait: CommitmentWait, queue: DestinationQueue) -> None:
+        is_overdue = wait.waited_s >= queue.commitment_timeout_s
         try:
-            check = self.steps.sender.check_commitment(wait, is_overdue=is_overdue)
+            check = self.sender.check_commitment(wait, is_overdue=is_overdue)
         except RetryLater as err:
-            self._request_later(wait, outlet, err)
+            self._request_later(wait, queue, err)
         else:
-            self._after_check(wait, check, outlet)
+            self._after_check(wait, check, queue)
 
     def _after_check(
-        self, wait: CommitmentWait, check: CommitmentCheck, outlet: DestinationQueue
+        self, wait: CommitmentWait, check: CommitmentCheck, queue: DestinationQueue
     ) -> None:
         if check.standing is CommitmentStanding.WAITING:
             delay_s = min(FIRST_LOOK_S * 2.0 ** min(wait.look, 20), LONGEST_LOOK_S)
-            left_s = outlet.commitment_timeout_s - wait.waited_s
+            left_s = queue.commitment_timeout_s - wait.waited_s
             self._poll_again(wait, min(delay_s, max(left_s, 0.1)))
         elif check.standing is CommitmentStanding.ASKED_AGAIN:
             again = replace(
@@ -167,28 +176,28 @@ class Transitions:
                 waited_s=0.0,
                 failures=0,
             )
-            self.queue.ask(commitment_job(again, delay_s=FIRST_LOOK_S))
+            self.queue.enqueue(commitment_job(again, delay_s=FIRST_LOOK_S))
         elif check.standing is CommitmentStanding.DISOWNED:
-            self._resend_uncommitted(wait, check, outlet)
+            self._resend_uncommitted(wait, check, queue)
 
     def _request_later(
-        self, wait: CommitmentWait, outlet: DestinationQueue, err: RetryLater
+        self, wait: CommitmentWait, queue: DestinationQueue, err: RetryLater
     ) -> None:
         """Request commitment again later; after `max_tries` failures in a row a person looks."""
         if err.code in NOT_THE_DESTINATION:
             self._poll_again(wait, self._storage_delay_s(wait.look, err))
             return
         failures = wait.failures + 1
-        if failures >= outlet.max_tries:
+        if failures >= queue.max_tries:
             raise NeedsReview(
-                f"{outlet.name} took the results and could not be asked whether it keeps them: "
+                f"{queue.name} took the results and could not be asked whether it keeps them: "
                 "see to it, then retry",
                 code=err.code,
             ) from err
         delay_s = next_delay_s(
             attempt=failures,
-            first_s=outlet.first_delay_s,
-            longest_s=outlet.max_delay_s,
+            first_s=queue.first_delay_s,
+            longest_s=queue.max_delay_s,
             asked_s=err.after_s,
             jitter=self.jitter,
         )
@@ -196,15 +205,15 @@ class Transitions:
 
     def _poll_again(self, wait: CommitmentWait, delay_s: float) -> None:
         later = replace(wait, look=wait.look + 1, waited_s=wait.waited_s + delay_s)
-        self.queue.ask(commitment_job(later, delay_s=delay_s))
+        self.queue.enqueue(commitment_job(later, delay_s=delay_s))
 
     def _resend_uncommitted(
-        self, wait: CommitmentWait, check: CommitmentCheck, outlet: DestinationQueue
+        self, wait: CommitmentWait, check: CommitmentCheck, queue: DestinationQueue
     ) -> None:
         """Deliver again what was disowned; that delivery also waits for what is still open."""
-        if wait.series + 1 >= outlet.max_tries:
+        if wait.series + 1 >= queue.max_tries:
             raise NeedsReview(
-                f"{outlet.name} takes results and then disowns them (PS3.4 annex J): look there, "
+                f"{queue.name} takes results and then disowns them (PS3.4 annex J): look there, "
                 "then retry",
                 code="commitment_refused",
             )
@@ -215,14 +224,14 @@ class Transitions:
             series=wait.series + 1,
             cause=derived_id("disowned", check.transaction_uid, *check.disowned)[:12],
         )
-        self.queue.ask(delivery_job(go, delay_s=outlet.first_delay_s))
+        self.queue.enqueue(delivery_job(go, delay_s=queue.first_delay_s))
 
     def _deliver_again(self, go: DeliveryAttempt, err: RetryLater) -> None:
-        outlet = self.outlets.get(go.destination)
+        queue = self.destinations.get(go.destination)
         if isinstance(err, DeliveryPostponed) and err.made_progress:
             go = replace(go, tries=1)
         is_blamed = err.code not in NOT_THE_DESTINATION
-        if is_blamed and go.tries >= outlet.max_tries:
+        if is_blamed and go.tries >= queue.max_tries:
             parked = NeedsReview(
                 f"{go.destination} did not take the results in {go.tries} tries: see to it, "
                 f"then retry. The last answer: {err.message}",
@@ -232,8 +241,8 @@ class Transitions:
             raise parked from err
         delay_s = next_delay_s(
             attempt=go.tries,
-            first_s=outlet.first_delay_s,
-            longest_s=outlet.max_delay_s,
+            first_s=queue.first_delay_s,
+            longest_s=queue.max_delay_s,
             asked_s=err.after_s,
             jitter=self.jitter,
         )
@@ -248,18 +257,33 @@ class Transitions:
             delay_s=round(delay_s, 1),
         )
         again = replace(go, attempt=go.attempt + 1, tries=go.tries + int(is_blamed))
-        self.queue.ask(delivery_job(again, delay_s=delay_s))
+        self.queue.enqueue(delivery_job(again, delay_s=delay_s))
 
     def _close_again(
         self, smear_id: SmearId, trigger: str, known: int | None, attempt: int, delay_s: float
     ) -> None:
-        self.queue.ask(
+        self.queue.enqueue(
             close_job(smear_id, trigger=trigger, known=known, attempt=attempt + 1, delay_s=delay_s)
+        )
+
+    def _or_again(self, claimed: ClaimedImage, action: Callable[[], object]) -> Job | None:
+        try:
+            action()
+        except RetryLater as err:
+            return self._image_again(claimed, err)
+        return None
+
+    def _image_again(self, claimed: ClaimedImage, err: RetryLater) -> Job:
+        return image_job(
+            claimed.image,
+            claimed.smear_id,
+            attempt=claimed.attempt + 1,
+            delay_s=self._storage_delay_s(claimed.attempt, err),
         )
 
     def _is_waiting(self, smear_id: SmearId) -> bool:
         return any(
-            not self.steps.images.is_settled(image, smear_id)
+            not self.images.is_settled(image, smear_id)
             for image in self.queue.unfinished_images(smear_id)
         )
 

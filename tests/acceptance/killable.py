@@ -23,14 +23,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from dbos import _workflow_commands
 from pydicom import Dataset
 
 import listener.service as service
-import listener.workflow.worker as workflow
+import listener.workflow.image_workers as image_workers
 from config.model import Settings
 from config.settings import make_settings
-from listener.queue.dbos_adapter import DurableQueue
+from listener.queue.client import QueueClient
 from listener.workflow.worker import UpkeepTimes, WorkflowSettings
 from pipeline.domain import DecisionPolicy, FieldFindings, ModelIdentity
 from tests.findings import MODEL, make_field_findings
@@ -44,8 +43,9 @@ STEPS = (
     (os, "rename"),
     (os, "replace"),
     (os, "unlink"),
-    (DurableQueue, "put"),
-    (DurableQueue, "note_start"),
+    (QueueClient, "enqueue"),
+    (QueueClient, "claim_images"),
+    (QueueClient, "settle_images"),
 )
 """Death comes just before one of these; whatever becomes visible outside the process passes one."""
 
@@ -70,7 +70,7 @@ class Life:
     worker_id: str = ""
     listens: bool = True
     min_free_disk_mb: int = 0
-    most_starts: int = workflow.MOST_STARTS
+    most_starts: int = image_workers.MOST_STARTS
     """A test need not die so often to see an image given up."""
     software_version: str = service.SOFTWARE_VERSION
 
@@ -110,7 +110,7 @@ def live(life: Life, wire: Connection) -> None:
     """
     _keep_few_arenas()
     _stand_in_network()
-    workflow.MOST_STARTS = life.most_starts
+    image_workers.MOST_STARTS = life.most_starts
     service.SOFTWARE_VERSION = life.software_version
     settings = settings_of(life)
     if life.kill_at:
@@ -179,15 +179,13 @@ def _keep_few_arenas() -> None:
 def _stand_in_network() -> None:
     hurried = UpkeepTimes(takeover_s=0.2, reconcile_s=0.5)
     replacements: dict[str, Any] = {
-        "load_classifier": lambda settings: QuickClassifier(),
+        "load_classifier": lambda settings, threads=None: QuickClassifier(),
         "load_segmenter": QuickSegmenter,
         "ImageAnalysis": QuickAnalysis,
         "WorkflowSettings": partial(WorkflowSettings, poll_s=0.05, upkeep=hurried),
     }
     for name, replacement in replacements.items():
         setattr(service, name, replacement)
-    # DBOS looks once a second for delayed work that is due.
-    _workflow_commands._BACKGROUND_JOBS_INTERVAL_SEC = 0.1
 
 
 class _Death:

@@ -20,7 +20,7 @@ from typing import Any
 from pydicom import Dataset, dcmread
 from pynetdicom import AE, evt
 
-import listener.workflow.worker as workflow
+import listener.workflow.image_workers as image_workers
 from listener.demo.mock_servers import MockPacs, StandInFhir
 from listener.storage.results import ResultsFolder
 from pipeline.domain import SmearId
@@ -142,7 +142,7 @@ class Trial:
     fhir: StandInFhir
     database_url: str = ""
     pacs_ae_title: str = "STANDIN"
-    most_starts: int = workflow.MOST_STARTS
+    most_starts: int = image_workers.MOST_STARTS
     """Of one image; more where a trial kills so often that an innocent one would be given up."""
     kills: int = 0
     acknowledged: list[Dataset] = field(default_factory=list)

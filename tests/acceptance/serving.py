@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dbos import _workflow_commands
 
 from config.settings import make_settings
 from listener import service
@@ -20,8 +19,7 @@ from reporting.audit.trail import public_path, read_public_key, verify_trail
 from tests.tiny_model import write_tiny_model
 
 POLL_S = 0.1
-"""How often the queue is looked at, and DBOS looks for delayed work, which is else once a second:
-the product's pace would make most of a test's time."""
+"""How often the queue is looked at, and this test looks itself."""
 
 PATIENCE_S = 600.0
 """How long a test waits for what must come; only a failing test waits so long."""
@@ -47,7 +45,6 @@ def served(
     hurried = partial(WorkflowSettings, poll_s=POLL_S)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(service, "WorkflowSettings", hurried)
-        patch.setattr(_workflow_commands, "_BACKGROUND_JOBS_INTERVAL_SEC", POLL_S)
         with service.running(make_settings(settings)) as running:
             yield running
 

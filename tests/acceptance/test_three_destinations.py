@@ -73,7 +73,7 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setattr(service, "load_classifier", lambda settings: QuickClassifier())
+    monkeypatch.setattr(service, "load_classifier", lambda _, **__: QuickClassifier())
     monkeypatch.setattr(service, "ImageAnalysis", QuickAnalysis)
     monkeypatch.setattr(service, "WorkflowSettings", partial(WorkflowSettings, poll_s=0.05))
     with ExitStack() as stack:

@@ -30,7 +30,7 @@ from pipeline.domain import FieldFindings, SmearId, SOPInstanceUID
 from tests.builders import build_image
 from tests.fakes import RecordingAudit
 from tests.findings import MODEL, make_field_findings
-from tests.listener.house import ScpPolicy, make_house, receive, working
+from tests.listener.house import WorkflowSite, make_house, receive, working
 from tests.listener.peers import listening, store
 
 TEMPLATE_IMAGE, TEMPLATE_SMEAR = "1.9.9.9.9", "1.8.8.8.8"
@@ -82,8 +82,7 @@ def measure(root: Path, waiting: int) -> Figures:
     starts = _Starts()
     house = make_house(root, audit=RecordingAudit(), analysis=starts)
     with working(root, house, quiet_s=3600.0, poll_s=POLL_S) as workflow:
-        with workflow._gate.entered(is_alone=True):
-            _pile_up(root, house, workflow, waiting)
+        _pile_up(root, house, workflow, waiting)
         accepted = list(_accept(house, workflow))
         starts.begin.set()
         starts.is_enough.wait()
@@ -95,10 +94,10 @@ def measure(root: Path, waiting: int) -> Figures:
     )
 
 
-def _pile_up(root: Path, house: ScpPolicy, workflow: Workflow, waiting: int) -> None:
-    """Put rows, then files in place; whatever is claimed meanwhile waits at the gate."""
+def _pile_up(root: Path, house: WorkflowSite, workflow: Workflow, waiting: int) -> None:
+    """Put rows, then files in place; a batch that is claimed meanwhile waits for `begin`."""
     template = image_job(SOPInstanceUID(TEMPLATE_IMAGE), SmearId(TEMPLATE_SMEAR), delay_s=86400.0)
-    workflow.client.ask(template)
+    workflow.client.enqueue(template)
     _multiply_row(root / "state.sqlite", template.id, waiting)
     path = house.inbox.path_of(receive(house.inbox, "1.2.3", 1).sop_instance_uid)
     content = path.read_bytes()
@@ -132,7 +131,7 @@ def _multiply_row(path: Path, template_id: str, waiting: int) -> None:
             )
 
 
-def _accept(house: ScpPolicy, workflow: Workflow) -> Iterator[float]:
+def _accept(house: WorkflowSite, workflow: Workflow) -> Iterator[float]:
     """How long each C-STORE took, from the request to Success, and the asking for it."""
     with listening(house.inbox, on_received=workflow.client.ask_for_image) as listener:
         for number in range(ACCEPTED):

@@ -1,4 +1,4 @@
-"""A small house for the workflow's tests: real inbox and folders, quick stand-ins for the rest."""
+"""A small site for the workflow's tests: real inbox and folders, quick doubles for the rest."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
+from listener.queue.client import QueueClient
 from listener.queue.worker_lock import claim_worker, worker_locks
 from listener.storage.commitment_reports import CommitmentReports
 from listener.storage.inbox import Inbox, ReceivedImage, StoreRequest
 from listener.storage.results import ResultsFolder
-from listener.workflow.delivery import Destinations, Sender
-from listener.workflow.outlet import DestinationQueue
-from listener.workflow.steps import Analysis, ImageStep, ReportSettings, ReportStep, Router, Steps
+from listener.workflow.delivery import Sender
+from listener.workflow.destinations import DestinationQueue, Destinations
+from listener.workflow.steps import Analysis, ImageStep, ReportSettings, ReportStep, Router
 from listener.workflow.worker import UpkeepTimes, Workflow, WorkflowSettings
 from pipeline.domain import FieldFindings, SmearFindings, SOPInstanceUID
 from pipeline.errors import Rejected
@@ -167,25 +168,32 @@ class Shelf:
         return "here"
 
 
-def to_all(outlets: Destinations) -> Router:
+def open_queue(root: Path, database_url: str) -> QueueClient:
+    """The queue's client beside the inbox in a folder."""
+    return QueueClient(database_url, inbox=Inbox(root / "inbox"), gather_by="series")
+
+
+def to_all(destinations: Destinations) -> Router:
     """A router without rules."""
 
     def route(smear: SmearFindings, *, header: Dataset, image: ReceivedImage) -> tuple[str, ...]:
-        return tuple(outlet.name for outlet in outlets)
+        return tuple(one.name for one in destinations)
 
     return route
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScpPolicy:
+class WorkflowSite:
     """Everything that a workflow needs, on a folder."""
 
     inbox: Inbox
     results: ResultsFolder
     commitments: CommitmentReports
     analysis: QuickAnalysis
-    outlets: Destinations
-    steps: Steps
+    destinations: Destinations
+    images: ImageStep
+    reports: ReportStep
+    sender: Sender
     audit: AuditSink
 
 
@@ -198,7 +206,7 @@ def make_house(
     max_tries: int = 3,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     analysis: Analysis | None = None,
-) -> ScpPolicy:
+) -> WorkflowSite:
     """A house with `destinations`, tried quickly."""
     inbox = Inbox(root / "inbox")
     results = ResultsFolder(root / "results", worker_id=worker_id)
@@ -207,40 +215,36 @@ def make_house(
         shelf.ledger = commitments
     quick = QuickAnalysis()
     analysis = analysis or quick
-    outlets = Destinations(
+    queues = Destinations(
         DestinationQueue(
             destination=shelf, max_tries=max_tries, first_delay_s=0.01, max_delay_s=0.05
         )
         for shelf in destinations
     )
-    return ScpPolicy(
+    return WorkflowSite(
         inbox=inbox,
         results=results,
         commitments=commitments,
         analysis=quick,
-        outlets=outlets,
+        destinations=queues,
         audit=audit,
-        steps=Steps(
-            images=ImageStep(inbox=inbox, results=results, analysis=analysis, audit=audit),
-            reports=ReportStep(
-                inbox=inbox,
-                results=results,
-                analysis=analysis,
-                build_results=quick_results,
-                route=to_all(outlets),
-                settings=ReportSettings(
-                    kinds=KINDS, compress_images=True, software_version="0.1.0"
-                ),
-                audit=audit,
-                clock=clock,
-            ),
-            sender=Sender(
-                results=results,
-                outlets=outlets,
-                commitments=commitments,
-                audit=audit,
-                clock=clock,
-            ),
+        images=ImageStep(inbox=inbox, results=results, analysis=analysis, audit=audit),
+        reports=ReportStep(
+            inbox=inbox,
+            results=results,
+            analysis=analysis,
+            build_results=quick_results,
+            route=to_all(queues),
+            settings=ReportSettings(kinds=KINDS, compress_images=True, software_version="0.1.0"),
+            audit=audit,
+            clock=clock,
+        ),
+        sender=Sender(
+            results=results,
+            destinations=queues,
+            commitments=commitments,
+            audit=audit,
+            clock=clock,
         ),
     )
 
@@ -248,7 +252,7 @@ def make_house(
 @contextmanager
 def working(
     root: Path,
-    house: ScpPolicy,
+    house: WorkflowSite,
     *,
     database_url: str = "",
     poll_s: float = 0.02,
@@ -268,11 +272,13 @@ def working(
             upkeep=upkeep or UpkeepTimes(),
         ),
         inbox=house.inbox,
-        steps=house.steps,
-        outlets=house.outlets,
+        images=house.images,
+        reports=house.reports,
+        sender=house.sender,
+        destinations=house.destinations,
         results=house.results,
         commitments=house.commitments,
-        hold=claim_worker(locks, wanted="w1"),
+        lease=claim_worker(locks, wanted="w1"),
         locks=locks,
         audit=house.audit,
     )

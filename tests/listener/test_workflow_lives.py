@@ -15,10 +15,12 @@ from dbos import DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions
 from dbos._sys_db import SystemDatabase
 from sqlalchemy.exc import OperationalError
 
-from listener.queue.dbos_adapter import DurableQueue, make_queue
-from listener.queue.jobs import Job, JobKind, image_job
+from listener.queue.client import QueueClient
+from listener.queue.dbos_adapter import make_queue
+from listener.queue.jobs import ClaimedImage, Job, JobKind, image_job
 from listener.storage.results import SmearFolder
-from listener.workflow.worker import MOST_STARTS, UpkeepTimes
+from listener.workflow.image_workers import MOST_STARTS
+from listener.workflow.worker import UpkeepTimes
 from pipeline.domain import SmearId
 from pipeline.errors import NeedsReview, RetryLater
 from reporting.audit.trail import Event
@@ -70,10 +72,10 @@ def test_an_image_that_ends_every_worker_is_parked_and_its_smear_reported(tmp_pa
     poison, good = (receive(house.inbox, "1.2.3.4", number) for number in (1, 2))
     url = f"sqlite:///{tmp_path / 'state.sqlite'}"
     make_queue(url)
-    with closing(DurableQueue(url)) as queue:
+    with closing(QueueClient(url, inbox=house.inbox, gather_by="series")) as queue:
         work = image_job(poison.sop_instance_uid, SmearId("1.2.3.4"))
-        queue.put(work)
-        queue.note_start(work.id, MOST_STARTS)
+        queue.enqueue(work)
+        queue.note_starts(work.id, MOST_STARTS)
 
     with working(tmp_path, house) as workflow:
         workflow.image_received(poison)
@@ -88,24 +90,32 @@ def test_an_image_that_ends_every_worker_is_parked_and_its_smear_reported(tmp_pa
 def test_work_in_hand_goes_on_when_a_lost_database_is_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The queue does not answer when the analysed image's report is asked for."""
+    """The queue does not answer when the image is settled, nor when its deliveries are enqueued."""
     monkeypatch.setattr("listener.workflow.worker.DATABASE_PAUSE_S", 0.01)
+    monkeypatch.setattr("listener.workflow.image_workers.DATABASE_PAUSE_S", 0.01)
     pacs = Shelf()
     house = make_house(tmp_path, audit=RecordingAudit(), destinations=[pacs])
-    away = iter([True, True, True])
+    away, settling_away = iter([True] * 3), iter([True] * 3)
     with working(tmp_path, house) as workflow:
-        put = workflow.client._queue.put
+        enqueue, settle = workflow.client.enqueue, workflow.client.settle_images
 
-        def away_at_first(job: Job) -> None:
-            if job.kind is not JobKind.ANALYSE_IMAGE and next(away, False):
+        def away_at_first(*jobs: Job) -> None:
+            if jobs[0].kind is not JobKind.ANALYSE_IMAGE and next(away, False):
                 raise RetryLater("gone", code="database_unavailable")
-            put(job)
+            enqueue(*jobs)
 
-        monkeypatch.setattr(workflow.client._queue, "put", away_at_first)
+        def unsettled_at_first(*arguments: Any, **named: Any) -> None:
+            if next(settling_away, False):
+                raise RetryLater("gone", code="database_unavailable")
+            settle(*arguments, **named)
+
+        monkeypatch.setattr(workflow.client, "enqueue", away_at_first)
+        monkeypatch.setattr(workflow.client, "settle_images", unsettled_at_first)
         workflow.image_received(receive(house.inbox, "1.2.3.4", 1))
         until(lambda: len(pacs.arrived) == 3 and workflow.status().is_idle)
 
         assert next(away, None) is None
+        assert next(settling_away, None) is None
         assert workflow.status().parked == ()
     assert set(house.analysis.seen.values()) == {1}
     assert {len(contents) for contents in pacs.arrived.values()} == {1}
@@ -123,7 +133,8 @@ def test_a_claim_whose_answer_is_lost_stops_nothing(
     def answer_lost(original: Callable[..., Any]) -> Callable[..., Any]:
         def claim(*arguments: Any, **named: Any) -> Any:
             answer = original(*arguments, **named)
-            claimed = set(answer[0] if isinstance(answer, tuple) else answer)
+            rows = answer[0] if isinstance(answer, tuple) else answer
+            claimed = {getattr(row, "job_id", row) for row in rows}
             if not claimed <= lost:
                 lost.update(claimed)
                 raise OperationalError("COMMIT", {}, ConnectionResetError("gone"))
@@ -133,6 +144,7 @@ def test_a_claim_whose_answer_is_lost_stops_nothing(
 
     for name in ("start_queued_workflows", "start_queued_partitioned_workflows"):
         monkeypatch.setattr(SystemDatabase, name, answer_lost(getattr(SystemDatabase, name)))
+    monkeypatch.setattr(QueueClient, "claim_images", answer_lost(QueueClient.claim_images))
     pacs = Shelf()
     house = make_house(tmp_path, audit=RecordingAudit(), destinations=[pacs])
 
@@ -151,15 +163,12 @@ def test_a_stop_does_not_wait_for_a_lost_database(
     house = make_house(tmp_path, audit=RecordingAudit(), destinations=[pacs])
     asked = threading.Event()
     with working(tmp_path, house) as workflow:
-        put = workflow.client._queue.put
 
-        def away(job: Job) -> None:
-            if job.kind is JobKind.ANALYSE_IMAGE:
-                return put(job)
+        def away(*_arguments: Any, **_named: Any) -> None:
             asked.set()
             raise RetryLater("gone", code="database_unavailable")
 
-        monkeypatch.setattr(workflow.client._queue, "put", away)
+        monkeypatch.setattr(workflow.client, "settle_images", away)
         workflow.image_received(receive(house.inbox, "1.2.3.4", 1))
         asked.wait()
 
@@ -177,7 +186,7 @@ def test_a_locked_database_loses_nothing(tmp_path: Path) -> None:
             rival.execute("BEGIN EXCLUSIVE")
             image = receive(house.inbox, "1.2.3.4", 1)
             workflow.image_received(image)
-            assert workflow.client.not_asked([image.sop_instance_uid])
+            assert workflow.client.not_enqueued([image.sop_instance_uid])
             rival.rollback()
 
         until(lambda: len(pacs.arrived) == 3 and workflow.status().is_idle)
@@ -253,16 +262,29 @@ def test_the_next_version_takes_up_what_this_one_left(tmp_path: Path) -> None:
 def test_a_stop_hands_back_what_waits_and_the_next_life_takes_it_up(tmp_path: Path) -> None:
     pacs = Shelf()
     house = make_house(tmp_path, audit=RecordingAudit(), destinations=[pacs])
-    with working(tmp_path, house) as workflow, workflow._gate.entered(exclusive=True):
-        workflow.image_received(receive(house.inbox, "1.2.3.4", 1))
-        until(lambda: workflow.status().workers == ("w1",))
-        workflow._gate.close()
-    assert not house.analysis.seen
+    with working(tmp_path, house) as workflow:
+        claimed = threading.Event()
+        claim = workflow.client.claim_images
+
+        def claim_at_the_stop(*arguments: Any, **named: Any) -> list[ClaimedImage]:
+            images = claim(*arguments, **named)
+            if images:
+                workflow._running.image_workers.begin_stop()
+                claimed.set()
+            return images
+
+        workflow.client.claim_images = claim_at_the_stop  # type: ignore[method-assign]
+        for number in (1, 2, 3):
+            receive(house.inbox, "1.2.3.4", number)
+        images = [house.inbox.facts(image) for image in house.inbox.waiting()]
+        workflow.client.enqueue_image(*images)
+        claimed.wait()
+    assert sum(house.analysis.seen.values()) == 1
 
     with working(tmp_path, house) as workflow:
         until(lambda: pacs.arrived and workflow.status().is_idle)
 
-    assert set(house.analysis.seen.values()) == {1}
+    assert list(house.analysis.seen.values()) == [1, 1, 1]
 
 
 def test_a_second_process_cannot_work_under_the_same_name(tmp_path: Path) -> None:

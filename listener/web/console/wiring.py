@@ -16,7 +16,8 @@ from listener.web.console.app import ConsoleParts, smear_files
 from listener.web.console.database import ConsoleDatabase
 from listener.web.console.indexer import FollowedAudit, Indexer
 from listener.web.console.smear_index import SmearIndex
-from listener.workflow.delivery import Destinations, is_confirmed
+from listener.workflow.delivery import is_confirmed
+from listener.workflow.destinations import Destinations
 from listener.workflow.worker import Workflow
 from models.classifier import MODEL_FOLDER
 from pipeline.decoding.frames import ImageLimits

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from listener.cli.app import NEEDS_PERSON, TRY_LATER, WRONG_USE, app, main
 from listener.demo.mock_servers import MockPacs
 from listener.modality.secondary_capture import to_dicom
-from listener.queue.dbos_adapter import DurableQueue, make_queue
+from listener.queue.dbos_adapter import make_queue
 from listener.queue.jobs import JobKind, image_job
 from listener.storage.inbox import Inbox
 from listener.storage.results import ResultsFolder
@@ -26,6 +26,7 @@ from tests.acceptance.standins import closed_port
 from tests.builders import build_image, file_bytes
 from tests.certificates import make_authority
 from tests.listener.cli.test_analyse import draw_picture
+from tests.listener.house import open_queue
 from tests.listener.peers import listening
 
 COMMANDS = (
@@ -366,7 +367,7 @@ def test_a_smear_that_nobody_knows_is_not_closed(run: Run, tmp_path: Path, smear
 
     code, out, _ = run("close", smear)
 
-    with closing(DurableQueue(url)) as queue:
+    with closing(open_queue(tmp_path, url)) as queue:
         assert queue.left() == []
     assert code == NEEDS_PERSON
     assert f"a smear named {smear} " in out
@@ -381,12 +382,12 @@ def test_a_smear_that_waits_or_was_analysed_is_closed(
     url = f"sqlite:///{tmp_path / 'data' / 'state.sqlite'}"
     make_queue(url)
     waiting = image_job(SOPInstanceUID("1.2.3.1"), SmearId("1.2.3"))
-    with closing(DurableQueue(url)) as queue:
+    with closing(open_queue(tmp_path, url)) as queue:
         if is_analysed:
             results = ResultsFolder(tmp_path / "data" / "results", worker_id="w1")
             results.smear(SmearId("1.2.3")).save_fields(SOPInstanceUID("1.2.3.1"), [])
         else:
-            queue.put(waiting)
+            queue.enqueue(waiting)
 
         code, out, _ = run("close", "1.2.3")
 
@@ -400,8 +401,8 @@ def test_status_as_json_says_what_waits(run: Run, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     url = f"sqlite:///{tmp_path / 'data' / 'state.sqlite'}"
     make_queue(url)
-    with closing(DurableQueue(url)) as queue:
-        queue.put(image_job(SOPInstanceUID("1.2.3.1"), SmearId("1.2.3")))
+    with closing(open_queue(tmp_path, url)) as queue:
+        queue.enqueue(image_job(SOPInstanceUID("1.2.3.1"), SmearId("1.2.3")))
 
     code, out, err = run("status", "--json")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,12 @@ import pytest
 from config.model import Settings
 from config.settings import make_settings
 from listener.cli.move_queue import move_queue, move_site
-from listener.queue.dbos_adapter import DurableQueue, make_queue
-from listener.queue.jobs import IMAGES, close_job, image_job
-from listener.queue.queries import QueueTables
+from listener.queue.dbos_adapter import make_queue
+from listener.queue.jobs import close_job, image_job
 from listener.queue.worker_lock import FileLocks, worker_locks
 from pipeline.domain import SmearId, SOPInstanceUID
 from pipeline.errors import NeedsReview, Rejected, RetryLater
+from tests.listener.house import open_queue
 
 SMEAR = SmearId("1.2.3")
 
@@ -25,11 +26,11 @@ def old_url(tmp_path: Path) -> str:
     """A queue with an image that was begun twice, and a smear that waits for its quiet time."""
     url = f"sqlite:///{tmp_path / 'state.sqlite'}"
     make_queue(url)
-    with closing(DurableQueue(url)) as queue:
+    with closing(open_queue(tmp_path, url)) as queue:
         job = image_job(SOPInstanceUID("1.2.3.1"), SMEAR)
-        queue.put(job)
-        queue.note_start(job.id, 2)
-        queue.put(close_job(SMEAR, trigger="1.2.3.1", known=1, delay_s=3600.0))
+        queue.enqueue(job)
+        queue.note_starts(job.id, 2)
+        queue.enqueue(close_job(SMEAR, trigger="1.2.3.1", known=1, delay_s=3600.0))
     return url
 
 
@@ -61,9 +62,14 @@ def test_an_old_database_that_is_not_there_is_said(tmp_path: Path) -> None:
     old, new = (f"sqlite:///{tmp_path / name}.sqlite" for name in ("absent", "new"))
 
     with pytest.raises(RetryLater) as caught:
-        move_queue(old, new, locks=worker_locks(old, folder=tmp_path))
+        move_queue(
+            old,
+            new,
+            open_queue=partial(open_queue, tmp_path),
+            locks=worker_locks(old, folder=tmp_path),
+        )
 
-    assert caught.value.code == "database_unavailable"
+    assert caught.value.code == "no_queue_yet"
 
 
 def test_work_arrives_with_its_arguments_delay_and_starts(tmp_path: Path, old_url: str) -> None:
@@ -71,7 +77,10 @@ def test_work_arrives_with_its_arguments_delay_and_starts(tmp_path: Path, old_ur
 
     moved = move_site(site(tmp_path, new_url))
 
-    with closing(DurableQueue(new_url)) as new, closing(DurableQueue(old_url)) as old:
+    with (
+        closing(open_queue(tmp_path, new_url)) as new,
+        closing(open_queue(tmp_path, old_url)) as old,
+    ):
         assert moved == 2
         assert [row.arguments for row in new.left()] == [row.arguments for row in old.left()]
         rows = {row.id: row for row in new.left()}
@@ -86,5 +95,5 @@ def test_carrying_twice_is_carrying_once(tmp_path: Path, old_url: str) -> None:
 
     move_site(site(tmp_path, new_url))
 
-    with closing(QueueTables(new_url)) as tables:
-        assert sorted(tables.unfinished(IMAGES, SMEAR)) == ["image:1.2.3.1"]
+    with closing(open_queue(tmp_path, new_url)) as queue:
+        assert list(queue.unfinished_images(SMEAR)) == ["1.2.3.1"]

@@ -13,14 +13,14 @@ from config.model import Settings
 from config.settings import make_settings
 from listener.cli.operator_acts import record_retries, recorded_acts
 from listener.observability.audit_trail import person_at_terminal
-from listener.queue.dbos_adapter import DurableQueue, make_queue
+from listener.queue.dbos_adapter import make_queue
 from listener.queue.jobs import image_job
 from listener.queue.status import ParkedWork, WorkKind
 from listener.storage.inbox import Inbox
 from pipeline.domain import SmearId, SOPInstanceUID
 from reporting.audit.trail import public_path, read_events, read_public_key, verify_trail
 from tests.listener.cli.test_app import Run, run
-from tests.listener.house import receive
+from tests.listener.house import open_queue, receive
 
 __all__ = ["run"]
 
@@ -57,8 +57,8 @@ def test_a_retry_is_recorded_image_by_image(run: Run, site: Settings) -> None:
 
 
 def test_a_close_is_recorded(run: Run, site: Settings) -> None:
-    with closing(DurableQueue(site.database_url)) as queue:
-        queue.put(image_job(SOPInstanceUID("1.2.3.1"), SmearId("1.2.3")))
+    with closing(open_queue(site.data_dir, site.database_url)) as queue:
+        queue.enqueue(image_job(SOPInstanceUID("1.2.3.1"), SmearId("1.2.3")))
 
     run("close", "1.2.3")
 
@@ -80,8 +80,8 @@ def test_what_cannot_be_recorded_is_not_done(
 ) -> None:
     inbox = Inbox(site.data_dir / "inbox")
     inbox.park(str(receive(inbox, "1.2.3", 1).sop_instance_uid), "too_small")
-    with closing(DurableQueue(site.database_url)) as queue:
-        queue.put(image_job(SOPInstanceUID("1.2.3.1"), SmearId("1.2.3")))
+    with closing(open_queue(site.data_dir, site.database_url)) as queue:
+        queue.enqueue(image_job(SOPInstanceUID("1.2.3.1"), SmearId("1.2.3")))
         before = [row.id for row in queue.left()]
         site.audit_dir.write_text("a file where the trail belongs")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from listener.queue.database import database_trouble, prepare_database
+from listener.queue.database import prepare_database, translate_database_errors
 from pipeline.errors import NeedsReview, RetryLater
 
 
@@ -69,7 +69,7 @@ def test_what_a_database_says_never_comes_out_as_it_is() -> None:
     """Its words may hold the values of a row."""
     said = OperationalError("INSERT …", {"name": "Doe^Jane"}, Exception("Doe^Jane"))
 
-    with pytest.raises(RetryLater) as caught, database_trouble():
+    with pytest.raises(RetryLater) as caught, translate_database_errors():
         raise said
 
     assert caught.value.code == "database_unavailable"
@@ -77,5 +77,5 @@ def test_what_a_database_says_never_comes_out_as_it_is() -> None:
 
 
 def test_other_errors_are_left_alone() -> None:
-    with pytest.raises(KeyError), database_trouble():
+    with pytest.raises(KeyError), translate_database_errors():
         raise KeyError("another's")

@@ -1,4 +1,4 @@
-"""Work is put in once, seen as it was meant, run to its end, and forgotten when told."""
+"""Jobs are enqueued once, read as they were meant, run to their end, and deleted when told."""
 
 from __future__ import annotations
 
@@ -6,54 +6,58 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from dbos import DBOS
 
-from listener.queue.dbos_adapter import (
-    DurableQueue,
-    QueueLimits,
-    QueueRunner,
-    make_queue,
-    route_log,
-)
+from listener.queue.client import QueueClient
+from listener.queue.dbos_adapter import QueueLimits, QueueRunner, make_queue, route_log
 from listener.queue.jobs import (
     IMAGES,
+    SMEARS,
     CommitmentWait,
     JobKind,
     close_job,
     commitment_job,
     image_job,
 )
+from listener.storage.inbox import Inbox
 from pipeline.domain import SmearId, SOPInstanceUID
 from pipeline.errors import RetryLater
 
 SMEAR = SmearId("1.2.3")
 IMAGE = image_job(SOPInstanceUID("1.2.3.1"), SMEAR)
+REPORT = close_job(SMEAR, trigger="one", known=1)
 
 
 @pytest.fixture
-def queue(tmp_path: Path) -> Iterator[DurableQueue]:
+def queue(tmp_path: Path) -> Iterator[QueueClient]:
     url = f"sqlite:///{tmp_path / 'state.sqlite'}"
     make_queue(url)
-    opened = DurableQueue(url)
+    opened = QueueClient(url, inbox=Inbox(tmp_path / "inbox"), gather_by="series")
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Iterator[Callable[[Callable[..., None]], QueueRunner]]:
-    """Starts the one runner of this process, which analyses images by what it is given."""
+def run(
+    queue: QueueClient, tmp_path: Path
+) -> Iterator[Callable[[Callable[..., None]], QueueRunner]]:
+    """Starts the one runner of this process, which reports smears by what it is given."""
     runners: list[QueueRunner] = []
 
-    def start(analyse: Callable[..., None]) -> QueueRunner:
-        runner = QueueRunner(database_url=f"sqlite:///{tmp_path / 'state.sqlite'}", worker_id="w1")
+    def start(close_smear: Callable[..., None]) -> QueueRunner:
+        runner = QueueRunner(
+            database_url=f"sqlite:///{tmp_path / 'state.sqlite'}",
+            worker_id="w1",
+            count_in_progress=partial(queue.count_in_progress, "w1"),
+        )
         runners.append(runner)
-        limits = [QueueLimits(name=IMAGES, poll_s=0.02, per_worker=1)]
-        runner.start({JobKind.ANALYSE_IMAGE: analyse}, recoveries={}, limits=limits)
+        queue.set_limits([QueueLimits(name=SMEARS, per_worker=1, per_partition=1)])
+        runner.start({JobKind.CLOSE_SMEAR: close_smear}, recoveries={})
+        runner.claim([SMEARS])
         return runner
 
     yield start
@@ -61,8 +65,8 @@ def run(tmp_path: Path) -> Iterator[Callable[[Callable[..., None]], QueueRunner]
         runner.stop(0.0)
 
 
-def test_a_row_says_what_was_asked_for(queue: DurableQueue) -> None:
-    queue.put(IMAGE)
+def test_a_row_says_what_was_asked_for(queue: QueueClient) -> None:
+    queue.enqueue(IMAGE)
 
     [row] = queue.left()
 
@@ -71,14 +75,14 @@ def test_a_row_says_what_was_asked_for(queue: DurableQueue) -> None:
     assert (row.is_delayed, row.delay_s, row.starts, row.error) == (False, 0.0, 0, None)
 
 
-def test_every_argument_comes_back_as_it_went(queue: DurableQueue) -> None:
+def test_every_argument_comes_back_as_it_went(queue: QueueClient) -> None:
     wait = CommitmentWait(
         smear_id=SMEAR, version=2, destination="pacs", series=1, transaction_uid="2.25.7",
         waited_s=0.25,
     )  # fmt: skip
     jobs = [commitment_job(wait, delay_s=5.0), close_job(SMEAR, trigger="wish", known=None)]
     for job in jobs:
-        queue.put(job)
+        queue.enqueue(job)
 
     rows = {row.id: row for row in queue.left()}
 
@@ -87,50 +91,53 @@ def test_every_argument_comes_back_as_it_went(queue: DurableQueue) -> None:
     assert (rows[jobs[0].id].is_delayed, rows[jobs[0].id].delay_s) == (True, 5.0)
 
 
-def test_asking_twice_is_asking_once(queue: DurableQueue) -> None:
-    queue.put(IMAGE)
-    queue.note_start(IMAGE.id, 2)
-    queue.put(IMAGE)
+def test_asking_twice_is_asking_once(queue: QueueClient) -> None:
+    queue.enqueue(IMAGE)
+    queue.note_starts(IMAGE.id, 2)
+    queue.enqueue(IMAGE)
 
     assert [row.starts for row in queue.left()] == [2]
 
 
-def test_a_row_can_be_looked_up_by_id_and_by_how_the_id_begins(queue: DurableQueue) -> None:
+def test_a_row_can_be_looked_up_by_id_and_by_how_the_id_begins(queue: QueueClient) -> None:
     second = image_job(SOPInstanceUID("1.2.3.1"), SMEAR, attempt=2)
     longer = image_job(SOPInstanceUID("1.2.3.10"), SMEAR)
     for job in (IMAGE, second, longer):
-        queue.put(job)
+        queue.enqueue(job)
 
     assert [row.id for row in queue.rows([IMAGE.id, "image:absent"])] == [IMAGE.id]
     assert [row.id for row in queue.rows_beginning(f"{IMAGE.id}:")] == [second.id]
 
 
-def test_nothing_is_looked_up_when_nothing_is_named(queue: DurableQueue) -> None:
+def test_nothing_is_looked_up_when_nothing_is_named(queue: QueueClient) -> None:
     """DBOS takes an empty list for no condition: it then reads all that was ever done."""
-    queue.put(IMAGE)
+    queue.enqueue(IMAGE)
 
     assert queue.rows([]) == []
 
 
-def test_what_was_deleted_may_be_asked_for_again(queue: DurableQueue) -> None:
-    queue.put(IMAGE)
-    queue.note_start(IMAGE.id, 9)
+def test_what_was_deleted_may_be_asked_for_again(queue: QueueClient) -> None:
+    queue.enqueue(IMAGE)
+    queue.note_starts(IMAGE.id, 9)
 
-    queue.delete([IMAGE.id, "image:absent"])
+    queue._delete([IMAGE.id, "image:absent"])
     left = queue.left()
-    queue.put(IMAGE)
+    queue.enqueue(IMAGE)
 
     assert left == []
     assert [row.starts for row in queue.left()] == [0]
 
 
 def test_without_tables_there_is_nothing_to_look_at(tmp_path: Path) -> None:
-    queue = DurableQueue(f"sqlite:///{tmp_path / 'state.sqlite'}")
+    (tmp_path / "state.sqlite").touch()
 
     with pytest.raises(RetryLater) as caught:
-        queue.left()
+        QueueClient(
+            f"sqlite:///{tmp_path / 'state.sqlite'}",
+            inbox=Inbox(tmp_path / "inbox"),
+            gather_by="series",
+        )
 
-    queue.close()
     assert caught.value.code == "database_unavailable"
 
 
@@ -143,20 +150,20 @@ def test_its_log_goes_where_all_logs_go() -> None:
 
 
 def test_a_stop_waits_for_the_work_in_hand(
-    queue: DurableQueue,
+    queue: QueueClient,
     run: Callable[[Callable[..., None]], QueueRunner],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     begun, go_on, looks = threading.Event(), threading.Event(), threading.Semaphore(0)
     ended: list[str] = []
 
-    def analyse(image: str, *_: object) -> None:
+    def close_smear(smear_id: str, *_: object) -> None:
         begun.set()
         go_on.wait()
-        ended.append(image)
+        ended.append(smear_id)
 
-    queue.put(IMAGE)
-    runner = run(analyse)
+    queue.enqueue(REPORT)
+    runner = run(close_smear)
     begun.wait()
     clock = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: looks.release())
     monkeypatch.setattr("listener.queue.dbos_adapter.time", clock)
@@ -169,45 +176,62 @@ def test_a_stop_waits_for_the_work_in_hand(
     stopping.join()
 
     assert is_still_waiting
-    assert ended == ["1.2.3.1"]
+    assert ended == ["1.2.3"]
     assert queue.left() == []
 
 
 def test_a_stop_leaves_what_takes_longer_than_its_grace(
-    queue: DurableQueue, run: Callable[[Callable[..., None]], QueueRunner]
+    queue: QueueClient, run: Callable[[Callable[..., None]], QueueRunner]
 ) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
-    def analyse(*_: object) -> None:
+    def close_smear(*_: object) -> None:
         begun.set()
         go_on.wait()
 
-    queue.put(IMAGE)
-    runner = run(analyse)
+    queue.enqueue(REPORT)
+    runner = run(close_smear)
     begun.wait()
     runner.stop(0.1)
     left = [row.id for row in queue.left()]
     go_on.set()
 
-    assert left == [IMAGE.id]
+    assert left == [REPORT.id]
 
 
-def test_its_queues_are_there_before_it_begins(
-    run: Callable[[Callable[..., None]], QueueRunner],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+def test_no_more_jobs_run_at_once_than_the_queue_allows(
+    queue: QueueClient, run: Callable[[Callable[..., None]], QueueRunner]
 ) -> None:
-    """DBOS looks for new ones once a second: they would begin that much later."""
+    begun, go_on = threading.Semaphore(0), threading.Event()
     seen: list[str] = []
-    launch = DBOS.launch
 
-    def look_and_launch() -> None:
-        with closing(DurableQueue(f"sqlite:///{tmp_path / 'state.sqlite'}")) as queue:
-            seen.extend(one.name for one in queue._client.list_queues())
-        launch()
+    def close_smear(smear_id: str, *_: object) -> None:
+        seen.append(smear_id)
+        begun.release()
+        go_on.wait()
 
-    monkeypatch.setattr(DBOS, "launch", look_and_launch)
+    for smear in ("1.2.3", "1.2.4"):
+        queue.enqueue(close_job(SmearId(smear), trigger="one", known=1))
+    runner = run(close_smear)
+    begun.acquire()
+    runner.claim([SMEARS])
+    at_once = list(seen)
+    go_on.set()
+    while queue.in_progress("w1"):
+        pass
+    runner.claim([SMEARS])
+    begun.acquire()
 
-    run(lambda *_: None)
+    assert len(at_once) == 1
+    assert sorted(seen) == ["1.2.3", "1.2.4"]
 
-    assert seen == [IMAGES]
+
+def test_images_are_left_to_those_who_claim_them_in_batches(
+    queue: QueueClient, run: Callable[[Callable[..., None]], QueueRunner]
+) -> None:
+    queue.enqueue(IMAGE)
+
+    run(lambda *_: None).claim([IMAGES])
+
+    assert queue.in_progress("w1") == set()
+    assert queue.queues_with_work() == {IMAGES}

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from listener.queue.dbos_adapter import DurableQueue, make_queue
-from listener.queue.jobs import IMAGES, SMEARS, Job, close_job, image_job
-from listener.queue.queries import CLOCK_SLACK_MS, QueueCount, QueueTables
+from listener.queue import queries
+from listener.queue.client import QueueClient
+from listener.queue.dbos_adapter import make_queue
+from listener.queue.jobs import IMAGES, SMEARS, Job, close_job, image_job, image_of
+from listener.queue.queries import CLOCK_SLACK_MS
+from listener.queue.status import QueueCount
+from listener.storage.inbox import Inbox
 from pipeline.domain import SmearId, SOPInstanceUID
-from pipeline.errors import RetryLater
 
 ONE, OTHER = SmearId("1.2.3"), SmearId("1.2.4")
 
@@ -28,15 +32,8 @@ def url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def tables(url: str) -> Iterator[QueueTables]:
-    opened = QueueTables(url)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def queue(url: str) -> Iterator[DurableQueue]:
-    opened = DurableQueue(url)
+def queue(url: str, tmp_path: Path) -> Iterator[QueueClient]:
+    opened = QueueClient(url, inbox=Inbox(tmp_path / "inbox"), gather_by="series")
     yield opened
     opened.close()
 
@@ -55,18 +52,16 @@ def change(url: str, job: Job, **columns: object) -> None:
         )
 
 
-def test_work_is_counted_by_queue_and_state_with_its_oldest(
-    url: str, queue: DurableQueue, tables: QueueTables
-) -> None:
+def test_work_is_counted_by_queue_and_state_with_its_oldest(url: str, queue: QueueClient) -> None:
     jobs = [image(1), image(2), image(3, delay_s=60.0), close_job(ONE, trigger="1", known=1)]
     for number, job in enumerate(jobs, start=1):
-        queue.put(job)
+        queue.enqueue(job)
         change(url, job, created_at=1000 * number)
     done = image(9)
-    queue.put(done)
+    queue.enqueue(done)
     change(url, done, status="SUCCESS")
 
-    counts = sorted(tables.counts(), key=lambda one: (one.queue, one.status))
+    counts = sorted(queue.counts(), key=lambda one: (one.queue, one.status))
 
     assert counts == [
         QueueCount(queue=IMAGES, status="DELAYED", count=1, oldest_ms=3000),
@@ -76,7 +71,7 @@ def test_work_is_counted_by_queue_and_state_with_its_oldest(
 
 
 def test_the_unfinished_work_of_a_smear_is_found_in_every_state(
-    url: str, queue: DurableQueue, tables: QueueTables
+    url: str, queue: QueueClient
 ) -> None:
     waiting, later, in_hand, done, others = (
         image(1),
@@ -86,48 +81,50 @@ def test_the_unfinished_work_of_a_smear_is_found_in_every_state(
         image(5, OTHER),
     )
     for job in (waiting, later, in_hand, done, others):
-        queue.put(job)
+        queue.enqueue(job)
     change(url, in_hand, status="PENDING", executor_id="w2")
     change(url, done, status="SUCCESS")
 
-    assert set(tables.unfinished(IMAGES, ONE)) == {waiting.id, later.id, in_hand.id}
-    assert tables.executors() == ["w2"]
-    assert tables.delayed(IMAGES) == [later.id]
+    assert set(queue.unfinished_images(ONE)) == {
+        image_of(job.id) for job in (waiting, later, in_hand)
+    }
+    assert queue.executors() == ["w2"]
+    assert queue._column(queries.delayed(IMAGES)) == [later.id]
 
 
 def test_only_delays_from_beyond_the_slack_of_clocks_come_from_the_future(
-    url: str, queue: DurableQueue, tables: QueueTables
+    url: str, queue: QueueClient
 ) -> None:
     now_ms = 1_000_000
     jobs = {
         image(n, delay_s=60.0): now_ms + CLOCK_SLACK_MS + ahead for n, ahead in ((1, 0), (2, 1))
     }
     for job, created_at in jobs.items():
-        queue.put(job)
+        queue.enqueue(job)
         change(url, job, created_at=created_at)
 
-    assert tables.delayed_from_the_future(now_ms) == [image(2).id]
+    assert queue._column(queries.delayed_from_the_future(now_ms)) == [image(2).id]
 
 
 def test_finished_work_comes_oldest_first_and_only_what_ended_well(
-    url: str, queue: DurableQueue, tables: QueueTables
+    url: str, queue: QueueClient
 ) -> None:
     states = ("SUCCESS", "ERROR", "SUCCESS", "ENQUEUED", "SUCCESS")
     for number, state in enumerate(states):
-        queue.put(image(number))
+        queue.enqueue(image(number))
         change(url, image(number), status=state, created_at=100 - number, updated_at=100 - number)
 
-    assert tables.finished(before_ms=100, most=9) == [image(4).id, image(2).id]
-    assert tables.finished(before_ms=100, most=1) == [image(4).id]
+    assert queue._column(queries.finished(before_ms=100, limit=9)) == [image(4).id, image(2).id]
+    assert queue._column(queries.finished(before_ms=100, limit=1)) == [image(4).id]
 
 
 @pytest.mark.parametrize("name", ["counts", "unfinished"])
 def test_work_that_moves_on_meanwhile_is_not_missed(
-    url: str, queue: DurableQueue, tables: QueueTables, name: str
+    url: str, queue: QueueClient, name: str
 ) -> None:
     """Its moment comes while the states are looked at: once it seemed to be in none of them."""
     job = image(1, delay_s=60.0)
-    queue.put(job)
+    queue.enqueue(job)
     asked: list[str] = []
 
     def move_on(_connection: object, _cursor: object, statement: str, *_: object) -> None:
@@ -135,44 +132,58 @@ def test_work_that_moves_on_meanwhile_is_not_missed(
         if len(asked) == 2:
             change(url, job, status="ENQUEUED")
 
-    sa.event.listen(tables._engine, "before_cursor_execute", move_on)
+    sa.event.listen(queue._engine, "before_cursor_execute", move_on)
 
-    assert LOOKS[name](tables)
+    assert queue._rows(LOOKS[name])
 
 
-LOOKS: dict[str, Callable[[QueueTables], object]] = {
-    "unfinished": lambda tables: list(tables.unfinished(IMAGES, ONE)),
-    "executors": lambda tables: tables.executors(),
-    "delayed": lambda tables: tables.delayed(IMAGES),
-    "delayed_from_the_future": lambda tables: tables.delayed_from_the_future(0),
-    "finished": lambda tables: tables.finished(before_ms=int(time.time() * 1000), most=10),
-    "counts": lambda tables: tables.counts(),
+LOOKS: dict[str, queries.Look] = {
+    "unfinished": queries.unfinished(IMAGES, ONE),
+    "executors": queries.executors(),
+    "in_progress": queries.in_progress("w1"),
+    "count_in_progress": queries.count_in_progress("w1", IMAGES),
+    "delayed": queries.delayed(IMAGES),
+    "delayed_from_the_future": queries.delayed_from_the_future(0),
+    "next_delay_end": queries.next_delay_end(),
+    "queues_with_work": queries.queues_with_work(),
+    "any_waiting": queries.any_waiting(IMAGES, priority=1),
+    "finished": queries.finished(before_ms=int(time.time() * 1000), limit=10),
+    "counts": queries.counts(),
 }
 
 
 @pytest.mark.parametrize("name", LOOKS)
-def test_no_look_reads_the_whole_table(tables: QueueTables, name: str) -> None:
+def test_no_look_reads_the_whole_table(queue: QueueClient, name: str) -> None:
+    assert _scans(queue, LOOKS[name]) == []
+
+
+WRITES: dict[str, Any] = {
+    "claim": queries.claim("sqlite", IMAGES, "w1", priority=0, limit=8, version="1", now_ms=1),
+    "settle": queries.settle(["image:1"], "w1", now_ms=1),
+    "hand_back": queries.hand_back("sqlite", ["image:1"], "w1", priority=1, now_ms=1),
+    "end_delays": queries.end_delays("close:1.2.3:wish-", now_ms=1),
+}
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_no_write_reads_the_whole_table(queue: QueueClient, name: str) -> None:
+    assert _scans(queue, WRITES[name]) == []
+
+
+def _scans(queue: QueueClient, statement: Any) -> list[str]:
+    """The steps of its plan that go through a whole table."""
     asked: list[tuple[str, tuple[object, ...]]] = []
     sa.event.listen(
-        tables._engine,
+        queue._engine,
         "before_cursor_execute",
-        lambda _c, _cursor, statement, values, *_: asked.append((statement, values)),
+        lambda _c, _cursor, text, values, *_: asked.append((text, values)),
     )
-
-    LOOKS[name](tables)
-
-    assert asked
-    with tables._engine.connect() as connection:
-        for statement, values in [*asked]:
-            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
-            steps = [str(step[3]) for step in plan]
-            assert not [step for step in steps if "SCAN" in step and "USING" not in step], steps
-
-
-def test_a_database_that_is_gone_is_named(tmp_path: Path) -> None:
-    tables = QueueTables(f"sqlite:///{tmp_path / 'absent' / 'state.sqlite'}")
-
-    for look in (tables.check, tables.check_schema, tables.counts):
-        with pytest.raises(RetryLater) as caught:
-            look()
-        assert caught.value.code == "database_unavailable"
+    with queue._engine.begin() as connection:
+        connection.execute(statement)
+        assert asked
+        steps = [
+            str(step[3])
+            for text, values in [*asked]
+            for step in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", values)
+        ]
+    return [step for step in steps if "SCAN workflow" in step and "USING" not in step]

@@ -5,8 +5,14 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 
-from listener.queue.queries import QueueCount
-from listener.queue.status import ParkedWork, QueueStatus, WorkflowStatus, WorkKind, queue_statuses
+from listener.queue.status import (
+    ParkedWork,
+    QueueCount,
+    QueueStatus,
+    WorkflowStatus,
+    WorkKind,
+    queue_statuses,
+)
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 

@@ -10,12 +10,14 @@ from pydicom import Dataset
 
 from config.sections import ALL_RESULT_KINDS
 from config.settings import make_settings
+from listener.queue.jobs import delivery_queue
 from listener.storage.inbox import ReceivedImage
 from listener.workflow.destinations import (
+    DestinationQueue,
     Routes,
     make_destination,
-    make_outlet,
-    make_outlets,
+    make_destination_queue,
+    make_destination_queues,
     parse_rules,
 )
 from pipeline.errors import Rejected
@@ -28,7 +30,7 @@ from reporting.delivery.destinations import stow_rs as stow
 from reporting.results import ResultKind
 from tests.fakes import RecordingAudit
 from tests.findings import make_smear_findings
-from tests.listener.house import make_dataset, make_house, receive
+from tests.listener.house import Shelf, make_dataset, make_house, receive
 
 PLACES: dict[str, tuple[type, dict[str, Any]]] = {
     "dicom": (dicom.DicomDestination, {"ae_title": "PACS", "host": "pacs.example", "port": 104}),
@@ -74,7 +76,7 @@ def test_ndjson_is_a_folder_of_files(tmp_path: Path) -> None:
     assert type(make_destination(place)) is ndjson.NdjsonDestination
 
 
-def test_patience_goes_into_the_outlet() -> None:
+def test_the_retry_policy_reaches_the_queue() -> None:
     patience = {
         "concurrency": 3,
         "rate_per_minute": 12,
@@ -86,21 +88,21 @@ def test_patience_goes_into_the_outlet() -> None:
     }
     (place,) = _settings("dicom", **patience).destinations
 
-    outlet = make_outlet(place)
+    queue = make_destination_queue(place)
 
-    told = {name: getattr(outlet, name) for name in patience if name != "pseudonymise"}
+    told = {name: getattr(queue, name) for name in patience if name != "pseudonymise"}
     assert told == {name: value for name, value in patience.items() if name != "pseudonymise"}
-    assert outlet.is_pseudonymous
-    assert outlet.queue == "deliver-x"
+    assert queue.is_pseudonymous
+    assert queue.queue == "deliver-x"
 
 
-def test_outlets_keep_the_order_of_the_settings(tmp_path: Path) -> None:
+def test_destinations_keep_the_order_of_the_settings(tmp_path: Path) -> None:
     tables = [
         {"name": name, "type": "folder", "path": str(tmp_path / name)} for name in ("b", "a", "c")
     ]
     settings = make_settings({"destination": tables})
 
-    assert [one.name for one in make_outlets(settings.destinations)] == ["b", "a", "c"]
+    assert [one.name for one in make_destination_queues(settings.destinations)] == ["b", "a", "c"]
 
 
 def test_without_routes_every_destination_gets_every_smear(tmp_path: Path) -> None:
@@ -132,3 +134,10 @@ def _settings(kind: str, *, route: Any = (), **more: Any) -> Any:
 def _received(root: Path) -> tuple[ReceivedImage, Dataset]:
     house = make_house(root, audit=RecordingAudit())
     return receive(house.inbox, "1.2.3", 1), make_dataset("1.2.3", 1)
+
+
+def test_each_destination_has_a_queue_of_its_own() -> None:
+    queues = {DestinationQueue(destination=Shelf(name=name)).queue for name in ("pacs", "ehr")}
+
+    assert queues == {delivery_queue("pacs"), delivery_queue("ehr")}
+    assert len(queues) == 2

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from listener.queue.client import WorkClient
+from listener.queue.client import QueueClient
 from listener.queue.dbos_adapter import make_queue
 from listener.queue.jobs import Job, close_job, image_job
 from listener.queue.worker_lock import FileHold, FileLocks
@@ -32,7 +32,7 @@ class Bench:
     """An upkeep on real folders and a real queue; what it would requeue is only noted."""
 
     root: Path
-    client: WorkClient
+    client: QueueClient
     inbox: Inbox
     locks: FileLocks
     hold: FileHold
@@ -45,9 +45,11 @@ class Bench:
             client=self.client,
             inbox=self.inbox,
             results=ResultsFolder(self.root / "results", worker_id="w1"),
-            hold=self.hold,
+            lease=self.hold,
             locks=self.locks,
-            runner=self,
+            running=self.running,
+            requeue=self.requeue,
+            requeue_of=self.requeue_of,
             retention=None,
             audit=self.audit,
         )
@@ -71,7 +73,7 @@ class Bench:
 
     def in_hand_of(self, worker_id: str, number: int) -> Job:
         job = image_job(SOPInstanceUID(f"{SMEAR}.{number}"), SMEAR)
-        self.client.ask(job)
+        self.client.enqueue(job)
         self.change(job, status="PENDING", executor_id=worker_id)
         return job
 
@@ -81,12 +83,12 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     url = f"sqlite:///{tmp_path / 'state.sqlite'}"
     make_queue(url)
     inbox = Inbox(tmp_path / "inbox")
-    client = WorkClient(url, inbox=inbox, gather_by="series")
+    client = QueueClient(url, inbox=inbox, gather_by="series")
     locks = FileLocks(tmp_path / "workers")
     hold = locks.try_take("w1")
     assert hold is not None
     yield Bench(root=tmp_path, client=client, inbox=inbox, locks=locks, hold=hold)
-    client.destroy()
+    client.close()
 
 
 def test_the_work_of_the_dead_alone_is_taken_over(bench: Bench) -> None:
@@ -134,7 +136,7 @@ def test_claimed_work_that_no_thread_runs_is_queued_again(bench: Bench) -> None:
 
     assert rounds == [0] * (LOOKS_UNTIL_LOST - 1) + [1]
     assert bench.requeued == [lost.id]
-    assert of_another.id in bench.client.tables.in_hand("w2")
+    assert of_another.id in bench.client.in_progress("w2")
 
 
 def test_work_that_is_late_to_begin_is_left_alone(bench: Bench) -> None:
@@ -162,7 +164,7 @@ def test_a_lost_lock_is_taken_again(bench: Bench) -> None:
 def test_an_image_that_the_queue_has_not_heard_of_is_asked_for_once(bench: Bench) -> None:
     upkeep = bench.upkeep()
     known, forgotten = (receive(bench.inbox, SMEAR, number) for number in (1, 2))
-    bench.client.ask_for_image(known)
+    bench.client.enqueue_image(known)
 
     rounds = [upkeep.reconcile(), upkeep.reconcile()]
     late = receive(bench.inbox, SMEAR, 3)
@@ -178,7 +180,7 @@ def test_a_sweep_forgets_finished_work_only_after_its_time(bench: Bench) -> None
         close_job(SMEAR, trigger=name, known=None) for name in ("old", "young", "parked", "waiting")
     )
     for job, state in ((old, "SUCCESS"), (young, "SUCCESS"), (parked, "ERROR"), (waiting, None)):
-        bench.client.ask(job)
+        bench.client.enqueue(job)
         if state:
             bench.change(job, status=state)
         if job is not young:
@@ -186,7 +188,7 @@ def test_a_sweep_forgets_finished_work_only_after_its_time(bench: Bench) -> None
 
     bench.upkeep().sweep()
 
-    left = {row.id for row in bench.client._queue.rows_beginning("close:")}
+    left = {row.id for row in bench.client.rows_beginning("close:")}
     assert left == {young.id, parked.id, waiting.id}
 
 

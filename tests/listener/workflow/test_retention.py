@@ -12,7 +12,7 @@ from listener.workflow.steps import ReportStatus
 from pipeline.domain import SmearId
 from reporting.audit.trail import Event
 from tests.fakes import RecordingAudit
-from tests.listener.house import ScpPolicy, Shelf, make_house, receive
+from tests.listener.house import Shelf, WorkflowSite, make_house, receive
 
 SERIES = "1.2.3.4"
 DAY = timedelta(days=1)
@@ -88,32 +88,32 @@ def test_a_confirmed_image_goes_when_its_time_is_over_and_that_is_recorded(tmp_p
 def test_a_destination_that_is_gone_from_the_settings_is_not_waited_for(tmp_path: Path) -> None:
     house = make_house(tmp_path, audit=RecordingAudit(), destinations=[Shelf("pacs")])
     _reported(house)
-    house.outlets.replace([])
+    house.destinations.replace([])
 
     assert _retention(house).sweep(NOW + 31 * DAY) == 1
 
 
-def _retention(house: ScpPolicy) -> Retention:
+def _retention(house: WorkflowSite) -> Retention:
     return Retention(
         inbox=house.inbox,
         results=house.results,
-        outlets=house.outlets,
+        destinations=house.destinations,
         gather_by="series",
         keep=30 * DAY,
         audit=house.audit,
     )
 
 
-def _reported(house: ScpPolicy, *, number: int = 1) -> str:
+def _reported(house: WorkflowSite, *, number: int = 1) -> str:
     image = receive(house.inbox, SERIES, number).sop_instance_uid
     smear_id = SmearId(SERIES)
     for waiting in house.inbox.waiting():
-        house.steps.images.analyse(waiting, smear_id)
-    closing = house.steps.reports.close(smear_id, known=None, is_waiting=False)
+        house.images.analyse(waiting, smear_id)
+    closing = house.reports.close(smear_id, known=None, is_waiting=False)
     assert closing.standing is ReportStatus.REPORTED
     return image
 
 
-def _deliver(house: ScpPolicy) -> None:
+def _deliver(house: WorkflowSite) -> None:
     go = DeliveryAttempt(smear_id=SmearId(SERIES), version=1, destination="pacs")
-    assert house.steps.sender.deliver(go).sent > 0
+    assert house.sender.deliver(go).sent > 0

@@ -15,7 +15,7 @@ from pipeline.errors import RetryLater
 from reporting.audit.trail import Event
 from tests.fakes import RecordingAudit
 from tests.findings import MODEL
-from tests.listener.house import BAD_SERIES, QuickAnalysis, ScpPolicy, Shelf, make_house, receive
+from tests.listener.house import BAD_SERIES, QuickAnalysis, Shelf, WorkflowSite, make_house, receive
 
 SMEAR = SmearId("1.2.3.4")
 
@@ -26,35 +26,35 @@ def audit() -> RecordingAudit:
 
 
 @pytest.fixture
-def house(tmp_path: Path, audit: RecordingAudit) -> ScpPolicy:
+def house(tmp_path: Path, audit: RecordingAudit) -> WorkflowSite:
     return make_house(tmp_path, audit=audit, destinations=[Shelf()])
 
 
-def analysed(house: ScpPolicy, *numbers: int, smear: SmearId = SMEAR) -> list[SOPInstanceUID]:
+def analysed(house: WorkflowSite, *numbers: int, smear: SmearId = SMEAR) -> list[SOPInstanceUID]:
     images = [receive(house.inbox, smear, number).sop_instance_uid for number in numbers]
     for image in images:
-        house.steps.images.analyse(image, smear)
+        house.images.analyse(image, smear)
     return images
 
 
 class TestImages:
     def test_an_image_is_analysed_once_however_often_the_step_runs(
-        self, house: ScpPolicy, audit: RecordingAudit
+        self, house: WorkflowSite, audit: RecordingAudit
     ) -> None:
         [image] = analysed(house, 1)
 
-        again = house.steps.images.analyse(image, SMEAR)
+        again = house.images.analyse(image, SMEAR)
 
         assert again is None
         assert house.analysis.seen == {image: 1}
         assert audit.events == [Event.IMAGE_ANALYSED]
 
     def test_one_that_breaks_a_rule_is_parked_under_its_code(
-        self, house: ScpPolicy, audit: RecordingAudit
+        self, house: WorkflowSite, audit: RecordingAudit
     ) -> None:
         image = receive(house.inbox, BAD_SERIES, 1).sop_instance_uid
 
-        code = house.steps.images.analyse(image, SmearId(BAD_SERIES))
+        code = house.images.analyse(image, SmearId(BAD_SERIES))
 
         assert code == "decode_failed"
         assert list(house.inbox.parked()) == [(image, "decode_failed")]
@@ -64,7 +64,7 @@ class TestImages:
     def test_what_nobody_thought_of_parks_that_image_alone(self, tmp_path: Path) -> None:
         house = make_house(tmp_path, audit=RecordingAudit(), analysis=_Failing(ZeroDivisionError()))
 
-        code = house.steps.images.analyse(receive(house.inbox, SMEAR, 1).sop_instance_uid, SMEAR)
+        code = house.images.analyse(receive(house.inbox, SMEAR, 1).sop_instance_uid, SMEAR)
 
         assert code == "defect"
 
@@ -74,12 +74,14 @@ class TestImages:
         image = receive(house.inbox, SMEAR, 1).sop_instance_uid
 
         with pytest.raises(RetryLater):
-            house.steps.images.analyse(image, SMEAR)
+            house.images.analyse(image, SMEAR)
 
         assert house.inbox.is_waiting(image)
 
-    def test_it_is_settled_when_analysed_or_parked_and_not_before(self, house: ScpPolicy) -> None:
-        images = house.steps.images
+    def test_it_is_settled_when_analysed_or_parked_and_not_before(
+        self, house: WorkflowSite
+    ) -> None:
+        images = house.images
         fresh = receive(house.inbox, SMEAR, 1).sop_instance_uid
         [done] = analysed(house, 2)
         bad = receive(house.inbox, BAD_SERIES, 1).sop_instance_uid
@@ -91,16 +93,16 @@ class TestImages:
 
 
 class TestReports:
-    def test_nothing_is_reported_of_a_smear_without_images(self, house: ScpPolicy) -> None:
+    def test_nothing_is_reported_of_a_smear_without_images(self, house: WorkflowSite) -> None:
         assert close(house).standing is ReportStatus.EMPTY
 
-    def test_it_waits_for_images_that_are_still_queued(self, house: ScpPolicy) -> None:
+    def test_it_waits_for_images_that_are_still_queued(self, house: WorkflowSite) -> None:
         analysed(house, 1)
 
         assert close(house, is_waiting=True).standing is ReportStatus.WAITING
 
     def test_a_close_that_a_newer_image_overtook_is_left_to_that_one_s(
-        self, house: ScpPolicy
+        self, house: WorkflowSite
     ) -> None:
         analysed(house, 1, 2)
 
@@ -108,7 +110,7 @@ class TestReports:
         assert close(house, known=2).standing is ReportStatus.REPORTED
 
     def test_closing_twice_reports_once_and_names_the_same_deliveries(
-        self, house: ScpPolicy, audit: RecordingAudit
+        self, house: WorkflowSite, audit: RecordingAudit
     ) -> None:
         analysed(house, 1)
 
@@ -119,7 +121,7 @@ class TestReports:
         assert first.destinations == ("pacs",)
         assert audit.events.count(Event.SMEAR_REPORTED) == 1
 
-    def test_a_late_image_makes_the_next_version_of_all(self, house: ScpPolicy) -> None:
+    def test_a_late_image_makes_the_next_version_of_all(self, house: WorkflowSite) -> None:
         early = analysed(house, 1, 2)
         close(house)
         late = analysed(house, 3)
@@ -132,22 +134,22 @@ class TestReports:
         assert set(latest.sources) == {*early, *late}
 
     def test_findings_of_an_older_model_are_made_anew(
-        self, tmp_path: Path, house: ScpPolicy
+        self, tmp_path: Path, house: WorkflowSite
     ) -> None:
         """One report speaks with one voice."""
         [image] = analysed(house, 1)
         newer = _Newer()
         later = make_house(tmp_path, audit=RecordingAudit(), analysis=newer)
 
-        later.steps.reports.close(SMEAR, known=None, is_waiting=False)
+        later.reports.close(SMEAR, known=None, is_waiting=False)
 
         assert newer.seen == {image: 1}
         [field] = later.results.smear(SMEAR).fields(image)
         assert field.model.sha256 == newer.model_key
 
 
-def close(house: ScpPolicy, *, known: int | None = None, is_waiting: bool = False) -> object:
-    return house.steps.reports.close(SMEAR, known=known, is_waiting=is_waiting)
+def close(house: WorkflowSite, *, known: int | None = None, is_waiting: bool = False) -> object:
+    return house.reports.close(SMEAR, known=known, is_waiting=is_waiting)
 
 
 class _Failing:

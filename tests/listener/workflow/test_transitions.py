@@ -6,7 +6,8 @@ every order of events and kill the worker at every moment.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from listener.queue.dbos_adapter import QueueRow
 from listener.queue.jobs import (
+    ClaimedImage,
     CommitmentWait,
     DeliveryAttempt,
     Job,
@@ -40,7 +42,7 @@ from reporting.delivery import (
 )
 from reporting.results import ResultKind
 from tests.fakes import RecordingAudit
-from tests.listener.house import BAD_SERIES, ScpPolicy, Shelf, make_house, receive
+from tests.listener.house import BAD_SERIES, Shelf, WorkflowSite, make_house, receive
 
 SERIES = "1.2.3.4"
 
@@ -57,13 +59,18 @@ class TurnedQueue:
         self.unfinished: list[str] = []
         self.parked: dict[str, SmearlinkError] = {}
         self.kill_in: int | None = None
+        self._batches = 0
 
-    def ask(self, job: Job) -> None:
+    def enqueue(self, *jobs: Job) -> None:
         self._maybe_die()
-        if job.id not in self.jobs:
-            self.jobs[job.id] = job
-            self.unfinished.append(job.id)
+        self._add(jobs)
         self._maybe_die()
+
+    def _add(self, jobs: Iterable[Job]) -> None:
+        for job in jobs:
+            if job.id not in self.jobs:
+                self.jobs[job.id] = job
+                self.unfinished.append(job.id)
 
     def unfinished_images(self, smear_id: SmearId) -> Iterator[SOPInstanceUID]:
         return (
@@ -83,7 +90,7 @@ class TurnedQueue:
         """Run one job; a kill leaves it unfinished, as a dead worker's job is."""
         job = self.jobs[job_id]
         functions = {
-            JobKind.ANALYSE_IMAGE: lambda: flow.analyse_image(*job.arguments),  # type: ignore[arg-type]
+            JobKind.ANALYSE_IMAGE: lambda: self.run_batch(flow, [job_id]),
             JobKind.CLOSE_SMEAR: lambda: flow.close_smear(*job.arguments),  # type: ignore[arg-type]
             JobKind.DELIVER: lambda: flow.deliver(DeliveryAttempt.of(job.arguments)),
             JobKind.CHECK_COMMITMENT: lambda: flow.check_commitment(
@@ -98,7 +105,29 @@ class TurnedQueue:
             return
         except SmearlinkError as err:
             self.parked[job_id] = err
-        self.unfinished.remove(job_id)
+        if job_id in self.unfinished:
+            self.unfinished.remove(job_id)
+
+    def run_batch(self, flow: Transitions, job_ids: Sequence[str]) -> None:
+        """Analyse images together; what follows comes with their end, or neither does."""
+        done: list[ClaimedImage] = []
+        retries: list[Job] = []
+        for job_id in job_ids:
+            self._maybe_die()
+            claimed = claimed_image(self.jobs[job_id])
+            if (retry := flow.analyse_image(claimed)) is None:
+                done.append(claimed)
+            else:
+                retries.append(retry)
+        self._batches += 1
+        closes = flow.close_after(done, batch_id=str(self._batches))
+        self._maybe_die()
+        self.unfinished = [job_id for job_id in self.unfinished if job_id not in job_ids]
+        self._add([*retries, *closes])
+
+    def close_of(self, batch: int) -> str:
+        """The job that reports the smear of the images of a batch."""
+        return f"close:{SERIES}:batch-{batch}"
 
     def run_all(self, flow: Transitions) -> None:
         """Run in order until nothing is left."""
@@ -112,10 +141,24 @@ class TurnedQueue:
                 raise Killed
 
 
-def make_flow(house: ScpPolicy, queue: TurnedQueue) -> Transitions:
+def claimed_image(job: Job) -> ClaimedImage:
+    """As a worker claims it for the first time."""
+    image, smear_id, attempt = job.arguments
+    return ClaimedImage(
+        job_id=job.id,
+        image=SOPInstanceUID(str(image)),
+        smear_id=SmearId(str(smear_id)),
+        attempt=int(attempt or 1),
+        starts=1,
+    )
+
+
+def make_flow(house: WorkflowSite, queue: TurnedQueue) -> Transitions:
     return Transitions(
-        steps=house.steps,
-        outlets=house.outlets,
+        images=house.images,
+        reports=house.reports,
+        sender=house.sender,
+        destinations=house.destinations,
         queue=queue,
         audit=house.audit,
         quiet_s=10.0,
@@ -123,9 +166,9 @@ def make_flow(house: ScpPolicy, queue: TurnedQueue) -> Transitions:
     )
 
 
-def bring(house: ScpPolicy, queue: TurnedQueue, number: int, series: str = SERIES) -> None:
+def bring(house: WorkflowSite, queue: TurnedQueue, number: int, series: str = SERIES) -> None:
     image = receive(house.inbox, series, number)
-    queue.ask(image_job(image.sop_instance_uid, smear_id_of(image, "series")))
+    queue.enqueue(image_job(image.sop_instance_uid, smear_id_of(image, "series")))
 
 
 @pytest.fixture
@@ -134,7 +177,7 @@ def pacs() -> Shelf:
 
 
 @pytest.fixture
-def house(tmp_path: Path, pacs: Shelf) -> ScpPolicy:
+def house(tmp_path: Path, pacs: Shelf) -> WorkflowSite:
     return make_house(tmp_path, audit=RecordingAudit(), destinations=[pacs])
 
 
@@ -144,11 +187,11 @@ def queue() -> TurnedQueue:
 
 
 @pytest.fixture
-def flow(house: ScpPolicy, queue: TurnedQueue) -> Transitions:
+def flow(house: WorkflowSite, queue: TurnedQueue) -> Transitions:
     return make_flow(house, queue)
 
 
-def versions(house: ScpPolicy, series: str = SERIES) -> int:
+def versions(house: WorkflowSite, series: str = SERIES) -> int:
     latest = house.results.smear(SmearId(series)).latest()
     return latest.version if latest else 0
 
@@ -175,8 +218,15 @@ def test_every_image_is_reported_and_delivered_whatever_is_killed(data: st.DataO
                 bring(house, queue, *to_come.pop(0))
                 continue
             job_id = data.draw(st.sampled_from(queue.unfinished), label="job")
-            queue.kill_in = data.draw(st.one_of(st.none(), st.integers(0, 3)), label="kill")
-            queue.run(make_flow(house, queue), job_id)
+            queue.kill_in = data.draw(st.one_of(st.none(), st.integers(0, 4)), label="kill")
+            flow = make_flow(house, queue)
+            if job_id.startswith("image:"):
+                images = [one for one in queue.unfinished if one.startswith("image:")]
+                batch = data.draw(st.lists(st.sampled_from(images), unique=True), label="batch")
+                with suppress(Killed):
+                    queue.run_batch(flow, list(dict.fromkeys([job_id, *batch])))
+            else:
+                queue.run(flow, job_id)
             queue.kill_in = None
 
         assert not queue.parked
@@ -197,12 +247,12 @@ def test_every_image_is_reported_and_delivered_whatever_is_killed(data: st.DataO
                 assert len(immutable) <= 1, "one UID was sent with two contents"
 
 
-def _waiting(house: ScpPolicy, series: str) -> list[str]:
+def _waiting(house: WorkflowSite, series: str) -> list[str]:
     return [image for image in house.inbox.waiting() if image.startswith(f"{series}.")]
 
 
 def test_an_image_that_breaks_a_rule_is_parked_and_its_smear_goes_on(
-    house: ScpPolicy, queue: TurnedQueue, flow: Transitions
+    house: WorkflowSite, queue: TurnedQueue, flow: Transitions
 ) -> None:
     bring(house, queue, 1, BAD_SERIES)
     bring(house, queue, 1)
@@ -214,32 +264,32 @@ def test_an_image_that_breaks_a_rule_is_parked_and_its_smear_goes_on(
 
 
 def test_a_smear_waits_for_images_that_are_still_queued(
-    house: ScpPolicy, queue: TurnedQueue, flow: Transitions
+    house: WorkflowSite, queue: TurnedQueue, flow: Transitions
 ) -> None:
     bring(house, queue, 1)
     bring(house, queue, 2)
     queue.run(flow, f"image:{SERIES}.1")
 
-    queue.run(flow, f"close:{SERIES}:{SERIES}.1")
+    queue.run(flow, queue.close_of(1))
 
     assert versions(house) == 0
 
 
 def test_a_parked_image_does_not_hold_its_smear_up(
-    house: ScpPolicy, queue: TurnedQueue, flow: Transitions
+    house: WorkflowSite, queue: TurnedQueue, flow: Transitions
 ) -> None:
     bring(house, queue, 1)
     bring(house, queue, 2)
     queue.run(flow, f"image:{SERIES}.1")
     house.inbox.park(f"{SERIES}.2", "decode_failed")
 
-    queue.run(flow, f"close:{SERIES}:{SERIES}.1")
+    queue.run(flow, queue.close_of(1))
 
     assert versions(house) == 1
 
 
 def test_a_late_image_amends_the_report_and_leaves_its_first_objects_as_they_were(
-    house: ScpPolicy, queue: TurnedQueue, flow: Transitions, pacs: Shelf
+    house: WorkflowSite, queue: TurnedQueue, flow: Transitions, pacs: Shelf
 ) -> None:
     bring(house, queue, 1)
     queue.run_all(flow)
@@ -258,14 +308,14 @@ def test_a_late_image_amends_the_report_and_leaves_its_first_objects_as_they_wer
 
 
 def test_an_older_version_never_overtakes_its_amendment(
-    house: ScpPolicy, queue: TurnedQueue, flow: Transitions, pacs: Shelf
+    house: WorkflowSite, queue: TurnedQueue, flow: Transitions, pacs: Shelf
 ) -> None:
     bring(house, queue, 1)
     queue.run(flow, f"image:{SERIES}.1")
-    queue.run(flow, f"close:{SERIES}:{SERIES}.1")
+    queue.run(flow, queue.close_of(1))
     bring(house, queue, 2)
     queue.run(flow, f"image:{SERIES}.2")
-    queue.run(flow, f"close:{SERIES}:{SERIES}.2")
+    queue.run(flow, queue.close_of(2))
 
     queue.run(flow, f"deliver:pacs:{SERIES}:v2:0.1")
     queue.run(flow, f"deliver:pacs:{SERIES}:v1:0.1")
@@ -275,7 +325,7 @@ def test_an_older_version_never_overtakes_its_amendment(
 
 
 def test_a_destination_that_stays_away_is_parked_after_its_tries(
-    house: ScpPolicy, queue: TurnedQueue, flow: Transitions, pacs: Shelf
+    house: WorkflowSite, queue: TurnedQueue, flow: Transitions, pacs: Shelf
 ) -> None:
     pacs.troubles = [DeliveryPostponed("away", code="connection_refused")] * 9
     bring(house, queue, 1)
@@ -293,11 +343,11 @@ def test_a_destination_that_stays_away_is_parked_after_its_tries(
 
 
 def test_a_refusal_is_parked_at_once_and_what_was_taken_is_not_sent_again(
-    house: ScpPolicy, queue: TurnedQueue, flow: Transitions, pacs: Shelf
+    house: WorkflowSite, queue: TurnedQueue, flow: Transitions, pacs: Shelf
 ) -> None:
     bring(house, queue, 1)
     queue.run(flow, f"image:{SERIES}.1")
-    queue.run(flow, f"close:{SERIES}:{SERIES}.1")
+    queue.run(flow, queue.close_of(1))
     latest = house.results.smear(SmearId(SERIES)).latest()
     assert latest is not None
     taken = latest.results[0]
@@ -320,7 +370,7 @@ def _receipt(uid: str) -> Receipt:
 
 
 def test_a_delivered_amendment_clears_the_parked_delivery_of_the_version_before(
-    house: ScpPolicy, queue: TurnedQueue, flow: Transitions, pacs: Shelf
+    house: WorkflowSite, queue: TurnedQueue, flow: Transitions, pacs: Shelf
 ) -> None:
     pacs.troubles = [DeliveryRefused("refused", code="refused")]
     bring(house, queue, 1)
@@ -334,10 +384,10 @@ def test_a_delivered_amendment_clears_the_parked_delivery_of_the_version_before(
 
 
 def test_a_wished_close_comes_back_until_the_images_are_analysed(
-    house: ScpPolicy, queue: TurnedQueue, flow: Transitions
+    house: WorkflowSite, queue: TurnedQueue, flow: Transitions
 ) -> None:
     bring(house, queue, 1)
-    queue.ask(close_job(SmearId(SERIES), trigger="wish-1", known=None))
+    queue.enqueue(close_job(SmearId(SERIES), trigger="wish-1", known=None))
 
     queue.run(flow, f"close:{SERIES}:wish-1")
     queue.run(flow, f"image:{SERIES}.1")
@@ -347,7 +397,7 @@ def test_a_wished_close_comes_back_until_the_images_are_analysed(
 
 
 def test_a_conflict_that_never_passes_is_parked_as_such_and_a_retry_brings_it_home(
-    house: ScpPolicy, queue: TurnedQueue, flow: Transitions, pacs: Shelf
+    house: WorkflowSite, queue: TurnedQueue, flow: Transitions, pacs: Shelf
 ) -> None:
     pacs.troubles = [
         DeliveryPostponed(
@@ -360,7 +410,7 @@ def test_a_conflict_that_never_passes_is_parked_as_such_and_a_retry_brings_it_ho
 
     assert err.code == "fhir_conflict_persists"
     assert "it was deleted there" in str(err)
-    queue.ask(retry_job(_row_of(queue.jobs[job_id]), wish="wish-1"))
+    queue.enqueue(retry_job(_row_of(queue.jobs[job_id])))
     queue.run_all(flow)
 
     assert len(pacs.arrived) == 3
@@ -368,7 +418,7 @@ def test_a_conflict_that_never_passes_is_parked_as_such_and_a_retry_brings_it_ho
 
 
 def test_a_destination_that_takes_one_object_an_attempt_is_not_given_up(
-    house: ScpPolicy, queue: TurnedQueue, flow: Transitions, pacs: Shelf
+    house: WorkflowSite, queue: TurnedQueue, flow: Transitions, pacs: Shelf
 ) -> None:
     """It hangs up after each object, and every attempt brings the delivery further."""
     pacs.most_at_once = 1
@@ -384,7 +434,7 @@ def test_a_destination_that_takes_one_object_an_attempt_is_not_given_up(
 
 
 def test_tries_are_counted_again_from_the_last_object_that_arrived(
-    house: ScpPolicy, queue: TurnedQueue, flow: Transitions, pacs: Shelf
+    house: WorkflowSite, queue: TurnedQueue, flow: Transitions, pacs: Shelf
 ) -> None:
     pacs.most_at_once = 1
     pacs.troubles = [
@@ -403,7 +453,7 @@ def test_tries_are_counted_again_from_the_last_object_that_arrived(
 
 
 def test_a_commitment_report_settles_the_delivery(
-    house: ScpPolicy, queue: TurnedQueue, flow: Transitions, pacs: Shelf
+    house: WorkflowSite, queue: TurnedQueue, flow: Transitions, pacs: Shelf
 ) -> None:
     pacs.awaits_commitment = True
     bring(house, queue, 1)
@@ -417,7 +467,7 @@ def test_a_commitment_report_settles_the_delivery(
 
 
 def test_what_a_commitment_report_disowns_is_sent_again(
-    house: ScpPolicy, queue: TurnedQueue, flow: Transitions, pacs: Shelf
+    house: WorkflowSite, queue: TurnedQueue, flow: Transitions, pacs: Shelf
 ) -> None:
     pacs.awaits_commitment = True
     bring(house, queue, 1)
@@ -435,7 +485,7 @@ def test_what_a_commitment_report_disowns_is_sent_again(
 
 
 def test_a_report_that_names_some_confirms_those_and_leaves_the_rest_open(
-    house: ScpPolicy, queue: TurnedQueue, flow: Transitions, pacs: Shelf
+    house: WorkflowSite, queue: TurnedQueue, flow: Transitions, pacs: Shelf
 ) -> None:
     pacs.awaits_commitment = True
     bring(house, queue, 1)
@@ -453,7 +503,7 @@ def test_a_report_that_names_some_confirms_those_and_leaves_the_rest_open(
 
 
 def test_the_other_half_of_a_report_is_read_too(
-    house: ScpPolicy, queue: TurnedQueue, flow: Transitions, pacs: Shelf
+    house: WorkflowSite, queue: TurnedQueue, flow: Transitions, pacs: Shelf
 ) -> None:
     pacs.awaits_commitment = True
     bring(house, queue, 1)
@@ -471,7 +521,7 @@ def test_the_other_half_of_a_report_is_read_too(
 
 
 def test_what_a_report_never_names_is_asked_for_again_and_then_parked(
-    house: ScpPolicy, queue: TurnedQueue, flow: Transitions, pacs: Shelf
+    house: WorkflowSite, queue: TurnedQueue, flow: Transitions, pacs: Shelf
 ) -> None:
     pacs.awaits_commitment = True
     bring(house, queue, 1)
@@ -488,7 +538,7 @@ def test_what_a_report_never_names_is_asked_for_again_and_then_parked(
 
 
 def test_what_is_disowned_in_two_reports_is_sent_again_twice(
-    house: ScpPolicy, queue: TurnedQueue, flow: Transitions, pacs: Shelf
+    house: WorkflowSite, queue: TurnedQueue, flow: Transitions, pacs: Shelf
 ) -> None:
     """Each report is about other instances, so each asks for a delivery of its own."""
     pacs.awaits_commitment = True
@@ -559,7 +609,7 @@ def test_reports_in_any_pieces_settle_the_delivery_whatever_is_killed(data: st.D
 
 
 def test_a_commitment_that_never_comes_is_asked_for_again_and_then_parked(
-    house: ScpPolicy, queue: TurnedQueue, flow: Transitions, pacs: Shelf
+    house: WorkflowSite, queue: TurnedQueue, flow: Transitions, pacs: Shelf
 ) -> None:
     pacs.awaits_commitment = True
     bring(house, queue, 1)
@@ -573,7 +623,7 @@ def test_a_commitment_that_never_comes_is_asked_for_again_and_then_parked(
 
 
 def test_a_destination_that_cannot_be_asked_again_is_parked_in_the_end(
-    house: ScpPolicy, queue: TurnedQueue, flow: Transitions, pacs: Shelf
+    house: WorkflowSite, queue: TurnedQueue, flow: Transitions, pacs: Shelf
 ) -> None:
     pacs.awaits_commitment = True
     bring(house, queue, 1)
@@ -587,7 +637,7 @@ def test_a_destination_that_cannot_be_asked_again_is_parked_in_the_end(
 
 
 def test_a_retry_sends_what_was_disowned_too_often(
-    house: ScpPolicy, queue: TurnedQueue, flow: Transitions, pacs: Shelf
+    house: WorkflowSite, queue: TurnedQueue, flow: Transitions, pacs: Shelf
 ) -> None:
     pacs.awaits_commitment = True
     bring(house, queue, 1)
@@ -600,7 +650,7 @@ def test_a_retry_sends_what_was_disowned_too_often(
     pacs.awaits_commitment = False
 
     assert queue.parked[job_id].code == "commitment_refused"  # type: ignore[attr-defined]
-    queue.ask(retry_job(_row_of(queue.jobs[job_id]), wish="wish-1"))
+    queue.enqueue(retry_job(_row_of(queue.jobs[job_id])))
     queue.run_all(flow)
 
     assert {len(contents) for contents in pacs.arrived.values()} == {before + 1}
@@ -632,7 +682,7 @@ def _row_of(job: Job) -> QueueRow:
 
 
 def _report(
-    house: ScpPolicy,
+    house: WorkflowSite,
     pacs: Shelf,
     *committed: str,
     failed: Sequence[str] = (),
@@ -648,11 +698,11 @@ def _report(
     house.commitments.keep(report, destinations=["pacs"])
 
 
-def _lines(house: ScpPolicy) -> list[ReceiptLine]:
+def _lines(house: WorkflowSite) -> list[ReceiptLine]:
     return list(house.results.smear(SmearId(SERIES)).receipts("pacs").latest().values())
 
 
-def _states(house: ScpPolicy) -> dict[str, DeliveryState]:
+def _states(house: WorkflowSite) -> dict[str, DeliveryState]:
     return {line.uid: line.state for line in _lines(house)}
 
 

@@ -9,7 +9,7 @@ from itertools import count
 import pytest
 
 from listener.queue.status import WorkKind
-from listener.workflow.outlet import DestinationQueue
+from listener.workflow.destinations import DestinationQueue
 from listener.workflow.worker import Workflow
 from pipeline.domain import SmearId, SOPInstanceUID
 from pipeline.errors import Rejected
@@ -20,7 +20,15 @@ from reporting.delivery import (
     Reporter,
 )
 from tests.fakes import RecordingAudit
-from tests.listener.house import BAD_SERIES, ScpPolicy, Shelf, make_house, receive, until, working
+from tests.listener.house import (
+    BAD_SERIES,
+    Shelf,
+    WorkflowSite,
+    make_house,
+    receive,
+    until,
+    working,
+)
 
 _series = count(10)
 
@@ -28,7 +36,7 @@ _series = count(10)
 @dataclass(frozen=True)
 class Running:
     workflow: Workflow
-    house: ScpPolicy
+    house: WorkflowSite
     pacs: Shelf
     ehr: Shelf
     audit: RecordingAudit
@@ -125,7 +133,7 @@ def test_a_retry_leaves_an_image_alone_whose_uid_begins_alike(running: Running) 
 
     until(lambda: short in {image for image, _ in running.house.inbox.parked()})
     assert running.house.analysis.seen[long] == seen
-    assert running.workflow.client.not_asked([long]) == []
+    assert running.workflow.client.not_enqueued([long]) == []
 
 
 def test_a_refused_delivery_is_parked_shown_and_retried(running: Running, series: str) -> None:
@@ -226,7 +234,7 @@ def _remembered(workflow: Workflow) -> int:
 
 def test_a_new_destination_is_served_without_a_restart(running: Running, series: str) -> None:
     archive = Shelf(name="archive")
-    before = tuple(running.house.outlets)
+    before = tuple(running.house.destinations)
     running.workflow.reload([*before, DestinationQueue(destination=archive)])
     try:
         running.bring(series)

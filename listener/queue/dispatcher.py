@@ -1,0 +1,113 @@
+"""Looks for jobs to claim when the queue changed, instead of polling each queue."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import sqlalchemy as sa
+
+from listener.queue.client import QueueClient
+from listener.queue.dbos_adapter import QueueRunner
+from listener.queue.jobs import IMAGES
+
+LOOK_AGAIN_S = 1.0
+"""How soon queues are looked at again whose limits left jobs waiting."""
+
+_log = logging.getLogger(__name__)
+
+
+class Dispatcher:
+    """One thread that claims jobs. In its own process it is told of new ones (`wake`)."""
+
+    def __init__(
+        self,
+        database_url: str,
+        *,
+        client: QueueClient,
+        runner: QueueRunner,
+        on_images: Callable[[], None],
+        poll_s: float,
+    ) -> None:
+        self._client = client
+        self._runner = runner
+        self._on_images = on_images
+        self._poll_s = poll_s
+        self._changes = _Changes(database_url)
+        self._woken = threading.Event()
+        self._is_stopping = False
+        self._thread = threading.Thread(target=self._run, name="queue-dispatcher", daemon=True)
+        self._look_at = 0.0
+        """Monotonic time of the next look in any case."""
+
+    def start(self) -> None:
+        """Look for jobs from now on."""
+        self._woken.set()
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Look for jobs now."""
+        self._woken.set()
+
+    def stop(self) -> None:
+        """Claim nothing more."""
+        self._is_stopping = True
+        self._woken.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._changes.close()
+
+    def _run(self) -> None:
+        while True:
+            is_woken = self._woken.wait(self._poll_s)
+            self._woken.clear()
+            if self._is_stopping:
+                return
+            has_changed = self._changes.seen()
+            if is_woken or has_changed or time.monotonic() >= self._look_at:
+                try:
+                    self._look()
+                except Exception as err:  # noqa: BLE001 - the boundary of a loop
+                    self._look_at = time.monotonic() + LOOK_AGAIN_S
+                    _log.warning("queue cannot be looked at: %s", type(err).__name__)
+
+    def _look(self) -> None:
+        names = self._client.queues_with_work()
+        if IMAGES in names:
+            self._on_images()
+        others = sorted(names - {IMAGES})
+        self._runner.claim(others)
+        due_ms = self._client.next_delay_end_ms()
+        wait_s = float("inf") if due_ms is None else due_ms / 1000 - time.time()
+        self._look_at = time.monotonic() + (min(wait_s, LOOK_AGAIN_S) if others else wait_s)
+
+
+class _Changes:
+    """Whether anybody wrote to the database: SQLite counts changes, PostgreSQL is always asked."""
+
+    def __init__(self, database_url: str) -> None:
+        url = sa.make_url(database_url)
+        self._connection: sqlite3.Connection | None = None
+        self._version = 0
+        if url.get_backend_name() == "sqlite":
+            self._connection = sqlite3.connect(str(url.database), check_same_thread=False)
+
+    def seen(self) -> bool:
+        """Whether there was a change since the last call."""
+        if self._connection is None:
+            return True
+        with suppress(sqlite3.Error):
+            (version,) = self._connection.execute("PRAGMA data_version").fetchone()
+            if version == self._version:
+                return False
+            self._version = version
+        return True
+
+    def close(self) -> None:
+        """Close the connection that watches."""
+        if self._connection is not None:
+            self._connection.close()
