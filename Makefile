@@ -45,8 +45,10 @@ demo: install
 
 # --- for developers and CI
 
+COVERAGE ?=
 test: install
-	$(RUN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not peers and not chaos"
+	$(RUN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not peers and not chaos" \
+	  $(if $(COVERAGE),--cov --cov-report=term:skip-covered)
 
 check: install
 	$(UV) lock --check
@@ -61,10 +63,10 @@ test-peers: install
 	bash tests/install_peers.sh
 	$(RUN)/python -m pytest -m peers
 
-# Branch coverage of the five packages without training; fails under the floor in pyproject.toml.
-coverage: install
-	rm -f .coverage .coverage.*
-	$(RUN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not peers and not chaos" --cov --cov-report=term:skip-covered
+# The tests with branch coverage of the five packages without training; fails under the floor in
+# pyproject.toml.
+coverage:
+	$(MAKE) test COVERAGE=1
 
 # Every Python that the project supports, each in an environment of its own.
 PYTHONS ?= 3.11 3.12 3.13

@@ -327,7 +327,7 @@ def test_each_destination_fails_alone_and_in_words(tmp_path: Path) -> None:
             assert parked["refusing"] == "results_refused"
             assert parked["absent"] == "peer_unreachable"
             assert parked["http401"] == "credentials_refused"
-            assert parked["http409"] == "fhir_conflict"
+            assert parked["http409"] == "fhir_conflict_persists"
             assert parked["http500"] == "http_500"
             assert parked["mute"] == "no_answer"
             assert [len(one.stored) for one in (good, full)] == [1, 1]
