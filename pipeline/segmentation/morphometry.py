@@ -1,4 +1,9 @@
-"""From outlines on the working picture to a cell: contours in source pixels, figures in µm."""
+"""Turns outlines on the working picture into a cell: contours in source pixels, shape in µm.
+
+Areas are those of the pixels that filling a contour covers, for cell and nucleus alike, so that a
+mask made of the contours has the same areas and the same ratio. What compares an outline with a
+circle or with its hull takes the area that the outline itself encloses.
+"""
 
 from __future__ import annotations
 
@@ -59,10 +64,10 @@ def describe(lobes: tuple[Contour, ...], outline: Outline, ground: PixelTransfor
 
 
 def _figures(contour: Contour, lobes: tuple[Contour, ...], um_per_px: float) -> CellShape:
-    area = max(float(cv2.contourArea(contour)), 1.0)
+    area, nucleus = _covered_px(contour, lobes)
+    enclosed = max(float(cv2.contourArea(contour)), 1.0)
     perimeter = max(float(cv2.arcLength(contour, closed=True)), 1.0)
     hull = max(float(cv2.contourArea(cv2.convexHull(contour))), 1.0)
-    nucleus = min(sum(_covered_px(lobe) for lobe in lobes), area)
     moments = cv2.moments(contour)
     spread = np.array([[moments["mu20"], moments["mu11"]], [moments["mu11"], moments["mu02"]]])
     small, large = np.linalg.eigvalsh(spread)
@@ -71,17 +76,27 @@ def _figures(contour: Contour, lobes: tuple[Contour, ...], um_per_px: float) -> 
         nucleus_area_um2=nucleus * um_per_px**2,
         perimeter_um=perimeter * um_per_px,
         equivalent_diameter_um=float(2 * np.sqrt(area / np.pi)) * um_per_px,
-        circularity=min(1.0, float(4 * np.pi * area / perimeter**2)),
-        solidity=min(1.0, area / hull),
+        circularity=min(1.0, float(4 * np.pi * enclosed / perimeter**2)),
+        solidity=min(1.0, enclosed / hull),
         eccentricity=float(np.sqrt(np.clip(1 - small / large, 0, 1))) if large > 0 else 0.0,
         nucleus_to_cell_ratio=nucleus / area,
         nucleus_lobes=sum(_lobes_of(lobe, um_per_px) for lobe in lobes),
     )
 
 
-def _covered_px(contour: Contour) -> float:
-    """Area of the pixels inside a contour that runs through the middles of its outermost ones."""
-    return float(cv2.contourArea(contour) + 0.5 * cv2.arcLength(contour, closed=True) + 1)
+def _covered_px(contour: Contour, lobes: tuple[Contour, ...]) -> tuple[int, int]:
+    """Pixels of the filled contour, and those of them that the filled lobes cover.
+
+    Contours run through the centers of their outermost pixels, so these count as covered.
+    """
+    x, y, width, height = cv2.boundingRect(contour)
+    corner = np.array([x, y], np.int32)
+    cell: Mask = np.zeros((height, width), np.uint8)
+    nucleus = np.zeros_like(cell)
+    cv2.fillPoly(cell, [contour - corner], 1)
+    for lobe in lobes:
+        cv2.fillPoly(nucleus, [lobe - corner], 1)
+    return int(cell.sum()), int((cell & nucleus).sum())
 
 
 def _lobes_of(contour: Contour, um_per_px: float) -> int:
