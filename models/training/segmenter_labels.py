@@ -2,9 +2,10 @@
 
 Masks where somebody drew them (bccd, zheng1); elsewhere the outlines that the packaged network
 finds inside the boxes of the pack, or of its one cell, and an ellipse where the two disagree.
-ALL-IDB1 is never learned from.
+Fields of malaria (iml, vivax) teach what is no white cell. ALL-IDB1 is never learned from.
 
-`python -m models.training.segmenter_labels --data ../shared/data --out runs/labels.pkl`
+`python -m models.training.segmenter_labels --data ../shared/data ../shared/data2 --out
+runs/labels.pkl`
 """
 
 from __future__ import annotations
@@ -45,9 +46,15 @@ RED_CELL, PLATELET = 2, 3
 """Category ids of `boxes.json`."""
 UNKNOWN = 255
 MASKED = ("bccd", "zheng1")
-BOXED = ("bccd", "raabin", "draaslan")
-ONE_CELL = ("zheng1", "pbc", "lmu")
-EACH_TYPE = {"pbc": 45, "lmu": 70, "aria": 36}
+BOXED = ("bccd", "raabin", "draaslan", "chula", "hs2")
+ONE_CELL = ("zheng1", "pbc", "lmu", "deepapl")
+WITHOUT_WHITE_CELLS = ("iml", "vivax")
+"""Fields of which a person saw every white cell; what a network finds elsewhere is none."""
+TRUE_IN_THEM = ("PA171690", "PA171901", "PA171994", "vivax_04", "vivax_05", "vivax_22")
+"""Files of these with a white cell, a smudge, or something of which nobody can say: there what
+the network finds is not judged."""
+UNCERTAIN_TYPES = ("smudge_cell", "artefact", "giant_platelet")
+EACH_TYPE = {"pbc": 45, "lmu": 70, "aria": 36, "deepapl": 24}
 """Pictures taken of each type, evenly over the file numbers; of the other sources, all."""
 KNOWN_UM = {"lmu": 0.0707}
 """Published: 14.14 pixels a µm (Matek 2019)."""
@@ -123,18 +130,21 @@ class _Sheet:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, nargs="+", required=True)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    rows = chosen_rows(read_pack(options.data, None))
-    truth, boxes = read_ground_truth(options.data), read_all_boxes(options.data)
+    rows = chosen_rows([row for root in options.data for row in read_pack(root, None)])
+    truths = {root: read_ground_truth(root) for root in options.data}
+    boxes = {file: found for root in options.data for file, found in read_all_boxes(root).items()}
     scales = source_scales(rows)
     # Not forked: the scales were measured with OpenCV's threads, which a fork would not carry.
     with ProcessPoolExecutor(
         mp_context=get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)
     ) as pool:
         jobs = [
-            pool.submit(label, row, truth, boxes.get(row.file, {}), scales[_scale_key(row)])
+            pool.submit(
+                label, row, truths[row.root], boxes.get(row.file, {}), scales[_scale_key(row)]
+            )
             for row in rows
         ]
         labelled = [found for job in jobs if (found := job.result()) is not None]
@@ -147,7 +157,9 @@ def chosen_rows(rows: Sequence[PackRow]) -> list[PackRow]:
     """Every picture that somebody outlined or boxed, and some of each type of the others."""
     groups: dict[tuple[str, str], list[PackRow]] = {}
     for row in sorted(rows, key=lambda row: row.file):
-        if row.source in (*MASKED, *BOXED, *EACH_TYPE):
+        if row.cell_type in UNCERTAIN_TYPES:
+            continue
+        if row.source in (*MASKED, *BOXED, *WITHOUT_WHITE_CELLS, *EACH_TYPE):
             groups.setdefault((row.source, row.cell_type or row.subtype or row.label), []).append(
                 row
             )
@@ -161,7 +173,9 @@ def chosen_rows(rows: Sequence[PackRow]) -> list[PackRow]:
 def read_all_boxes(root: Path) -> dict[str, dict[int, NDArray[np.float64]]]:
     """Boxes of each category of each file, N × 4."""
     found: dict[str, dict[int, NDArray[np.float64]]] = {}
-    for source in BOXED:
+    for source in (*BOXED, "iml"):
+        if not (root / source / "boxes.json").is_file():
+            continue
         told = json.loads((root / source / "boxes.json").read_text(encoding="utf-8"))
         names = {image["id"]: image["file_name"] for image in told["images"]}
         for mark in told["annotations"]:
@@ -208,7 +222,11 @@ def label(
         _lay_masks(sheet, row, truth)
     else:
         cells = find_cells(replace(row.read_image(), spacing_um=um_per_px), _segmenter())
-        if row.source in BOXED:
+        if row.source in WITHOUT_WHITE_CELLS:
+            if any(name in row.file for name in TRUE_IN_THEM):
+                for cell in cells.cells:
+                    sheet.ignored |= np.asarray(cv2.dilate(sheet.masks(cell)[0], disc(8)), np.uint8)
+        elif row.source in BOXED:
             _lay_boxes(sheet, cells.cells, truth.boxes.get(row.file, np.zeros((0, 4))))
         elif row.source not in ONE_CELL:
             for cell in cells.cells:

@@ -27,6 +27,11 @@ SOURCES = {
     "pbc": 0.11,
     "lmu": 0.06,
     "aria": 0.06,
+    "deepapl": 0.12,
+    "chula": 0.10,
+    "hs2": 0.06,
+    "iml": 0.05,
+    "vivax": 0.07,
 }
 """How often each is drawn."""
 DRAWN = ("bccd", "zheng1")
@@ -37,6 +42,8 @@ RIM_PX = 2
 RIM_DRAWN, RIM_WEAK = 2.0, 0.0
 """How much more what lies near that rim weighs. A nucleus that a network drew says that there is
 one, not where it ends."""
+FAINT_SHARE, FAINT = 0.15, (0.25, 0.6)
+"""Of the crops that are as faint as by a poor camera, and how much of the density is left."""
 RED_SHARE, MOST_RED = 0.3, 5
 """Of the crops that red cells are laid on, and how many in one row at most."""
 RED_STEP = (0.3, 1.05)
@@ -243,6 +250,11 @@ class Sampler:
             strength = 2 ** (random.normal(0, 0.3) + random.normal(0, 0.15, 3))
             changed = cv2.transform(changed, (mixing * strength[:, None]).astype(np.float32))
             changed = changed + random.normal(0, 0.02, 3).astype(np.float32)
+        if random.random() < FAINT_SHARE:
+            # A poor camera: a veil over all, and light whose fall and color nobody took out.
+            changed = changed * np.float32(random.uniform(*FAINT))
+            shading = random.normal(0, 0.02, (3, 3, 3)).astype(np.float32)
+            changed = changed + cv2.resize(shading, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
         focus = random.random()
         if focus < 0.25:
             changed = cv2.GaussianBlur(changed, (0, 0), random.uniform(0.4, 1.2))
