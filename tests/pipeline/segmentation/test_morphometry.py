@@ -1,4 +1,4 @@
-"""Areas and their ratio mean the same for whoever fills a contour and for whoever reads a number."""
+"""Areas and their ratio mean the same to whoever fills a contour and to whoever reads a number."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.domain import Cell, Contour
 from pipeline.segmentation.find_cells import find_cells
-from pipeline.segmentation.morphometry import Ground, describe
+from pipeline.segmentation.morphometry import PixelTransform, describe
 from tests.pipeline.smears import field, image_of, segmenter
 
 UM = 0.12
@@ -54,7 +54,7 @@ def ring(x: float, y: float, radius: float) -> np.ndarray:
 def test_lobes_beyond_the_cell_or_on_each_other_count_once(
     radius: float, lobes: list[tuple[float, float, float]]
 ) -> None:
-    ground = Ground(grow=1.0, um_per_px=UM, width=120, height=100)
+    ground = PixelTransform(grow=1.0, um_per_px=UM, width=120, height=100)
     drawn = tuple(np.rint(ring(60 + x, 50 + y, r)).astype(np.int32) for x, y, r in lobes)
 
     cell = describe(drawn, ring(60, 50, radius), ground)
