@@ -1,4 +1,4 @@
-"""What people see at the terminal: progress, and tables; plain lines when it is none."""
+"""Shows progress and tables on a terminal; plain lines when stdout is not a TTY."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
@@ -31,16 +32,18 @@ if TYPE_CHECKING:
 
 DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
 DIGITS = 12
-"""How much of a digest people are shown; --json shows all of it."""
+"""Digits of a digest that people see; --json shows all of them."""
 
-NARROW = 140
-"""Columns that tables take at least where the output is no terminal."""
+FILE_WIDTH = 140
+"""Columns of tables when the output is a file or a pipe."""
+WIDE = 110
+"""Columns from which the demonstration's table has room for file names."""
 
 
 def _console(*, is_error: bool = False) -> Console:
     stream = sys.stderr if is_error else sys.stdout
-    width = None if stream.isatty() else NARROW
-    # Paths and messages may hold brackets and colons, which are no styles.
+    width = None if stream.isatty() else FILE_WIDTH
+    # Paths and messages may hold brackets and colons, which Rich would take for styles.
     return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
 
 
@@ -49,15 +52,15 @@ def tell(words: str) -> None:
     _console().print(words)
 
 
-class Steps:
-    """Progress of long work: bars on a terminal, one line a step elsewhere."""
+class ProgressDisplay:
+    """Progress of long work: bars on a terminal, one line per step elsewhere."""
 
     def __init__(self) -> None:
         self._console = _console(is_error=True)
 
     @contextmanager
-    def counted(self, title: str, total: int) -> Iterator[Callable[[], None]]:
-        """Work of known length; call what is given once for each piece."""
+    def bar(self, title: str, total: int) -> Iterator[Callable[[], None]]:
+        """Work of known length; call what is yielded once per piece."""
         if not self._console.is_terminal:
             self._console.print(f"{title}: {total}")
             yield lambda: None
@@ -68,8 +71,8 @@ class Steps:
             yield lambda: progress.advance(task)
 
     @contextmanager
-    def watched(self, title: str) -> Iterator[Callable[[int], None]]:
-        """Work of unknown length; call what is given with how much is left."""
+    def spinner(self, title: str) -> Iterator[Callable[[str], None]]:
+        """Work of unknown length; call what is yielded with what is left."""
         if not self._console.is_terminal:
             self._console.print(title)
             yield lambda left: None
@@ -78,8 +81,8 @@ class Steps:
         with Progress(*columns, console=self._console) as progress:
             task = progress.add_task(title, total=None)
 
-            def show(left: int) -> None:
-                progress.update(task, description=f"{title}: {left} left")
+            def show(left: str) -> None:
+                progress.update(task, description=f"{title}: {left}")
 
             yield show
 
@@ -112,7 +115,7 @@ def send_with_progress(
                 yield read.image
 
     try:
-        with Steps().counted(f"Sending to {peer.ae_title}", len(found.images)) as advance:
+        with ProgressDisplay().bar(f"Sending to {peer.ae_title}", len(found.images)) as advance:
             for sent in send_images(images(), peer, calling_ae_title=calling_ae_title, tls=tls):
                 advance()
                 stored += sent.is_stored
@@ -130,7 +133,7 @@ def _show_sent(stored: int, problems: Sequence[str], total: int) -> None:
     rest = f", {missing} not sent" if missing else ""
     console.print(f"{stored} stored, {len(problems)} refused{rest}")
     for problem in problems:
-        console.print(f"  {problem}", soft_wrap=True)
+        _print_indented(console, problem)
 
 
 def show_skipped(found: FoundFiles) -> None:
@@ -141,7 +144,7 @@ def show_skipped(found: FoundFiles) -> None:
 
 
 def show_status(status: WorkflowStatus) -> None:
-    """Queues and parked work."""
+    """Print queues and parked work."""
     console = _console()
     table = _table("Work")
     for name in ("queue", "waiting", "delayed", "in work", "oldest"):
@@ -158,15 +161,23 @@ def _print_parked(console: Console, parked: Sequence[ParkedWork]) -> None:
     if not parked:
         console.print("Nothing is parked.")
         return
-    console.print(f"{len(parked)} parked; take up again with: smearlink retry KEY", style="bold")
+    console.print(f"{len(parked)} parked; try again with: smearlink retry KEY", style="bold")
     for one in parked:
         where = f" → {one.destination}" if one.destination else ""
-        console.print(f"  {one.kind}{where}: {one.code}: {one.message}", soft_wrap=True)
+        _print_indented(console, f"{one.kind}{where}: {one.code}: {one.message}")
         console.print(f"    KEY {one.key}", soft_wrap=True, style="dim")
 
 
+def _print_indented(console: Console, text: str) -> None:
+    """Lines of whole words on a terminal, one line elsewhere."""
+    if console.is_terminal:
+        console.print(Padding(Text(text), (0, 0, 0, 2)))
+    else:
+        console.print(f"  {text}", soft_wrap=True)
+
+
 def age_text(seconds: float) -> str:
-    """An age that people can read: 45 s, 12 min, 3.5 h, 2.0 d."""
+    """Format an age: 45 s, 12 min, 3.5 h, 2.0 d."""
     for limit, divisor, unit in ((90, 1, "s"), (5400, 60, "min")):
         if seconds < limit:
             return f"{seconds / divisor:.0f} {unit}"
@@ -174,14 +185,14 @@ def age_text(seconds: float) -> str:
 
 
 def _table(title: str) -> Table:
-    """Rules instead of boxes: reads the same on a terminal, in a file and in a mail."""
+    """A table with rules instead of boxes, legible in a terminal, a file and a mail."""
     return Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
 
 
 def show_demo(outcome: DemoOutcome, out: Path) -> int:
-    """The closing table; the exit code: 0 when all of it arrived and the trail is whole."""
+    """Print the closing table; return 0 when everything arrived and the trail is intact."""
     console = _console()
-    console.print(_demo_table(outcome.rows))
+    console.print(_demo_table(outcome.rows, has_files=console.width >= WIDE))
     console.print(f"{out / 'results'}: pictures, DICOM, CSV and FHIR bundle of each smear")
     console.print(f"{out / 'pacs'}: {outcome.pacs_count} DICOM objects that the PACS received")
     console.print(f"{out / 'ehr'}: {outcome.ehr_count} FHIR resources that the endpoint received")
@@ -189,32 +200,33 @@ def show_demo(outcome: DemoOutcome, out: Path) -> int:
     if outcome.not_taken:
         console.print(f"{len(outcome.not_taken)} not analysed:", style="bold")
     for line in outcome.not_taken:
-        console.print(f"  {line}", soft_wrap=True)
+        _print_indented(console, line)
     if outcome.undelivered:
         _print_parked(console, outcome.undelivered)
     show_verification(outcome.verification)
     return 0 if outcome.is_good else 1
 
 
-def _demo_table(rows: Sequence[DemoRow]) -> Table:
+def _demo_table(rows: Sequence[DemoRow], *, has_files: bool) -> Table:
     table = _table(f"smearlink demo · {RESEARCH_USE_ONLY}")
     table.add_column("smear", justify="right")
     table.add_column("field", overflow="fold")
     for name in ("cells", "leukemic", "normal", "referred"):
         table.add_column(name, justify="right")
-    table.add_column("highest\nprobability", justify="right")
-    table.add_column("files", overflow="fold", min_width=24)
+    table.add_column("highest\nprob.", justify="right")
+    if has_files:
+        table.add_column("annotated picture", overflow="fold")
     for row in rows:
         highest = "–" if row.highest is None else f"{row.highest:.2f}"
+        flags = f"\n[{', '.join(row.flags)}]".replace("_", " ") if row.flags else ""
         counts = (row.cells, row.leukemic, row.normal, row.referred)
-        table.add_row(row.smear, row.field, *map(str, counts), highest, row.files)
-        if row.flags:
-            table.add_row("", "", "", "", "", "", "", f"[{', '.join(row.flags)}]".replace("_", " "))
+        files = (row.files,) if has_files else ()
+        table.add_row(row.smear, f"{row.field}{flags}", *map(str, counts), highest, *files)
     return table
 
 
 def show_verification(verification: Verification) -> None:
-    """Whether the audit trail is whole, and where it is not."""
+    """Print whether the audit trail is intact, and where it is not."""
     console = _console()
     for place, kind, message in verification.rows():
         console.print(f"{place}: {kind}: {message}", soft_wrap=True)
@@ -227,7 +239,7 @@ def show_verification(verification: Verification) -> None:
 
 
 def show_checks(checks: Sequence[Check]) -> None:
-    """One line a check, with digests by their beginning; a terminal gets lines of whole words."""
+    """Print one line per check; digests are shortened, terminals get lines of whole words."""
     console = _console()
     for one in checks:
         said = Text(f"{one.name}: {DIGEST.sub(_beginning, one.said)}")
@@ -248,7 +260,7 @@ _ANSWERS = {True: "yes ({})", False: "no ({})", None: "known after the analysis"
 
 
 def show_route(explanation: RouteExplanation) -> None:
-    """Each rule with its answer, and where results would go."""
+    """Print each rule with its answer, and where results would go."""
     console = _console()
     for match in explanation.matches:
         console.print(f"{match.rule}: {match.verdict} → {', '.join(match.to)}", style="bold")
@@ -262,7 +274,7 @@ def show_route(explanation: RouteExplanation) -> None:
 
 
 def show_evaluation(result: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
-    """A part for cells and one for fields, each figure with its 95 % interval."""
+    """Print measurements of cells, then of fields, each with its 95 % interval."""
     console = _console()
     for part, sources in result.items():
         for source, figures in sources.items():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections import Counter
@@ -22,7 +23,7 @@ from pydicom import FileDataset
 
 from config.model import Settings
 from config.settings import make_settings
-from listener.cli.console import Steps, show_demo, show_skipped, tell
+from listener.cli.console import ProgressDisplay, show_demo, show_skipped, tell
 from listener.demo.mock_servers import MockPacs, StandInFhir
 from listener.demo.phantom import Recipe, draw_field
 from listener.demo.phantom.field import HEALTHY_CELLS
@@ -70,9 +71,9 @@ def run_demo(
     With `stay_on_port` the service and its console stay up until Ctrl-C.
     """
     make_room(out)
-    steps = Steps()
-    sources = _found(data) if data else list(draw_phantom(out / "phantom", fields, steps))
-    readable, unreadable = readable_files(sources, steps)
+    progress = ProgressDisplay()
+    sources = _found(data) if data else list(draw_phantom(out / "phantom", fields, progress))
+    readable, unreadable = readable_files(sources, progress)
     order = Order(spacing_um=None if data else PHANTOM_UM_PER_PX, accession="DEMO-1")
     # Only now: what is wrong with the data is said before seconds of loading.
     from listener.service import running
@@ -84,8 +85,8 @@ def run_demo(
         ehr = stack.enter_context(StandInFhir())
         settings = _settings(out, pacs, ehr, model, stay_on_port)
         with running(settings) as service:
-            sent = _send(readable, order, service, steps)
-            _wait(service, sent, steps)
+            sent = _send(readable, order, service, progress)
+            _wait(service, sent, progress)
             rows = list(lay_out_results(service.store.results, sent, out / "results"))
             parked = service.status().parked
             if stay_on_port is not None:
@@ -152,11 +153,11 @@ def make_room(out: Path) -> None:
     (out / MARK).touch()
 
 
-def draw_phantom(folder: Path, fields: int, steps: Steps) -> Iterator[Path]:
+def draw_phantom(folder: Path, fields: int, progress: ProgressDisplay) -> Iterator[Path]:
     """Fields of a healthy and of a leukemic smear, as PNG files with their truth beside them."""
     names = list(SMEARS)
     drawn_of: Counter[str] = Counter()
-    with steps.counted("Drawing phantom fields", fields) as advance:
+    with progress.bar("Drawing phantom fields", fields) as advance:
         for number in range(fields):
             name = names[number * len(names) // fields]
             kinds = SMEARS[name]
@@ -208,10 +209,12 @@ def _settings(
     )
 
 
-def readable_files(sources: Sequence[Path], steps: Steps) -> tuple[list[Path], list[str]]:
+def readable_files(
+    sources: Sequence[Path], progress: ProgressDisplay
+) -> tuple[list[Path], list[str]]:
     """The files that are images, and a line for each that is none."""
     readable, unreadable = [], []
-    with steps.counted("Reading files", len(sources)) as advance:
+    with progress.bar("Reading files", len(sources)) as advance:
         for path in sources:
             try:
                 check_image(path)
@@ -225,7 +228,9 @@ def readable_files(sources: Sequence[Path], steps: Steps) -> tuple[list[Path], l
     return readable, unreadable
 
 
-def _send(files: Sequence[Path], order: Order, service: Service, steps: Steps) -> list[DemoImage]:
+def _send(
+    files: Sequence[Path], order: Order, service: Service, progress: ProgressDisplay
+) -> list[DemoImage]:
     """Send by C-STORE; every image with the answer to it."""
     peer = PeerAddress(ae_title="SMEARLINK", host="127.0.0.1", port=service.dicom_port or 0)
     named: list[tuple[Path, str, str]] = []
@@ -238,7 +243,7 @@ def _send(files: Sequence[Path], order: Order, service: Service, steps: Steps) -
             named.append((read.path, str(uid), str(series)))
             yield read.image
 
-    with steps.counted("Sending by C-STORE", len(files)) as advance:
+    with progress.bar("Sending by C-STORE", len(files)) as advance:
         answers = list(send_images(images(), peer, on_sent=lambda _: advance()))
     return [
         DemoImage(
@@ -251,16 +256,20 @@ def _send(files: Sequence[Path], order: Order, service: Service, steps: Steps) -
     ]
 
 
-def _wait(service: Service, sent: Sequence[DemoImage], steps: Steps) -> None:
+def _wait(service: Service, sent: Sequence[DemoImage], progress: ProgressDisplay) -> None:
     """Watch until everything that was taken is reported and delivered, or parked."""
     waited_for = [one for one in sent if one.answer.is_stored]
     limit = time.monotonic() + LONGEST_WAIT_S
-    with steps.watched("Analysing, reporting, delivering") as show:
+    least = sys.maxsize
+    with progress.spinner("Analysing, reporting, delivering") as show:
         while time.monotonic() < limit:
             status = service.status()
             parked = {one.sop_instance_uid for one in status.parked}
             unsettled = [one for one in waited_for if not _is_settled(service, one, parked)]
-            show(len(unsettled) or sum(q.waiting + q.delayed + q.in_work for q in status.queues))
+            # A job may ask for further ones; what is shown only goes down.
+            jobs = sum(queue.waiting + queue.delayed + queue.in_work for queue in status.queues)
+            least = sys.maxsize if unsettled else min(least, jobs)
+            show(f"{len(unsettled)} fields left" if unsettled else f"{least} jobs left")
             if status.is_idle and not unsettled:
                 return
             time.sleep(LOOK_EVERY_S)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from config.model import Settings
-from listener.cli.console import Steps
+from listener.cli.console import ProgressDisplay
 from listener.service import load_classifier, load_segmenter
 from models.evaluation.baseline import read_baseline
 from models.evaluation.cells import judge_cells, score_cells
@@ -39,20 +39,20 @@ def evaluate_with_progress(
             "No pack has a picture for this split; leave --split out for all of them",
             code="pack_empty",
         )
-    classifier, segmenter, steps = load_classifier(settings), load_segmenter(), Steps()
+    classifier, segmenter, progress = load_classifier(settings), load_segmenter(), ProgressDisplay()
     return {
-        "cells": _cells(rows, classifier, segmenter, steps),
-        "fields": _fields(rows, classifier, segmenter, steps),
+        "cells": _cells(rows, classifier, segmenter, progress),
+        "fields": _fields(rows, classifier, segmenter, progress),
     }
 
 
 def _cells(
-    rows: Sequence[PackRow], classifier: Classifier, segmenter: Segmenter, steps: Steps
+    rows: Sequence[PackRow], classifier: Classifier, segmenter: Segmenter, progress: ProgressDisplay
 ) -> Scores:
     cells = [row for row in rows if row.kind is PictureKind.CELL]
     if not cells:
         return {}
-    with steps.counted("Judging cells", len(cells)) as advance:
+    with progress.bar("Judging cells", len(cells)) as advance:
         judged = judge_cells(
             cells,
             classifier=classifier,
@@ -64,12 +64,12 @@ def _cells(
 
 
 def _fields(
-    rows: Sequence[PackRow], classifier: Classifier, segmenter: Segmenter, steps: Steps
+    rows: Sequence[PackRow], classifier: Classifier, segmenter: Segmenter, progress: ProgressDisplay
 ) -> Scores:
     """Fields, and the single cells whose outline the pack knows."""
     fields = rows_to_judge(rows)
     if not fields:
         return {}
-    with steps.counted("Judging fields", len(fields)) as advance:
+    with progress.bar("Judging fields", len(fields)) as advance:
         judged = judge_fields(fields, classifier=classifier, segmenter=segmenter, on_judged=advance)
     return score_fields(judged)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from listener.cli.check import Check, RouteExplanation
 from listener.cli.console import (
-    Steps,
+    ProgressDisplay,
     age_text,
     show_checks,
     show_demo,
@@ -44,11 +45,11 @@ def test_ages_are_told_in_the_unit_that_people_use(seconds: float, text: str) ->
 
 
 def test_progress_off_a_terminal_is_one_plain_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with Steps().counted("Sending", 3) as advance:
+    with ProgressDisplay().bar("Sending", 3) as advance:
         for _ in range(3):
             advance()
-    with Steps().watched("Waiting") as show:
-        show(2)
+    with ProgressDisplay().spinner("Waiting") as show:
+        show("2 left")
 
     told = capsys.readouterr()
     assert told.err == "Sending: 3\nWaiting\n"
@@ -149,6 +150,30 @@ def test_a_demonstration_that_delivered_all_is_good(
     assert "The audit trail is whole." in told
 
 
+def test_everything_fits_on_80_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "dumb")
+    name = "field_of_the_ward_2026-11-28_0012"
+    rows = [replace(_row(), field=name, files=f"smear_1/{name}.png", cells=12_345)]
+    queues = tuple(
+        QueueStatus(name=name, waiting=123_456, delayed=78, in_work=4, oldest_age_s=99_999.0)
+        for name in ("images", "deliver:research-archive-of-the-ward")
+    )
+
+    show_demo(_outcome(tmp_path, rows=rows, not_taken=["x.png breaks off: " * 9]), Path("out"))
+    show_status(WorkflowStatus(at=NOW, queues=queues, parked=(PARKED,), workers=()))
+
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if len(line) > 80 and "KEY" not in line] == []
+    told = "\n".join(lines)
+    assert "12345" in told
+    assert "123456" in told
+    assert "…" not in told
+
+
 def test_a_file_that_was_not_taken_is_named_and_fails_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -174,8 +199,8 @@ def test_a_trail_that_was_changed_is_not_good(
     assert "The audit trail is NOT whole." in capsys.readouterr().out
 
 
-def _outcome(root: Path, *, is_whole: bool = True, **given: Any) -> DemoOutcome:
-    row = DemoRow(
+def _row() -> DemoRow:
+    return DemoRow(
         smear="1",
         field="field_1",
         cells=7,
@@ -186,6 +211,10 @@ def _outcome(root: Path, *, is_whole: bool = True, **given: Any) -> DemoOutcome:
         files="smear_1/field_1.png",
         flags=("scale_unknown",),
     )
+
+
+def _outcome(root: Path, *, is_whole: bool = True, **given: Any) -> DemoOutcome:
+    row = _row()
     values: dict[str, Any] = {
         "rows": (row,),
         "pacs_count": 4,

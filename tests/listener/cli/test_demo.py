@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from listener.cli.console import Steps
+from listener.cli.console import ProgressDisplay
 from listener.cli.demo import MARK, SMEARS, draw_phantom, make_room, readable_files
 from listener.demo.results import DemoImage, short_names
 from listener.modality.store_scu import NOT_SUPPORTED, SentImage
@@ -43,7 +43,7 @@ def test_when_no_file_is_an_image_each_is_named_with_its_reason(tmp_path: Path) 
         (tmp_path / name).write_bytes(b"nothing")
 
     with pytest.raises(Rejected, match=r"a\.png") as refusal:
-        readable_files(sorted(tmp_path.iterdir()), Steps())
+        readable_files(sorted(tmp_path.iterdir()), ProgressDisplay())
 
     assert "b.dcm" in refusal.value.message
 
@@ -52,7 +52,7 @@ def test_junk_beside_images_is_told_and_passed_over(tmp_path: Path) -> None:
     (tmp_path / "a.dcm").write_bytes(file_bytes(build_image()))
     (tmp_path / "b.png").write_bytes(b"nothing")
 
-    readable, unreadable = readable_files(sorted(tmp_path.iterdir()), Steps())
+    readable, unreadable = readable_files(sorted(tmp_path.iterdir()), ProgressDisplay())
 
     assert [path.name for path in readable] == ["a.dcm"]
     assert len(unreadable) == 1
@@ -62,7 +62,7 @@ def test_junk_beside_images_is_told_and_passed_over(tmp_path: Path) -> None:
 def test_the_phantom_smears_are_one_healthy_and_one_leukemic_with_their_truth(
     tmp_path: Path,
 ) -> None:
-    paths = list(draw_phantom(tmp_path, 2, Steps()))
+    paths = list(draw_phantom(tmp_path, 2, ProgressDisplay()))
 
     blasts = {}
     for path in paths:
