@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from config.sections import (
     AeTitle,
@@ -135,6 +135,16 @@ class StowDestination(DestinationBase):
         return self
 
 
+def _octal(text: str) -> str:
+    if not 0o600 <= int(text, 8) <= 0o666 or int(text, 8) & 0o111:
+        raise ValueError('give a mode such as "0600", "0640" or "0644"')
+    return text
+
+
+FileMode = Annotated[str, Field(pattern=r"^0?[0-7]{3}$"), AfterValidator(_octal)]
+"""Permissions of the files of a folder, in octal; whoever may read them may enter the folder."""
+
+
 class FhirDestination(DestinationBase):
     """type = "fhir": a transaction to a FHIR server, or NDJSON files in a folder."""
 
@@ -142,6 +152,7 @@ class FhirDestination(DestinationBase):
     mode: Literal["http", "ndjson"] = "http"
     url: HttpUrl = ""
     folder: OptionalPath = None
+    file_mode: FileMode = "0600"
     headers: dict[str, str] = Field(default_factory=dict, repr=False)
     attachments: Literal["inline", "binary", "links"] = "inline"
     max_attachment_kb: Annotated[int, Field(ge=16, le=1_048_576)] = 700
@@ -163,6 +174,7 @@ class FolderDestination(DestinationBase):
     type: Literal["folder"]
     path: RequiredPath
     png: bool = True
+    file_mode: FileMode = "0600"
 
 
 class Hl7Destination(DestinationBase):

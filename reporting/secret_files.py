@@ -1,15 +1,14 @@
-"""A secret of the site in a file of its own: made once, whole or absent, and left nowhere else."""
+"""Makes a secret of the site once, in a private file of its own, and leaves no copy elsewhere."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import secrets
 from collections.abc import Callable
 from pathlib import Path
 
-from reporting.durable_files import sync_folder
+from reporting.durable_files import make_folder, sync_folder, write_synced
 
 _DRAFT_NAME = re.compile(r"[0-9a-f]{32}|[0-9]{1,7}(\.[0-9a-f]{8})?")
 """What follows the key's own name. Drafts once had the number of their process, seven digits at
@@ -36,15 +35,6 @@ def draft_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(16)}")
 
 
-def write_draft(draft: Path, content: bytes, *, mode: int) -> None:
-    """Write a new file and return when its bytes would survive a power cut."""
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(descriptor)
-
-
 def clear_drafts(path: Path) -> None:
     """Remove what never became `path`, now that `path` is there; a read-only folder keeps it."""
     prefix = f".{path.name}."
@@ -55,10 +45,10 @@ def clear_drafts(path: Path) -> None:
 
 
 def _make(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     draft = draft_of(path)
     try:
-        write_draft(draft, content, mode=0o600)
+        write_synced(draft, content)
         # FileNotFoundError: another process made the key and cleared this draft.
         with contextlib.suppress(FileExistsError, FileNotFoundError):
             path.hardlink_to(draft)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from config.model import Settings
 from listener.cli.console import show_verification
@@ -24,6 +25,7 @@ from reporting.audit.trail import (
     read_public_key,
     verify_trail,
 )
+from reporting.durable_files import private_opener
 
 ASIDE = frozenset(
     {
@@ -80,9 +82,9 @@ def export_audit(settings: Settings, directory: Path | None, out: Path, form: st
     if not folder.is_dir():
         raise Rejected(f"There is no audit folder {folder}; name it.", code="usage")
     count = 0
-    draft = out.with_name(f".{out.name}.part")
+    draft = out.with_name(f".{out.name}.{uuid4().hex}.part")
     try:
-        with draft.open("w", encoding="utf-8") as file:
+        with open(draft, "x", encoding="utf-8", opener=private_opener) as file:
             for event in read_events(folder):
                 file.write(write(event, source=event["chain"]) + "\n")
                 count += 1

@@ -6,7 +6,6 @@ later. The place reached is kept in a file beside the trail; its lock lets one p
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -23,7 +22,7 @@ from reporting.audit.dicom_export import dicom_message
 from reporting.audit.tail import Place, read_on
 from reporting.audit.trail import Outcome
 from reporting.delivery.transport.syslog import SyslogMessage, SyslogReceiver
-from reporting.durable_files import publish_file
+from reporting.durable_files import make_folder, publish_file, take_lock
 
 FIRST_DELAY_S = 2.0
 LONGEST_DELAY_S = 300.0
@@ -116,14 +115,13 @@ class AuditForwarder:
 
     @contextmanager
     def _alone(self) -> Iterator[bool]:
-        self._place_file.parent.mkdir(parents=True, exist_ok=True)
-        lock = os.open(self._place_file.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o640)
+        make_folder(self._place_file.parent)
         try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
+            lock = take_lock(self._place_file.with_suffix(".lock"), is_blocking=False)
+        except BlockingIOError:
+            yield False
+            return
+        try:
             yield True
         finally:
             os.close(lock)

@@ -6,7 +6,6 @@ the server lets go of it when the process is killed, with no clock involved.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import socket
@@ -16,7 +15,7 @@ from typing import Protocol
 import psycopg
 
 from pipeline.errors import NeedsReview, RetryLater
-from reporting.durable_files import make_folder
+from reporting.durable_files import make_folder, take_lock
 
 MOST_WORKERS_A_HOST = 64
 
@@ -69,19 +68,14 @@ class FileLocks:
     def try_take(self, worker_id: str) -> FileHold | None:
         try:
             make_folder(self._folder)
-            descriptor = os.open(
-                self._folder / f"{worker_id}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640
-            )
+            descriptor = take_lock(self._folder / f"{worker_id}.lock", is_blocking=False)
+        except BlockingIOError:
+            return None
         except OSError as err:
             raise RetryLater(
                 "The worker locks in the data folder cannot be opened: check its rights",
                 code="storage_unavailable",
             ) from err
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
         return FileHold(worker_id, descriptor)
 
 

@@ -7,7 +7,6 @@ under the same UID.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -18,7 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from pipeline.errors import RetryLater
-from reporting.durable_files import make_folder, sync_folder
+from reporting.durable_files import make_folder, private_opener, sync_folder, take_lock
 
 
 class DeliveryState(StrEnum):
@@ -59,15 +58,15 @@ class ReceiptJournal:
         The lock dies with its holder. Raises RetryLater `delivery_in_hand` when it is taken.
         """
         make_folder(self._path.parent)
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield
+            descriptor = take_lock(self._path, is_blocking=False)
         except BlockingIOError as err:
             raise RetryLater(
                 "This smear is being sent to this destination at this moment",
                 code="delivery_in_hand",
             ) from err
+        try:
+            yield
         finally:
             os.close(descriptor)
 
@@ -85,7 +84,7 @@ class ReceiptJournal:
         if not text:
             return
         is_new = not self._path.exists()
-        with self._path.open("a+b") as file:
+        with open(self._path, "a+b", opener=private_opener) as file:
             if not _ends_whole(file.fileno()):
                 text = "\n" + text
             file.write(text.encode("utf-8"))

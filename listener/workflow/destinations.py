@@ -149,7 +149,9 @@ def make_destination(
                 tls=_tls_files(settings.tls),
             )
         case FhirDestination(mode="ndjson", folder=path) if path is not None:
-            return ndjson.NdjsonDestination(name=settings.name, folder=path, kinds=kinds)
+            return ndjson.NdjsonDestination(
+                name=settings.name, folder=path, file_mode=int(settings.file_mode, 8), kinds=kinds
+            )
         case FhirDestination():
             return fhir.FhirDestination(
                 name=settings.name,
@@ -164,7 +166,11 @@ def make_destination(
             )
         case FolderDestination():
             return folder.FolderDestination(
-                name=settings.name, path=settings.path, png=settings.png, kinds=kinds
+                name=settings.name,
+                path=settings.path,
+                png=settings.png,
+                file_mode=int(settings.file_mode, 8),
+                kinds=kinds,
             )
         case Hl7Destination():
             return hl7.Hl7Destination(

@@ -38,7 +38,7 @@ from reporting.audit.record_format import (
 )
 from reporting.audit.schema import Event
 from reporting.audit.signing_key import AuditKey, key_id
-from reporting.durable_files import sync_folder
+from reporting.durable_files import make_folder, private_opener, sync_folder
 
 TAIL_BYTES = 4 * MAX_LINE_BYTES
 """How much of a file's end is read to find its last line."""
@@ -74,7 +74,7 @@ class ChainWriter:
         self._seq, self._hash = 0, GENESIS
         self._signed_seq, self._signed_at = 0, monotonic()
         self._is_dirty = False
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         self._copies = _open(folder / checkpoints_name(chain))
         self._path, self._handle, self._size = folder, -1, 0
         try:
@@ -297,7 +297,7 @@ def _last_link(path: Path) -> Link | None:
 
 
 def _open(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+    return private_opener(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
 
 
 def _write(handle: int, content: bytes) -> None:

@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from pipeline.errors import Rejected
-from reporting.secret_files import clear_drafts, draft_of, make_key_file, write_draft
+from reporting.durable_files import write_synced
+from reporting.secret_files import clear_drafts, draft_of, make_key_file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -126,7 +127,7 @@ def _keep_public_half(path: Path, public: Ed25519PublicKey) -> None:
         )
         draft = draft_of(path)
         with contextlib.suppress(OSError):
-            write_draft(draft, pem, mode=0o644)
+            write_synced(draft, pem, mode=0o644)
             draft.replace(path)
     if path.exists():
         clear_drafts(path)

@@ -12,7 +12,8 @@ import pytest
 
 from reporting.audit.signing_key import load_or_make_key, public_path
 from reporting.dicom.deidentification import read_site_key
-from reporting.secret_files import draft_of, make_key_file, write_draft
+from reporting.durable_files import write_synced
+from reporting.secret_files import draft_of, make_key_file
 
 
 class Killed(BaseException):
@@ -89,7 +90,7 @@ def test_a_half_made_public_half_goes_too(tmp_path: Path) -> None:
     path = tmp_path / "audit.key"
     load_or_make_key(path)
     public_path(path).unlink()
-    write_draft(draft_of(public_path(path)), b"half", mode=0o644)
+    write_synced(draft_of(public_path(path)), b"half", mode=0o644)
 
     load_or_make_key(path)
 

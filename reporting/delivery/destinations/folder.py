@@ -1,4 +1,8 @@
-"""Files in a folder: written beside, fsynced, renamed; never half there, never there twice."""
+"""Writes results as files in a folder: fsynced under a draft's name, then renamed.
+
+A reader sees a file complete or not at all. Files are private unless the site gives them another
+mode, and no symbolic link in the folder is followed.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,11 @@ import io
 import math
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import cv2
 import numpy as np
@@ -20,15 +26,13 @@ from pipeline.domain import RGB
 from pipeline.errors import Defect
 from reporting.delivery import DeliveryPostponed, Receipt
 from reporting.delivery.outcome import deliver_each
-from reporting.durable_files import sync_folder
+from reporting.durable_files import PRIVATE_FILE, make_folder, sync_folder, write_synced
 from reporting.research_label import check_labels
 from reporting.results import Result, ResultKind
 
 PICTURES = frozenset({ResultKind.ANNOTATED_FIELD, ResultKind.GALLERY})
 """The kinds that people look at; they get a PNG beside them."""
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-]{0,199}")
-WRITE_BYTES = 512 * 1024
-"""Larger writes are several times slower on some kernels."""
 
 OUR_PICTURES = ImageLimits(max_megapixels=math.inf, min_side_px=1)
 """What we drew is read back whatever its size."""
@@ -41,6 +45,7 @@ class FolderDestination:
     name: str
     path: Path
     png: bool = True
+    file_mode: int = PRIVATE_FILE
     kinds: frozenset[ResultKind] = frozenset(ResultKind)
 
     def deliver(self, results: Sequence[Result]) -> Receipt:
@@ -50,7 +55,7 @@ class FolderDestination:
     def check(self) -> str:
         """Whether the folder is there, or can be made, and can be written."""
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path, mode=folder_mode_of(self.file_mode))
             if not os.access(self.path, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, "not writable")
         except OSError as err:
@@ -58,21 +63,24 @@ class FolderDestination:
         return "the folder can be written"
 
     def _write(self, result: Result) -> str:
-        write_all(self.name, self.path, _files_of(result, with_png=self.png))
+        files = _files_of(result, with_png=self.png)
+        write_all(self.name, self.path, files, mode=self.file_mode)
         return ""
 
 
-def write_all(name: str, folder: Path, files: Iterable[tuple[str, bytes]]) -> None:
+def write_all(
+    name: str, folder: Path, files: Iterable[tuple[str, bytes]], *, mode: int = PRIVATE_FILE
+) -> None:
     """Write each file durably; raises DeliveryPostponed when the folder does not take it."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder, mode=folder_mode_of(mode))
         for file_name, content in files:
-            write_durably(folder, file_name, content)
+            write_durably(folder, file_name, content, mode=mode)
     except OSError as err:
         raise folder_problem(name, err) from err
 
 
-def write_durably(folder: Path, name: str, content: bytes) -> None:
+def write_durably(folder: Path, name: str, content: bytes, *, mode: int = PRIVATE_FILE) -> None:
     """Put `content` there so that any reader sees all of it or nothing, also after a crash.
 
     The name must be plain: anything that could leave the folder is a Defect of whoever named it.
@@ -82,13 +90,19 @@ def write_durably(folder: Path, name: str, content: bytes) -> None:
     target = folder / name
     if _holds(target, content):
         return
-    partial = folder / f".{name}.{os.getpid()}.part"
+    draft = folder / f".{name}.{uuid4().hex}.part"
     try:
-        _write_and_sync(partial, content)
-        partial.replace(target)
+        write_synced(draft, content, mode=mode)
+        draft.replace(target)
     finally:
-        partial.unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
     sync_folder(folder)
+
+
+def folder_mode_of(file_mode: int) -> int:
+    """Whoever may read the files may enter the folder."""
+    readers = (file_mode & 0o444) >> 2
+    return file_mode | readers
 
 
 def folder_problem(name: str, err: OSError) -> DeliveryPostponed:
@@ -130,15 +144,14 @@ def _png(pixels: RGB) -> bytes:
 
 
 def _holds(target: Path, content: bytes) -> bool:
+    """Whether the file itself, no link to another, has this content."""
     try:
-        return target.stat().st_size == len(content) and target.read_bytes() == content
-    except FileNotFoundError:
-        return False
-
-
-def _write_and_sync(path: Path, content: bytes) -> None:
-    with path.open("wb", buffering=0) as file:
-        view = memoryview(content)
-        while view:
-            view = view[file.write(view[:WRITE_BYTES]) :]
-        os.fsync(file.fileno())
+        descriptor = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as err:
+        if err.errno in (errno.ENOENT, errno.ELOOP):
+            return False
+        raise
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        is_candidate = stat.S_ISREG(found.st_mode) and found.st_size == len(content)
+        return is_candidate and file.read() == content

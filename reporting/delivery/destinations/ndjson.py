@@ -14,6 +14,7 @@ from pathlib import Path
 from reporting.delivery import Receipt
 from reporting.delivery.destinations.folder import FolderDestination, write_all
 from reporting.delivery.outcome import deliver_each
+from reporting.durable_files import PRIVATE_FILE
 from reporting.research_label import check_labels
 from reporting.results import Result, ResultKind
 
@@ -24,6 +25,7 @@ class NdjsonDestination:
 
     name: str
     folder: Path
+    file_mode: int = PRIVATE_FILE
     kinds: frozenset[ResultKind] = frozenset({ResultKind.FHIR_BUNDLE})
 
     def deliver(self, results: Sequence[Result]) -> Receipt:
@@ -32,10 +34,11 @@ class NdjsonDestination:
 
     def check(self) -> str:
         """Whether the folder is there, or can be made, and can be written."""
-        return FolderDestination(name=self.name, path=self.folder).check()
+        folder = FolderDestination(name=self.name, path=self.folder, file_mode=self.file_mode)
+        return folder.check()
 
     def _write(self, result: Result) -> str:
-        write_all(self.name, self.folder, _files_of(result))
+        write_all(self.name, self.folder, _files_of(result), mode=self.file_mode)
         return ""
 
 

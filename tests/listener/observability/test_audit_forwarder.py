@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -55,8 +56,14 @@ def hashes(store: Repository) -> list[str]:
         message = ET.fromstring(frame.partition(b"\xef\xbb\xbf")[2])  # noqa: S314 - our own
         assert list(schema_problems(message)) == []
         ids = [o.attrib["ParticipantObjectID"] for o in message.findall(OBJECT)]
+        details = message.iter("ParticipantObjectDetail")
+        ids += [_text(one) for one in details if one.attrib["type"] == "hash"]
         found += [one for one in ids if re.fullmatch("[0-9a-f]{64}", one)]
     return found
+
+
+def _text(detail: ET.Element) -> str:
+    return base64.b64decode(detail.attrib["value"]).decode()
 
 
 def in_trail(folder: Path) -> list[str]:

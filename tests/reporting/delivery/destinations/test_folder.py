@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import stat
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,10 +71,10 @@ class TestThingsThatGoWrong:
         first, second = make_bundle("first"), make_bundle("second")
         written = folder_room.write_durably
 
-        def fails_on_second(folder: Path, name: str, content: bytes) -> None:
+        def fails_on_second(folder: Path, name: str, content: bytes, *, mode: int) -> None:
             if name == second.name:
                 raise OSError(errno.ENOSPC, "full")
-            written(folder, name, content)
+            written(folder, name, content, mode=mode)
 
         monkeypatch.setattr(folder_room, "write_durably", fails_on_second)
 
@@ -120,6 +122,52 @@ class TestWhatIsWritten:
 
         assert {path: path.stat().st_ino for path in tmp_path.iterdir()} == before
 
+    @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+    def test_files_are_private_whatever_the_umask(self, tmp_path: Path, umask: int) -> None:
+        before = os.umask(umask)
+        try:
+            FolderDestination(name="files", path=tmp_path / "a" / "b").deliver([make_picture()])
+        finally:
+            os.umask(before)
+
+        assert {_mode(path) for path in (tmp_path / "a" / "b").iterdir()} == {0o600}
+        assert _mode(tmp_path / "a") == _mode(tmp_path / "a" / "b") == 0o700
+
+    @pytest.mark.parametrize(
+        ("mode", "folder"), [(0o600, 0o700), (0o640, 0o750), (0o644, 0o755), (0o660, 0o770)]
+    )
+    def test_a_site_may_say_otherwise(self, tmp_path: Path, mode: int, folder: int) -> None:
+        FolderDestination(name="files", path=tmp_path / "out", file_mode=mode).deliver(
+            [make_bundle()]
+        )
+
+        assert [_mode(path) for path in (tmp_path / "out").iterdir()] == [mode]
+        assert _mode(tmp_path / "out") == folder
+
+    @pytest.mark.parametrize("name", ["target", "draft"])
+    def test_a_symbolic_link_in_the_folder_is_not_followed(self, tmp_path: Path, name: str) -> None:
+        """Whoever may write there must not choose what smearlink overwrites elsewhere."""
+        out, victim, bundle = tmp_path / "out", tmp_path / "victim", make_bundle()
+        out.mkdir()
+        victim.write_bytes(bundle.content)
+        links = {"target": bundle.name, "draft": f".{bundle.name}.{os.getpid()}.part"}
+        (out / links[name]).symlink_to(victim)
+        amended = replace(make_bundle(ids=("o3",)), name=bundle.name)
+
+        FolderDestination(name="files", path=out).deliver([bundle])
+        FolderDestination(name="files", path=out).deliver([amended])
+
+        assert victim.read_bytes() == bundle.content
+        assert not (out / bundle.name).is_symlink()
+        assert (out / bundle.name).read_bytes() == amended.content
+
+    def test_a_pipe_in_the_place_of_a_result_is_replaced(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / make_bundle().name)
+
+        FolderDestination(name="files", path=tmp_path).deliver([make_bundle()])
+
+        assert (tmp_path / make_bundle().name).read_bytes() == make_bundle().content
+
     def test_new_content_replaces_the_old(self, tmp_path: Path) -> None:
         destination = FolderDestination(name="files", path=tmp_path)
         amended = replace(make_bundle(ids=("o3",)), name=make_bundle().name)
@@ -144,6 +192,10 @@ class TestWhatIsWritten:
         FolderDestination(name="files", path=tmp_path).deliver([make_bundle()])
 
         assert steps == ["fsync", "rename", "fsync"]
+
+
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
 
 
 class TestCheck:
