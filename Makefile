@@ -45,9 +45,11 @@ demo: install
 
 # --- for developers and CI
 
+# What needs nothing but Python and some minutes.
+QUICK := not peers and not chaos and not siege and not fuzz
 COVERAGE ?=
 test: install
-	$(RUN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not peers and not chaos" \
+	$(RUN)/python -m pytest -n $(WORKERS) --dist worksteal -m "$(QUICK)" \
 	  $(if $(COVERAGE),--cov --cov-report=term:skip-covered)
 
 check: install
@@ -74,7 +76,7 @@ test-all: $(UV)
 	@for version in $(PYTHONS); do \
 	  echo "== Python $$version"; \
 	  UV_PROJECT_ENVIRONMENT=.venv-$$version $(UV) sync --frozen --quiet --python $$version \
-	    && .venv-$$version/bin/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not peers and not chaos" \
+	    && .venv-$$version/bin/python -m pytest -q -n $(WORKERS) --dist worksteal -m "$(QUICK)" \
 	    || exit 1; \
 	done
 
@@ -84,6 +86,11 @@ release: install
 
 chaos: install
 	$(RUN)/python -m pytest -s -m chaos --kills $(KILLS) tests/acceptance
+
+# Silence, drips, bombs and a full disk; SOCKETS=4000 is the whole of it.
+SOCKETS ?= 300
+siege: install
+	SIEGE_SOCKETS=$(SOCKETS) $(RUN)/python -m pytest -s -m siege tests/siege
 
 benchmarks: install
 	@for bench in tests/benchmarks/bench_*.py; do echo "== $$bench"; $(RUN)/python "$$bench"; done
