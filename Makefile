@@ -87,6 +87,12 @@ release: install
 chaos: install
 	$(RUN)/python -m pytest -s -m chaos --kills $(KILLS) tests/acceptance
 
+# Bounded, seeded changes of whatever comes from outside; the default takes about a minute.
+CASES ?= 1000
+SEED ?= 1
+fuzz: install
+	FUZZ_CASES=$(CASES) FUZZ_SEED=$(SEED) $(RUN)/python -m pytest -q -n $(WORKERS) -m fuzz tests/fuzz
+
 # Silence, drips, bombs and a full disk; SOCKETS=4000 is the whole of it.
 SOCKETS ?= 300
 siege: install

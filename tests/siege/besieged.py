@@ -89,12 +89,11 @@ class Besieged:
 
     def health(self) -> int:
         """The status of /healthz on a connection of its own; raises OSError."""
-        make = http.client.HTTPConnection
-        options: dict[str, Any] = {"timeout": WITHIN_S}
+        connection = http.client.HTTPConnection("127.0.0.1", self.web_port, timeout=WITHIN_S)
         if self.tls is not None:
-            make = http.client.HTTPSConnection
-            options["context"] = self.tls
-        connection = make("127.0.0.1", self.web_port, **options)
+            connection = http.client.HTTPSConnection(
+                "127.0.0.1", self.web_port, timeout=WITHIN_S, context=self.tls
+            )
         try:
             connection.request("GET", "/healthz")
             return connection.getresponse().status
