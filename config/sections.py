@@ -333,6 +333,9 @@ class ConsoleSettings(Section):
     cache_mb: int = Field(default=2048, ge=1, le=1_000_000)
     max_upload_mb: int = Field(default=200, ge=1, le=65536)
     reference_ranges: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    class_keys: dict[str, Annotated[str, matching("[a-z]", "must be one small letter")]] = Field(
+        default_factory=dict
+    )
     proxy: ProxySettings = ProxySettings()
     oidc: OidcSettings = OidcSettings()
 

@@ -28,13 +28,14 @@ from listener.web.console.audit_index import AuditIndex
 from listener.web.console.audit_pages import AuditPages
 from listener.web.console.database import ConsoleDatabase
 from listener.web.console.exports import EXPORT_WORDS, Exporter, ExportPage
-from listener.web.console.gate import Door, Gate, Handler, TrustedProxy
+from listener.web.console.gate import Door, Gate, Handler, SignInLimiter, TrustedProxy
 from listener.web.console.layout import CONSOLE_HEADERS, Layout
 from listener.web.console.live import LiveEvents
 from listener.web.console.network import NetworkPage
 from listener.web.console.operations import OperationsPages
 from listener.web.console.permissions import Permission, Role
 from listener.web.console.pictures import Pictures
+from listener.web.console.review_pages import DEFAULT_KEYS, ReviewPages
 from listener.web.console.sessions import Sessions, Visitor
 from listener.web.console.sign_in import SignInPages
 from listener.web.console.smear import SmearPages
@@ -43,6 +44,7 @@ from listener.web.console.smear_index import SmearIndex
 from listener.web.console.smears import SmearsPage
 from listener.web.console.upload_pages import UploadPages
 from listener.web.console.uploads import Uploads
+from listener.workflow.reviews import Reviews
 from pipeline.decoding.frames import ImageLimits
 from pipeline.domain import DecisionPolicy, ModelIdentity
 from pipeline.errors import Rejected
@@ -76,6 +78,7 @@ class ConsoleParts:
     retry: Callable[[str], int]
     is_delivered: IsDelivered
     pseudonymiser: Callable[[], Pseudonymiser]
+    reviews: Reviews
     checks: Mapping[str, Callable[[], None]]
     destination_checks: Callable[[], Mapping[str, Callable[[], str]]]
     free_bytes: Callable[[], int]
@@ -118,6 +121,7 @@ class Console:
             has_oidc=bool(settings.oidc.issuer),
             is_loopback=parts.is_loopback,
         )
+        self.limiter = SignInLimiter()
         self.index = SmearIndex(database)
         self.files = smear_files(parts)
         self.pictures = Pictures(
@@ -168,6 +172,7 @@ class Console:
             gate=self.gate,
             layout=self.layout,
             audit=parts.audit,
+            limiter=self.limiter,
         )
         yield _get("/static/{name}", _static, None, is_open=True)
         yield _get("/sign-in", sign_in.show, None, is_open=True)
@@ -189,6 +194,15 @@ class Console:
             audit=parts.audit,
             reference_ranges=parts.settings.reference_ranges,
             exports=EXPORT_WORDS,
+            reviews=parts.reviews,
+            class_keys={**DEFAULT_KEYS, **parts.settings.class_keys},
+        )
+        review = ReviewPages(
+            reviews=parts.reviews,
+            accounts=self.accounts,
+            gate=self.gate,
+            layout=self.layout,
+            limiter=self.limiter,
         )
         export = ExportPage(
             exporter=Exporter(
@@ -198,7 +212,7 @@ class Console:
                 pseudonymiser=parts.pseudonymiser,
                 software_version=parts.software_version,
                 compress_images=parts.compress_images,
-                clock=parts.clock,
+                reviewed=lambda smear_id: parts.reviews.read(smear_id),
             ),
             files=self.files,
             layout=self.layout,
@@ -211,6 +225,8 @@ class Console:
         yield _get("/smears/{smear}/sprites/{digest}/{name}", pages.sprite, look)
         yield _get("/smears/{smear}/fields/{number:int}", pages.field, look)
         yield _get("/smears/{smear}/fields/{number:int}/{kind}", pages.field_picture, look)
+        yield _post("/smears/{smear}/review", review.act, Permission.REVIEW)
+        yield _post("/smears/{smear}/sign", review.sign, Permission.REVIEW)
         yield _post("/export", export.export, Permission.TAKE_AWAY)
 
     def _upload_addresses(self) -> Iterator[Address]:

@@ -9,7 +9,6 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from starlette.responses import FileResponse, Response
 from listener.storage.dataset_scan import is_uid
 from listener.storage.inbox import Inbox
 from listener.storage.results import ResultsFolder
+from listener.storage.reviewed_smears import ReviewedSmear
 from listener.web.console.galleries import PlacedCell, place_cells
 from listener.web.console.gate import actor_of
 from listener.web.console.layout import CONSOLE_HEADERS, Layout
@@ -31,6 +31,7 @@ from listener.web.console.sessions import Visitor
 from listener.web.console.smear_files import OpenSmear, SmearFiles
 from pipeline.domain import CELL_TYPES, RESEARCH_USE_ONLY, SmearId, SOPInstanceUID
 from pipeline.errors import NeedsReview, Rejected, SmearlinkError
+from pipeline.findings.review import ReviewState
 from reporting.audit.trail import AuditSink, Event
 from reporting.dicom.deidentification import Pseudonymiser
 from reporting.result_set import build_result_set
@@ -88,13 +89,13 @@ class Exporter:
         pseudonymiser: Callable[[], Pseudonymiser],
         software_version: str,
         compress_images: bool,
-        clock: Callable[[], datetime],
+        reviewed: Callable[[SmearId], ReviewedSmear],
     ) -> None:
         self._results, self._inbox, self._pictures = results, inbox, pictures
         self._pseudonymiser = pseudonymiser
         self._software_version = software_version
         self._compress_images = compress_images
-        self._clock = clock
+        self._reviewed = reviewed
 
     def files(
         self, opened: OpenSmear, kind: ExportKind, *, is_pseudonymous: bool
@@ -132,7 +133,7 @@ class Exporter:
             compress_images=self._compress_images,
             kinds=kinds,
         )
-        smear, read_source = opened.smear, self._source
+        smear, read_source = self._reviewed(opened.smear.smear_id).smear, self._source
         if is_pseudonymous:
             variant = self._pseudonymiser().variant(smear, read_source=read_source, context=context)
             yield from build_result_set(
@@ -157,7 +158,12 @@ class Exporter:
         yield ExportFile(
             name="cells.csv",
             media_type="text/csv",
-            content=_cell_table(opened, placed, is_pseudonymous=is_pseudonymous),
+            content=_cell_table(
+                opened,
+                placed,
+                self._reviewed(opened.smear.smear_id).state,
+                is_pseudonymous=is_pseudonymous,
+            ),
         )
         if opened.identity.notes and not is_pseudonymous:
             notes = f"{RESEARCH_USE_ONLY}\n\n{opened.identity.notes}\n"
@@ -286,12 +292,18 @@ def cell_file(cell: PlacedCell) -> str:
     return f"cells/{cell.cell_class}/field-{cell.field_number:03}-cell-{cell.number:03}.jpg"
 
 
-def _cell_table(opened: OpenSmear, placed: Sequence[PlacedCell], *, is_pseudonymous: bool) -> bytes:
+def _cell_table(
+    opened: OpenSmear,
+    placed: Sequence[PlacedCell],
+    state: ReviewState,
+    *,
+    is_pseudonymous: bool,
+) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(
         [
-            *("label", "accession", "patient_id", "field", "cell", "class", "call"),
+            *("label", "accession", "patient_id", "field", "cell", "class", "person_class", "call"),
             *("probability_leukemic", "probability_normal", "cell_type", "type_probability"),
             *("referred_for", "outline_confidence", "novelty", "area_um2"),
             *("nucleus_to_cell_ratio", "file", "notes"),
@@ -310,7 +322,13 @@ def _cell_table(opened: OpenSmear, placed: Sequence[PlacedCell], *, is_pseudonym
             [
                 RESEARCH_USE_ONLY,
                 *map(_as_text, whose),
-                *(cell.field_number, cell.number, cell.cell_class, found.call),
+                *(
+                    cell.field_number,
+                    cell.number,
+                    cell.cell_class,
+                    _decided(cell, state),
+                    found.call,
+                ),
                 f"{prediction.leukemic_probability:.4f}",
                 f"{1 - prediction.leukemic_probability:.4f}",
                 found.cell_type,
@@ -327,6 +345,12 @@ def _cell_table(opened: OpenSmear, placed: Sequence[PlacedCell], *, is_pseudonym
             ]
         )
     return b"\xef\xbb\xbf" + text.getvalue().encode()
+
+
+def _decided(cell: PlacedCell, state: ReviewState) -> str:
+    """What a person called it; "" where nobody did."""
+    decision = state.decisions.get(cell.key)
+    return decision.to if decision is not None else ""
 
 
 def _as_text(words: str) -> str:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from pipeline.domain import CELL_TYPES, Call, CellFinding, CellType, ReferralReason, SmearFindings
 from pipeline.findings.decision import BLASTS
+from pipeline.findings.review import NOT_A_CELL, UNIDENTIFIED, CellKey, ReviewState, cell_key
 
-UNIDENTIFIED, BLAST, SMUDGE = "unidentified", "blast", "smudge_cell"
+BLAST, SMUDGE = str(CellType.BLAST), str(CellType.SMUDGE_CELL)
+_APART = frozenset({CellType.UNDETERMINED, CellType.SMUDGE_CELL})
 
 GALLERY_ORDER: tuple[str, ...] = (
     UNIDENTIFIED,
     str(CellType.UNDETERMINED),
     BLAST,
-    *(str(kind) for kind in CELL_TYPES if kind not in BLASTS),
+    *(str(kind) for kind in CellType if kind not in BLASTS | _APART),
     SMUDGE,
+    NOT_A_CELL,
 )
 """What a person must look at first stands first."""
 
@@ -38,7 +41,15 @@ class PlacedCell:
     field_number: int
     """From 1, in the order of acquisition."""
     cell_class: str
+    """What the network called it; its sprite is of this class."""
     sprite_position: int
+    key: CellKey
+    now: str
+    """Its class after review."""
+    is_decided: bool = False
+    """A person said so; else the class is a suggestion."""
+    is_seen: bool = False
+    is_starred: bool = False
 
     @property
     def leukemic(self) -> float:
@@ -80,9 +91,36 @@ def place_cells(smear: SmearFindings) -> Mapping[str, Sequence[PlacedCell]]:
                     field_number=number,
                     cell_class=class_of(finding),
                     sprite_position=len(here),
+                    key=cell_key(field, finding.cell),
+                    now=class_of(finding),
                 )
             )
     return {name: cells for name, cells in found.items() if cells}
+
+
+def review_cells(
+    placed: Mapping[str, Sequence[PlacedCell]], state: ReviewState
+) -> Mapping[str, Sequence[PlacedCell]]:
+    """The same cells by the class that people gave them."""
+    found: dict[str, list[PlacedCell]] = {name: [] for name in GALLERY_ORDER}
+    for cells in placed.values():
+        for cell in cells:
+            decision = state.decisions.get(cell.key)
+            now = cell.now if decision is None else _gallery_of(decision.to)
+            found.setdefault(now, []).append(
+                replace(
+                    cell,
+                    now=now,
+                    is_decided=decision is not None,
+                    is_seen=cell.key in state.seen,
+                    is_starred=cell.key in state.starred,
+                )
+            )
+    return {name: cells for name, cells in found.items() if cells}
+
+
+def _gallery_of(word: str) -> str:
+    return BLAST if word in BLASTS else word
 
 
 def in_order(cells: Sequence[PlacedCell], order: CellOrder) -> list[PlacedCell]:
@@ -115,7 +153,7 @@ class CellFilter:
         return (
             self.call in ("", cell.finding.call)
             and (not self.reason or self.reason in cell.finding.reasons)
-            and self.cell_class in ("", cell.cell_class)
+            and self.cell_class in ("", cell.now)
         )
 
 

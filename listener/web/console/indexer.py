@@ -37,6 +37,9 @@ _OF_SMEARS = frozenset(
         Event.DELIVERY_PARKED,
         Event.DELIVERY_RETRIED,
         Event.COMMITMENT_RECEIVED,
+        Event.REVIEW_RECORDED,
+        Event.REPORT_SIGNED,
+        Event.SIGNATURE_REVOKED,
     }
 )
 

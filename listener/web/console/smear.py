@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlencode
+from uuid import uuid4
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -12,6 +13,7 @@ from starlette.responses import FileResponse, Response
 
 from listener.storage.dataset_scan import is_uid
 from listener.web.console.galleries import (
+    BLAST,
     CellFilter,
     CellOrder,
     PlacedCell,
@@ -19,19 +21,30 @@ from listener.web.console.galleries import (
     in_order,
     place_cells,
     reasons_in,
+    review_cells,
     type_words,
 )
 from listener.web.console.gate import actor_of
 from listener.web.console.layout import CONSOLE_HEADERS, Layout
 from listener.web.console.permissions import Permission
 from listener.web.console.pictures import Pictures
+from listener.web.console.review_pages import last_act
 from listener.web.console.sessions import Visitor
 from listener.web.console.smear_files import OpenSmear, SmearFiles, SmearIdentity
 from listener.web.console.smear_index import SmearIndex
-from pipeline.domain import Call, CellFinding, CellType, FieldFindings, Interval, SmearId
+from listener.workflow.reviews import Reviews
+from pipeline.domain import (
+    Call,
+    CellFinding,
+    CellType,
+    FieldFindings,
+    Interval,
+    SmearFindings,
+    SmearId,
+)
 from pipeline.errors import NeedsReview, Rejected
 from pipeline.findings.decision import BLASTS
-from pipeline.findings.smear_summary import usable_field_count, wilson
+from pipeline.findings.smear_summary import referred_cell_count, usable_field_count, wilson
 from pipeline.rendering.sprite import TILE_PX, WINDOW_UM, sprite_place, sprite_size
 from reporting.audit.trail import AuditSink, Event
 
@@ -72,9 +85,6 @@ class Gallery:
     tiles: Sequence[Tile]
     count: int
     """Of all cells of the class that pass the filter, shown or not."""
-    width: int
-    height: int
-    """Of its sprite."""
 
 
 class SmearPages:
@@ -90,16 +100,22 @@ class SmearPages:
         audit: AuditSink,
         reference_ranges: Mapping[str, tuple[float, float]],
         exports: Sequence[tuple[str, str]],
+        reviews: Reviews,
+        class_keys: Mapping[str, str],
     ) -> None:
         self._files, self._index, self._pictures = files, index, pictures
         self._layout, self._audit = layout, audit
         self._reference_ranges = reference_ranges
         self._exports = exports
+        self._reviews, self._class_keys = reviews, class_keys
 
     def opened(self, request: Request) -> OpenSmear | None:
         """The smear that an address names."""
         smear_id = request.path_params["smear"]
-        return self._files.open(SmearId(smear_id)) if is_uid(smear_id) else None
+        opened = self._files.open(SmearId(smear_id)) if is_uid(smear_id) else None
+        if opened is None:
+            return None
+        return replace(opened, smear=self._reviews.read(SmearId(smear_id)).found)
 
     async def show(self, request: Request, visitor: Visitor) -> Response:
         """The page of a smear."""
@@ -176,7 +192,9 @@ class SmearPages:
             reason=query.get("reason", "")[:32],
             cell_class=query.get("class", "")[:32],
         )
-        smear = opened.smear
+        read = self._reviews.read(opened.smear.smear_id)
+        smear, found = read.smear, opened.smear
+        placed = review_cells(place_cells(found), read.state)
         row = self._index.find(smear.smear_id) or self._files.row(smear.smear_id, earlier=None)
         return self._layout.page(
             "smear.html",
@@ -185,24 +203,33 @@ class SmearPages:
             index=opened.index,
             row=row,
             identity=identity_for(visitor, opened),
-            differential=list(_differential(opened, self._reference_ranges)),
+            differential=list(_differential(smear, self._reference_ranges)),
             has_ranges=bool(self._reference_ranges),
-            galleries=list(_galleries(opened, order, asked)),
-            classes={name: len(cells) for name, cells in place_cells(smear).items()},
+            galleries=list(_galleries(placed, order, asked)),
+            sprites=_sprite_sizes(found),
+            classes={name: len(cells) for name, cells in placed.items()},
+            review_now=read.state,
+            review=smear.review,
+            open_points=self._reviews.open_points(found.smear_id),
+            total_seen=sum(cell.is_seen for cells in placed.values() for cell in cells),
+            class_keys=self._class_keys,
+            may_undo=bool(last_act(self._reviews.events(found.smear_id), visitor.name)),
+            event_id=uuid4().hex,
+            referred=referred_cell_count(smear),
             order=order,
             orders=list(CellOrder),
             asked=asked,
             calls=list(Call),
-            reasons=list(reasons_in(smear)),
+            reasons=list(reasons_in(found)),
             is_heat=query.get("heat", "") == "1",
-            query=_without(query, "heat"),
+            query=urlencode(dict(query)),
             digest=self._pictures.digest(opened),
             tile_px=TILE_PX,
             type_words=type_words,
             window_um=WINDOW_UM,
             usable=usable_field_count(smear),
-            found=sum(len(field.cells) for field in smear.fields),
-            has_images=self._files.header(smear.fields[0].sop_instance_uid) is not None,
+            found=sum(len(field.cells) for field in found.fields),
+            has_images=self._files.header(found.fields[0].sop_instance_uid) is not None,
             exports=self._exports,
         )
 
@@ -296,22 +323,17 @@ def _order(word: str) -> CellOrder:
     return CellOrder(word) if word in list(CellOrder) else CellOrder.SUSPICIOUS
 
 
-def _without(query: Mapping[str, str], name: str) -> str:
-    kept = {key: value for key, value in query.items() if key != name}
-    return f"{urlencode(kept)}&" if kept else ""
-
-
 def _differential(
-    opened: OpenSmear, ranges: Mapping[str, tuple[float, float]]
+    smear: SmearFindings, ranges: Mapping[str, tuple[float, float]]
 ) -> Iterator[DifferentialRow]:
     """Blasts first and together, as the network tells no lineage; then the types by name."""
-    counted = opened.smear.white_cells_counted
+    counted = smear.white_cells_counted
     if not counted:
         return
-    counts = {"blast": opened.smear.leukemic_count}
+    counts = {BLAST: smear.leukemic_count}
     counts |= {
         str(kind): count
-        for kind, count in opened.smear.differential.items()
+        for kind, count in smear.differential.items()
         if kind not in BLASTS and kind is not CellType.UNDETERMINED
     }
     for name, count in counts.items():
@@ -320,20 +342,25 @@ def _differential(
         )
 
 
-def _galleries(opened: OpenSmear, order: CellOrder, asked: CellFilter) -> Iterator[Gallery]:
-    for name, cells in place_cells(opened.smear).items():
+def _galleries(
+    placed: Mapping[str, Sequence[PlacedCell]], order: CellOrder, asked: CellFilter
+) -> Iterator[Gallery]:
+    for name, cells in placed.items():
         chosen = [cell for cell in in_order(cells, order) if asked.accepts(cell)]
-        if not chosen:
-            continue
-        most = len(chosen) if asked.cell_class else MOST_OF_A_CLASS
-        columns, rows = sprite_size(len(cells))
-        yield Gallery(
-            name=name,
-            tiles=[_tile(cell) for cell in chosen[:most]],
-            count=len(chosen),
-            width=columns * TILE_PX,
-            height=rows * TILE_PX,
-        )
+        if chosen:
+            most = len(chosen) if asked.cell_class else MOST_OF_A_CLASS
+            yield Gallery(
+                name=name, tiles=[_tile(cell) for cell in chosen[:most]], count=len(chosen)
+            )
+
+
+def _sprite_sizes(found: SmearFindings) -> dict[str, tuple[int, int]]:
+    """Width and height of the sprite of each class that the network gave."""
+    return {
+        name: (columns * TILE_PX, rows * TILE_PX)
+        for name, cells in place_cells(found).items()
+        for columns, rows in [sprite_size(len(cells))]
+    }
 
 
 def _tile(cell: PlacedCell) -> Tile:

@@ -18,6 +18,7 @@ from listener.web.console.indexer import FollowedAudit, Indexer
 from listener.web.console.smear_index import SmearIndex
 from listener.workflow.delivery import is_confirmed
 from listener.workflow.destinations import Destinations
+from listener.workflow.reviews import Reviews
 from listener.workflow.worker import Workflow
 from models.classifier import MODEL_FOLDER
 from pipeline.decoding.frames import ImageLimits
@@ -75,6 +76,12 @@ def console_parts(settings: Settings, running: RunningParts) -> ConsoleParts:
         read_status=workflow.status,
         retry=lambda key: workflow.client.retry(key),
         is_delivered=is_delivered,
+        reviews=Reviews.open(
+            store=running.store,
+            settings=settings.review,
+            audit=running.audit,
+            enqueue=lambda job: workflow.client.enqueue(job),
+        ),
         pseudonymiser=lambda: Pseudonymiser(
             read_site_key(settings.pseudonym_key_file),
             options=settings.pseudonyms.options,

@@ -68,13 +68,136 @@ function showHeat(isOn) {
   }
 }
 
+// --- review: one key a class, many cells at once, the next cell by itself
+
+class Review {
+  constructor(form) {
+    this.form = form;
+    this.address = document.body.dataset.review;
+    this.csrf = document.body.dataset.csrf;
+    this.told = one("#review-told");
+    this.keys = new Map(all("[data-key]", form).map(button => [button.dataset.key, button.dataset.class]));
+    this.queue = Promise.resolve();
+    form.addEventListener("submit", event => {
+      const button = event.submitter;
+      if (!button?.name) return;
+      event.preventDefault();
+      const [act, to = ""] = button.value.split(":");
+      if (act === "comment") this.comment();
+      else if (act === "set_target") this.write(act, [], { to: one("#target").value });
+      else this.do(act, to);
+    });
+  }
+
+  get revision() { return one("#review-state [name=revision]").value; }
+  set revision(value) { for (const input of all("[name=revision]")) input.value = value; }
+
+  chosen() {
+    const checked = all(".cell:has(input:checked)");
+    if (checked.length) return checked;
+    const cell = document.activeElement?.closest(".cell") ?? this.last;
+    return cell ? [cell] : [];
+  }
+
+  key(event, link) {
+    if (event.key.startsWith("Arrow") && event.shiftKey && link) {
+      const next = besideInGallery(link, event.key);
+      for (const cell of [link, next]) if (cell) one("input", cell.closest(".cell")).checked = true;
+      next?.focus();
+      event.preventDefault();
+      return true;
+    }
+    if (!one("#keys-on")?.checked || event.shiftKey) return false;
+    const key = event.key.toLowerCase();
+    if (event.target.closest("button, summary") && (key === "enter" || key === " ")) return false;
+    const acts = {
+      " ": () => this.do("seen"), enter: () => link && this.do("confirm"), u: () => this.do("undo"), f: () => this.do("star"),
+      c: () => one("#comment").focus(), v: () => link && location.assign(link.href),
+    };
+    const act = this.keys.has(key) ? () => this.do("reclassify", this.keys.get(key)) : acts[key];
+    if (!act || act() === null) return false;
+    event.preventDefault();
+    return true;
+  }
+
+  do(act, to = "") {
+    const cells = act === "undo" ? [] : this.chosen();
+    if (!cells.length && act !== "undo") { this.say("Choose a cell first."); return null; }
+    const groups = new Map();
+    for (const cell of cells) {
+      const goal = act === "confirm" ? cell.dataset.now : to;
+      groups.set(goal, [...(groups.get(goal) ?? []), cell]);
+    }
+    if (act === "undo") groups.set("", []);
+    for (const [goal, some] of groups) this.write(act, some, { to: goal });
+    for (const input of all(".cell input:checked")) input.checked = false;
+    if (cells.length) this.goOn(cells.at(-1));
+    return true;
+  }
+
+  comment() {
+    const field = one("#comment");
+    if (field.value.trim()) this.write("comment", this.chosen(), { comment: field.value });
+    field.value = "";
+  }
+
+  goOn(cell) {
+    this.last = cell;
+    const links = all("[data-gallery] a.look");
+    (links[links.indexOf(one("a.look", cell)) + 1] ?? one("a.look", cell)).focus();
+  }
+
+  write(act, cells, { to = "", comment = "" }) {
+    const data = new FormData();
+    for (const [name, value] of [["act", act], ["to", to], ["comment", comment], ["event_id", crypto.randomUUID().replaceAll("-", "")]]) data.set(name, value);
+    for (const cell of cells) { data.append("cell", cell.dataset.cell); data.append("before", cell.dataset.now); }
+    this.queue = this.queue.then(() => this.send(act, to, cells, data)).catch(error => this.say(error.message));
+  }
+
+  async send(act, to, cells, data) {
+    const headers = { accept: "application/json", "x-csrf-token": this.csrf, "if-match": `"${this.revision}"` };
+    const answer = await fetch(this.address, { method: "POST", body: data, headers });
+    const told = await answer.json().catch(() => ({}));
+    if (!answer.ok) {
+      const since = (told.since ?? []).map(other => `${other.who}: ${other.act} ${other.to} ${other.cells.join(" ")}`).join("; ");
+      this.say(`Not written: ${told.detail ?? answer.status} ${since}`);
+      if (answer.status === 412) location.reload();
+      return;
+    }
+    this.say("");
+    this.revision = told.revision;
+    if (act === "undo") { location.reload(); return; }
+    for (const cell of cells) this.show(cell, act, to);
+    clearTimeout(this.later);
+    this.later = setTimeout(refresh, 250);
+  }
+
+  show(cell, act, to) {
+    const isDecision = act === "reclassify" || act === "confirm";
+    cell.classList.toggle("decided", isDecision || cell.classList.contains("decided"));
+    cell.classList.add("seen");
+    one(".mark", cell).textContent = act === "star" ? "★" : cell.classList.contains("decided") ? "✓" : "·";
+    if (act === "reclassify") {
+      one(".decision", cell).textContent = `→ ${to.replaceAll("_", " ")}`;
+      cell.dataset.now = to;
+    }
+  }
+
+  say(words) {
+    this.told.textContent = words;
+    this.told.hidden = !words;
+  }
+}
+
 if (document.body.dataset.page === "smear") {
+  const review = document.body.dataset.review ? new Review(one("#review")) : null;
   const heat = one("#heat");
   heat?.addEventListener("change", () => showHeat(heat.checked));
   addEventListener("keydown", event => {
     if (event.ctrlKey || event.altKey || event.metaKey || isTyping(event.target)) return;
     const link = event.target.closest?.("[data-gallery] a.look");
-    if (link && event.key.startsWith("Arrow") && !event.shiftKey) {
+    if (review && review.key(event, link)) return;
+    if (link && event.key.startsWith("Arrow")) {
       const next = besideInGallery(link, event.key);
       if (next) { next.focus(); event.preventDefault(); }
     } else if (event.key.toLowerCase() === "h" && heat) {
@@ -214,3 +337,125 @@ if (viewerBox) {
     }
   });
 }
+
+// --- upload: previews, one request a file, progress; a batch survives a reload
+
+class Upload {
+  constructor(form) {
+    this.form = form;
+    this.input = one("#files", form);
+    this.list = one("#sending", form);
+    this.told = one("#sending-told", form);
+    this.button = one("#send", form);
+    this.csrf = document.body.dataset.csrf;
+    this.batch = form.dataset.batch ?? "";
+    this.chosen = [];
+    this.input.addEventListener("change", () => this.choose([...this.input.files]));
+    form.addEventListener("submit", event => { event.preventDefault(); this.send(); });
+    const drop = one("#drop", form);
+    for (const kind of ["dragenter", "dragover"]) drop.addEventListener(kind, event => { event.preventDefault(); drop.classList.add("over"); });
+    for (const kind of ["dragleave", "drop"]) drop.addEventListener(kind, () => drop.classList.remove("over"));
+    drop.addEventListener("drop", event => { event.preventDefault(); this.choose([...event.dataTransfer.files]); });
+    addEventListener("beforeunload", event => { if (this.isSending) event.preventDefault(); });
+  }
+
+  choose(files) {
+    for (const { url } of this.chosen) if (url) URL.revokeObjectURL(url);
+    const sorted = files.sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }));
+    this.chosen = sorted.map((file, index) => this.row(file, index + 1));
+    this.list.replaceChildren(...this.chosen.map(({ row }) => row));
+    this.told.textContent = files.length > 400 ? "At most 400 files at a time." : `${files.length} chosen`;
+    this.button.disabled = files.length > 400 || !files.length;
+  }
+
+  row(file, number) {
+    const make = (name, text = "", kind = "span") => Object.assign(document.createElement(kind), { className: name, textContent: text });
+    const row = document.createElement("li");
+    const url = /^image\/(jpeg|png|bmp|webp)$/.test(file.type) ? URL.createObjectURL(file) : "";
+    const preview = url ? Object.assign(new Image(), { src: url, alt: "", loading: "lazy" }) : make("nothing");
+    const bar = Object.assign(document.createElement("progress"), { max: 1, value: 0 });
+    bar.setAttribute("aria-label", `Progress of ${file.name}`);
+    const state = make("state soft", `${(file.size / 1e6).toFixed(1)} MB`);
+    row.append(preview, make("name", file.name), bar, state);
+    return { file, number, row, bar, state, url };
+  }
+
+  async send() {
+    if (!this.chosen.length || this.isSending) return;
+    this.isSending = true;
+    this.button.disabled = true;
+    try {
+      if (!this.batch) await this.begin();
+      let done = 0, refused = 0;
+      for (const item of this.chosen) {
+        const answer = await this.sendOne(item);
+        done += 1;
+        refused += answer.taken ? 0 : 1;
+        this.told.textContent = `${done} of ${this.chosen.length} sent${refused ? `, ${refused} refused` : ""}`;
+      }
+      location.assign(`/upload/${this.batch}`);
+    } catch (error) {
+      this.told.textContent = error.message;
+      this.told.className = "bad";
+    } finally {
+      this.isSending = false;
+      this.button.disabled = false;
+    }
+  }
+
+  async begin() {
+    const data = new FormData(this.form);
+    data.delete("files");
+    data.set("expected", this.chosen.length);
+    const answer = await fetch("/upload", { method: "POST", body: data, headers: { accept: "application/json", "x-csrf-token": this.csrf } });
+    const told = await answer.json();
+    if (!told.batch) throw new Error(told.message ?? told.detail ?? "The upload was not begun.");
+    this.batch = told.batch;
+    history.replaceState(null, "", `/upload/${this.batch}`);
+  }
+
+  async sendOne(item) {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.post(item);
+      } catch (error) {
+        if (attempt >= 4) { this.show(item, "bad", error.message); throw new Error(`${item.file.name}: ${error.message} Choose the files again: what is here already is not taken twice.`); }
+        this.show(item, "warn", `again in ${attempt * 2} s: ${error.message}`);
+        await new Promise(wake => setTimeout(wake, attempt * 2000));
+      }
+    }
+  }
+
+  // XMLHttpRequest, as fetch tells no progress of what it sends.
+  post(item) {
+    return new Promise((resolve, reject) => {
+      const data = new FormData();
+      data.set("number", item.number);
+      data.set("files", item.file);
+      const request = new XMLHttpRequest();
+      request.open("POST", `/upload/${this.batch}`);
+      request.setRequestHeader("accept", "application/json");
+      request.setRequestHeader("x-csrf-token", this.csrf);
+      request.upload.addEventListener("progress", event => { if (event.lengthComputable) item.bar.value = event.loaded / event.total; });
+      request.addEventListener("error", () => reject(new Error("the connection was lost.")));
+      request.addEventListener("load", () => {
+        let told = {};
+        try { told = JSON.parse(request.responseText); } catch { /* a proxy's page */ }
+        if (request.status >= 500) return reject(new Error("the service does not answer now."));
+        const file = told.files?.[0] ?? { taken: false, message: told.detail ?? `refused (${request.status})` };
+        item.bar.value = 1;
+        this.show(item, file.taken ? "ok" : "bad", file.taken ? (file.again ? "was here already" : "taken") : file.message);
+        resolve(file);
+      });
+      request.send(data);
+    });
+  }
+
+  show(item, look, words) {
+    item.state.className = `state ${look}`;
+    item.state.textContent = words;
+  }
+}
+
+const uploadForm = one("#upload-form");
+if (uploadForm) new Upload(uploadForm);

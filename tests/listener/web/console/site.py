@@ -15,8 +15,9 @@ from argon2 import PasswordHasher
 from pydicom import Dataset, dcmwrite
 from starlette.testclient import TestClient
 
-from config.sections import ConsoleSettings
+from config.sections import ConsoleSettings, ReviewSettings
 from listener.observability.metrics import Metrics
+from listener.queue.jobs import Job
 from listener.queue.status import ParkedWork, QueueStatus, WorkflowStatus, WorkKind
 from listener.storage.commitment_reports import CommitmentReports
 from listener.storage.data_folder import Store
@@ -29,6 +30,7 @@ from listener.web.console.database import ConsoleDatabase
 from listener.web.console.gate import COOKIE
 from listener.web.console.permissions import Role
 from listener.web.console.smear_index import SmearRow
+from listener.workflow.reviews import Reviews
 from models.classifier import MODEL_FOLDER
 from pipeline.decoding.frames import ImageLimits
 from pipeline.domain import DecisionPolicy, FieldFindings, SmearId, SOPInstanceUID
@@ -72,6 +74,7 @@ class ConsoleSite:
     clock: Clock = field(default_factory=Clock)
     parked: list[ParkedWork] = field(default_factory=list)
     retried: list[str] = field(default_factory=list)
+    enqueued: list[Job] = field(default_factory=list)
     received: list[ReceivedImage] = field(default_factory=list)
     destinations: dict[str, Callable[[], str]] = field(default_factory=dict)
 
@@ -104,6 +107,13 @@ class ConsoleSite:
             on_received=self.received.append,
             read_status=self.status,
             retry=self._retry,
+            reviews=Reviews.open(
+                store=self.store,
+                settings=ReviewSettings(),
+                audit=self.sink or self.audit,
+                enqueue=self.enqueued.append,
+                clock=self.clock,
+            ),
             is_delivered=lambda _index, _name, _folder: True,
             pseudonymiser=lambda: Pseudonymiser(b"k" * 32),
             checks={"queue": lambda: None, "disk": lambda: None},

@@ -1,0 +1,230 @@
+"""Review in the console: what a person says of cells, and the signature under it.
+
+Every write names the revision that its page showed (`If-Match`, or a field of the form); when
+somebody else wrote meanwhile the answer is 412 with who changed what, and nothing is overwritten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+
+from listener.storage.dataset_scan import is_uid
+from listener.storage.reviews import StaleReview
+from listener.web.console.accounts import Accounts
+from listener.web.console.gate import Gate, SignInLimiter
+from listener.web.console.layout import CONSOLE_HEADERS, Layout
+from listener.web.console.sessions import Visitor
+from listener.workflow.reviews import Reviews
+from pipeline.domain import CellType, Reviewer, SmearId
+from pipeline.errors import Rejected
+from pipeline.findings.review import (
+    NOT_A_CELL,
+    SIGNING,
+    UNIDENTIFIED,
+    Act,
+    CellKey,
+    ReviewEvent,
+)
+
+MOST_CELLS = 2000
+DEFAULT_KEYS: Mapping[str, str] = {
+    str(CellType.BLAST): "b",
+    str(CellType.LYMPHOCYTE): "l",
+    str(CellType.NEUTROPHIL): "n",
+    str(CellType.MONOCYTE): "m",
+    str(CellType.EOSINOPHIL): "e",
+    str(CellType.BASOPHIL): "a",
+    str(CellType.IMMATURE_GRANULOCYTE): "i",
+    str(CellType.PROMYELOCYTE): "p",
+    str(CellType.REACTIVE_LYMPHOCYTE): "r",
+    str(CellType.PLASMA_CELL): "k",
+    str(CellType.ERYTHROBLAST): "y",
+    str(CellType.PLATELET): "t",
+    str(CellType.SMUDGE_CELL): "s",
+    UNIDENTIFIED: "q",
+    NOT_A_CELL: "x",
+}
+"""One key a class, shown beside its name; `console.class_keys` gives others."""
+
+_ACTS = frozenset(Act) - SIGNING - {Act.ADD_CELL, Act.EXCLUDE_FIELD, Act.INCLUDE_FIELD}
+_SHOWN_SINCE = 20
+NO_SUCH_ACT = "There is no such act."
+
+
+class ReviewPages:
+    """`/smears/{smear}/review` and `/smears/{smear}/sign`."""
+
+    def __init__(
+        self,
+        *,
+        reviews: Reviews,
+        accounts: Accounts,
+        gate: Gate,
+        layout: Layout,
+        limiter: SignInLimiter,
+    ) -> None:
+        self._reviews, self._accounts = reviews, accounts
+        self._gate, self._layout, self._limiter = gate, layout, limiter
+
+    async def act(self, request: Request, visitor: Visitor) -> Response:
+        """One act: reclassify, confirm, not a cell, seen, star, comment, target, undo."""
+        form = await request.form(max_fields=MOST_CELLS + 20)
+        return await run_in_threadpool(self._act, request, visitor, form)
+
+    async def sign(self, request: Request, visitor: Visitor) -> Response:
+        """Sign, countersign or withdraw; the person shows the password again."""
+        form = await request.form()
+        return await run_in_threadpool(self._sign, request, visitor, form)
+
+    def _act(self, request: Request, visitor: Visitor, form: FormData) -> Response:
+        # A button of the plain form says both at once: "reclassify:lymphocyte".
+        word, _, to = str(form.get("act", "")).partition(":")
+        if word not in _ACTS:
+            return self._problem(
+                request, visitor, 422, "review_incomplete", "There is no such act."
+            )
+        act, to = Act(word), to or str(form.get("to", ""))
+        if act is Act.RECLASSIFY and to == NOT_A_CELL:
+            act = Act.NOT_A_CELL
+        smear_id = _smear_id(request)
+        event = replace(
+            _event(visitor, form, act),
+            to=to,
+            cells=tuple(CellKey(str(key)) for key in form.getlist("cell"))[:MOST_CELLS],
+            comment=str(form.get("comment", ""))[:2000],
+            undoes=str(form.get("undoes", "")),
+        )
+        if act is Act.UNDO and not event.undoes and smear_id:
+            event = replace(event, undoes=last_act(self._reviews.events(smear_id), visitor.name))
+        return self._record(request, visitor, form, smear_id, event)
+
+    def _sign(self, request: Request, visitor: Visitor, form: FormData) -> Response:
+        word = str(form.get("meaning", ""))
+        if word not in SIGNING:
+            return self._problem(
+                request, visitor, 422, "review_incomplete", "There is no such act."
+            )
+        address = request.client.host if request.client else ""
+        password = str(form.get("password", ""))
+        is_blocked = self._limiter.is_blocked(visitor.name, address)
+        if is_blocked or self._accounts.sign_in(visitor.name, password) is None:
+            self._limiter.failed(visitor.name, address)
+            self._gate.record_refusal(request, visitor, "wrong_password")
+            return self._problem(
+                request,
+                visitor,
+                403,
+                "wrong_password",
+                "Nothing was signed: the password is wrong, or was wrong too often. Signing needs "
+                "an account of this console.",
+            )
+        event = _event(visitor, form, Act(word))
+        return self._record(request, visitor, form, _smear_id(request), event)
+
+    def _record(
+        self,
+        request: Request,
+        visitor: Visitor,
+        form: FormData,
+        smear_id: SmearId | None,
+        event: ReviewEvent,
+    ) -> Response:
+        if smear_id is None:
+            return self._layout.problem(request, 404, "smear_absent", visitor=visitor)
+        seen = _seen_revision(request, form)
+        if seen is None:
+            return self._problem(
+                request, visitor, 428, "revision_missing", "The page did not say what it showed."
+            )
+        try:
+            kept = self._reviews.record(smear_id, event, seen_revision=seen)
+        except StaleReview as err:
+            return self._stale(request, visitor, smear_id, err)
+        except Rejected as err:
+            return self._problem(request, visitor, 409, err.code, err.message)
+        if not _wants_json(request):
+            place = str(form.get("back", ""))
+            back = f"?{place}" if place.isprintable() and "\r" not in place else ""
+            return RedirectResponse(f"/smears/{smear_id}{back}", status_code=303)
+        headers = {**CONSOLE_HEADERS, "ETag": f'"{kept.revision}"'}
+        return JSONResponse({"revision": kept.revision, "id": kept.id}, headers=headers)
+
+    def _stale(
+        self, request: Request, visitor: Visitor, smear_id: SmearId, err: StaleReview
+    ) -> Response:
+        since = [_told(event) for event in err.since[-_SHOWN_SINCE:]]
+        if _wants_json(request):
+            body = {"title": err.code, "detail": err.message, "since": since}
+            return JSONResponse(body, status_code=412, headers=dict(CONSOLE_HEADERS))
+        return self._layout.page(
+            "stale.html", visitor, status=412, words=err.message, since=since, smear_id=smear_id
+        )
+
+    def _problem(
+        self, request: Request, visitor: Visitor, status: int, code: str, words: str
+    ) -> Response:
+        if _wants_json(request):
+            body = {"title": code, "detail": words}
+            return JSONResponse(body, status_code=status, headers=dict(CONSOLE_HEADERS))
+        return self._layout.problem(request, status, code, visitor=visitor, detail=words)
+
+
+def last_act(events: Sequence[ReviewEvent], account: str) -> str:
+    """The id of a person's last act that is neither taken back nor a signature; "" without one."""
+    undone = {event.undoes for event in events if event.act is Act.UNDO}
+    for event in reversed(events):
+        is_own = event.reviewer.account == account and event.act not in SIGNING | {Act.UNDO}
+        if is_own and event.id not in undone:
+            return event.id
+    return ""
+
+
+def _event(visitor: Visitor, form: FormData, act: Act) -> ReviewEvent:
+    given = str(form.get("event_id", ""))
+    return ReviewEvent(
+        id=given if given.isalnum() and 16 <= len(given) <= 64 else uuid4().hex,
+        at=datetime.now(UTC),
+        reviewer=Reviewer(account=visitor.name, name=visitor.full_name or visitor.name),
+        act=act,
+        before=tuple(str(one) for one in form.getlist("before"))[:MOST_CELLS],
+        reason=str(form.get("reason", ""))[:500],
+    )
+
+
+def _seen_revision(request: Request, form: FormData) -> int | None:
+    text = request.headers.get("if-match") or str(form.get("revision", ""))
+    text = text.strip().strip('"')
+    return int(text) if text.isdigit() and len(text) < 10 else None
+
+
+def _smear_id(request: Request) -> SmearId | None:
+    word = request.path_params["smear"]
+    return SmearId(word) if is_uid(word) else None
+
+
+def _told(event: ReviewEvent) -> dict[str, Any]:
+    return {
+        "who": event.reviewer.name,
+        "at": event.at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S"),
+        "act": str(event.act),
+        "to": event.to,
+        "cells": [cell_words(key) for key in event.cells],
+    }
+
+
+def cell_words(key: str) -> str:
+    """A cell's key as people read it: its number within its field."""
+    return f"#{key.rsplit(':', 1)[-1]}"
+
+
+def _wants_json(request: Request) -> bool:
+    return "application/json" in request.headers.get("accept", "")
