@@ -140,7 +140,9 @@ def running(settings: Settings, *, listens: bool = True) -> Iterator[Service]:
             settings, store, analysis, destinations, routes, lease, locks, audit
         )
         shares = share_out(raise_limit(), max_associations=settings.dicom.max_associations)
-        limited = CountedAudit(LimitedAudit(trail), metrics)
+        limited_trail = LimitedAudit(trail)
+        stack.callback(limited_trail.close)
+        limited = CountedAudit(limited_trail, metrics)
         dicom = (
             _make_dicom(settings, store, workflow, limited, shares)
             if listens and settings.dicom.enabled

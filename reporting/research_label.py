@@ -1,6 +1,6 @@
-"""The last look before a result leaves: does it say that it is for research use only? (law 3).
+"""Checks before a result leaves that it says it is for research use only (law 3).
 
-Each kind is opened and asked in its own way; what cannot be opened has no label.
+Each kind is opened and checked in its own way; what cannot be opened has no label.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def _is_resource_labelled(resource: Mapping[str, Any]) -> bool:
 
 
 def _is_table_labelled(result: Result) -> bool:
-    """The column stands in the head line and is filled in every line."""
+    """The header has the column, and every line fills it."""
     try:
         lines = csv.DictReader(StringIO(result.content.decode("utf-8-sig")), strict=True)
         return "research_use_only" in (lines.fieldnames or ()) and all(

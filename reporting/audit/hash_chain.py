@@ -1,4 +1,4 @@
-"""Writes one chain of the trail, so that it holds whatever is killed and whoever else writes.
+"""Writes one chain of the trail: safe against kills at any point and other writing processes.
 
     append ─► lock ─► read what others wrote meanwhile ─► new day? roll ─► write one line
                                                                           └─ due? sign it
@@ -96,7 +96,7 @@ class ChainWriter:
                 os.fsync(self._handle)
 
     def tick(self) -> None:
-        """What is due by time: bring lines to the disk, and sign them."""
+        """Fsync and sign what is due by time."""
         with self._alone():
             self._catch_up()
             is_old = self._monotonic() - self._signed_at >= self._policy.checkpoint_every_s
@@ -107,7 +107,7 @@ class ChainWriter:
                 self._is_dirty = False
 
     def close(self) -> None:
-        """Sign what is not signed yet, and let go of the files."""
+        """Sign what is not signed yet, and close the files."""
         with self._alone():
             self._catch_up()
             if self._seq > self._signed_seq:
@@ -129,7 +129,7 @@ class ChainWriter:
             except OSError as err:
                 raise RetryLater(
                     f"The audit trail in {self._folder} cannot be written ({err.strerror}); "
-                    "see to the disk. Nothing goes on without its audit.",
+                    "check the disk. Nothing proceeds without its audit.",
                     code="audit_not_written",
                 ) from err
             finally:
@@ -138,7 +138,7 @@ class ChainWriter:
     # Where the chain ends
 
     def _take_up(self) -> None:
-        """Go on where the chain ended, or start it."""
+        """Continue where the chain ended, or start it."""
         files = event_files(self._folder).get(self._chain, [])
         self._signed_seq = self._last_copy()
         if not files:
@@ -243,7 +243,7 @@ class ChainWriter:
         self._is_dirty = True
 
     def _sign(self, next_file: str = "") -> None:
-        """Write a checkpoint, bring it to the disk, and keep a copy of it beside the trail."""
+        """Write a checkpoint, fsync it, and keep a copy of it next to the trail."""
         seq, name = self._seq + 1, self._path.name
         message = checkpoint_message(self._chain, name, seq, self._hash, next_file)
         fields = {

@@ -1,4 +1,4 @@
-"""Reads the trail for people: the events of all chains by time, and only those asked for."""
+"""Queries the trail: events of all chains by time, filtered."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reporting.audit.schema import Event, Outcome
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventFilter:
-    """What an event must be to be shown; None asks for nothing."""
+    """Conditions on events; None sets none."""
 
     study_uid: str | None = None
     sop_instance_uid: str | None = None
@@ -30,7 +30,7 @@ class EventFilter:
     """Aware; the first moment that is not."""
 
     def accepts(self, entry: Mapping[str, Any]) -> bool:
-        """Whether an event is asked for."""
+        """Whether an event meets all conditions."""
         asked = {
             "study_uid": self.study_uid,
             "sop_instance_uid": self.sop_instance_uid,

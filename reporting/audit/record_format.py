@@ -1,4 +1,4 @@
-"""The form of the trail on disk: one JSON object a line, each holding the hash of the one before.
+"""Format of the trail on disk: one JSON object per line, each with the hash of the one before.
 
 audit-20261122-ward7.jsonl       the events of one day and one chain
 checkpoints-ward7.jsonl          a copy of each signed line of that chain
@@ -61,7 +61,7 @@ def decode(line: bytes) -> Link | None:
 
 
 def checkpoint_message(chain: str, file: str, seq: int, prev: str, next_file: str) -> bytes:
-    """What a checkpoint signs: where it stands, and by `prev` everything before it."""
+    """What a checkpoint signs: its position, and through `prev` everything before it."""
     return "\n".join(
         ("smearlink audit checkpoint", chain, file, str(seq), prev, next_file)
     ).encode()

@@ -65,7 +65,7 @@ def is_signed(message: bytes, signature: str, public: Ed25519PublicKey) -> bool:
 
 
 def public_path(key_file: Path) -> Path:
-    """Where the public half of a key file lies."""
+    """The path of the public half of a key file."""
     return key_file.with_name(f"{key_file.name}.pub")
 
 
@@ -117,7 +117,7 @@ def _new_key() -> bytes:
 
 
 def _keep_public_half(path: Path, public: Ed25519PublicKey) -> None:
-    """Write it where it is missing: whoever made the key may have been killed before.
+    """Write it if it is missing: the process that made the key may have been killed before.
 
     A key on a read-only mount stays usable without; `audit verify` then asks for the public one.
     """

@@ -1,4 +1,4 @@
-"""Reads one chain of the trail from where the last reader stopped, while it goes on growing."""
+"""Reads one chain of the trail from where the last read stopped, while it keeps growing."""
 
 from __future__ import annotations
 

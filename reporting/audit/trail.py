@@ -4,8 +4,8 @@
         job = trail.bind(study_uid=study, sop_instance_uid=uid)
         job.record(Event.IMAGE_ANALYSED, white_cells=12, duration_ms=840)
 
-An event is one JSON line (see `audit_line`), chained by hashes and signed now and then (see
-`audit_chain`), checked by `verify_trail`. It may hold only what `audit_vocabulary` allows.
+An event is one JSON line (`record_format`), chained by hashes and signed at intervals
+(`hash_chain`), checked by `verify_trail`. It may hold only what `schema` allows.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ __all__ = [
 
 
 class AuditSink(Protocol):
-    """What the rest of the house needs of the trail."""
+    """What other packages need of the trail."""
 
     def record(
         self,
@@ -99,7 +99,7 @@ class AuditTrail:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> AuditTrail:
-        """Go on with the chain in `folder`, or start it.
+        """Continue the chain in `folder`, or start it.
 
         `chain` names the machine: its processes share the chain, other machines have their own.
         `actor` stands in events that name none: the service itself. `clock` gives aware times.
@@ -147,11 +147,11 @@ class AuditTrail:
         return AuditTrail(self._writer, self._log.bind(**fields), self._period_s)
 
     def tick(self) -> None:
-        """Do what is due by time; the keeper calls it every `fsync_every_s`."""
+        """Fsync and sign what is due by time; the keeper calls it every `fsync_every_s`."""
         self._writer.tick()
 
     def close(self) -> None:
-        """Sign the last events and let go of the files."""
+        """Sign the last events and close the files."""
         self._writer.close()
 
     def __enter__(self) -> AuditTrail:
@@ -172,7 +172,7 @@ class AuditTrail:
 
     def _keep(self) -> None:
         while not self._stop.wait(self._period_s):
-            # A full disk is told to whoever records next; the keeper tries again.
+            # The next event that is recorded reports a full disk; the keeper tries again.
             with contextlib.suppress(RetryLater):
                 self.tick()
 

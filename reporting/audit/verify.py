@@ -1,9 +1,10 @@
-"""Says whether an audit trail is whole, and if not, where it is not.
+"""Verifies that an audit trail is intact, and reports every place where it is not.
 
-Every line is hashed again and must follow the line before; every checkpoint must be signed by
-the site's key and stand, word for word, both in the trail and among the copies. So a byte changed,
-a line removed, added or moved, a file missing, and an end cut off before a checkpoint are found.
-What is cut after the last checkpoint leaves no trace: a stopped service has signed its last line.
+Every line is hashed again and must follow the line before; every checkpoint must be signed by the
+site's key and be present, byte for byte, in the trail and among the copies. This finds a changed
+byte, a line removed, added or moved, a missing file, and an end cut off before a checkpoint. What
+is cut off after the last checkpoint leaves no trace, but a stopped service has signed its last
+line.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ from reporting.audit.record_format import (
 from reporting.audit.signing_key import is_signed
 
 MAX_FINDINGS = 1000
-"""After so many findings in one chain the rest is not listed: the trail is not worth more."""
+"""Findings listed per chain; the rest is left out."""
 
 
 class FindingKind(StrEnum):
-    """What can be said of a place in the trail."""
+    """What is wrong at a place in the trail."""
 
     CHANGED = "changed"
     REMOVED = "removed"
@@ -48,7 +49,7 @@ class FindingKind(StrEnum):
 
 
 HARMLESS = frozenset({FindingKind.RECOVERED})
-"""Findings that people should see and that are no break."""
+"""Findings that are shown and do not break the trail."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Brings the outcomes of single results together into one of the three endings of an attempt."""
+"""Aggregates per-result outcomes into a receipt, a postponement or a refusal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TAKEN = (Verdict.ACCEPTED, Verdict.ACCEPTED_WITH_NOTE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of one result. Neither field ever carries patient data."""
+    """What happened to one result. No field carries patient data."""
 
     uid: str
     verdict: Verdict
@@ -27,7 +27,7 @@ class Outcome:
 
 
 def outcome_of(uid: str, status: int) -> Outcome:
-    """What a DICOM status or failure reason makes of a result."""
+    """The outcome of a result by its DICOM status or Failure Reason."""
     return Outcome(
         uid=uid,
         verdict=classify_status(status),
@@ -37,7 +37,7 @@ def outcome_of(uid: str, status: int) -> Outcome:
 
 
 def postponed(uid: str, reason: str) -> Outcome:
-    """It was not taken, and nobody said why."""
+    """The result was not taken and may be later; no status says why."""
     return Outcome(uid=uid, verdict=Verdict.LATER, reason=reason)
 
 
@@ -50,8 +50,8 @@ def conclude(
 ) -> Receipt:
     """The receipt when all were taken; else an error that carries it.
 
-    As long as one result may be taken later the attempt is postponed, so that those which need
-    a person are asked for once more with it and parked when only they are left.
+    While one result may be taken later the attempt is postponed: results that need a person are
+    sent again with it, and parked when only they are left.
     """
     receipt = replace(
         receipt or Receipt(),

@@ -31,7 +31,7 @@ from reporting.research_label import check_labels
 from reporting.results import Result, ResultKind
 
 PICTURES = frozenset({ResultKind.ANNOTATED_FIELD, ResultKind.GALLERY})
-"""The kinds that people look at; they get a PNG beside them."""
+"""Kinds that people look at; a PNG is written with each."""
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-]{0,199}")
 
 OUR_PICTURES = ImageLimits(max_megapixels=math.inf, min_side_px=1)
@@ -49,11 +49,11 @@ class FolderDestination:
     kinds: frozenset[ResultKind] = frozenset(ResultKind)
 
     def deliver(self, results: Sequence[Result]) -> Receipt:
-        """Write each under its own name; what is there already with the same bytes stays."""
+        """Write each under its own name; a file that already has the same bytes is left alone."""
         return deliver_each(check_labels(results, self.kinds), self._write)
 
     def check(self) -> str:
-        """Whether the folder is there, or can be made, and can be written."""
+        """Whether the folder exists or can be made, and can be written."""
         try:
             make_folder(self.path, mode=folder_mode_of(self.file_mode))
             if not os.access(self.path, os.W_OK | os.X_OK):

@@ -1,4 +1,4 @@
-"""ORU^R01 to a laboratory system by MLLP; its acknowledgment decides (HL7 2.5.1 section 2.9)."""
+"""Sends ORU^R01 to a laboratory system by MLLP and judges its acknowledgment (HL7 2.5.1, 2.9)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PASSING_ERRORS = ("206", "207")
 LASTING_ERRORS = ("200", "201", "202", "203")
 """Unsupported message type, event, processing id, version."""
 SENDER_AND_RECEIVER = slice(2, 6)
-"""MSH-3 to MSH-6; MSH-1 is the separator itself, so they stand one place earlier."""
+"""MSH-3 to MSH-6; MSH-1 is the separator itself, so their indexes are one lower."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,7 @@ class Hl7Destination:
         return deliver_each(check_labels(results, self.kinds), self._send)
 
     def check(self) -> str:
-        """Whether the port takes a connection; MLLP has nothing to ask with."""
+        """Whether the port accepts a connection; MLLP has no echo."""
         with self._connected():
             return f"{self.host}:{self.port} takes a connection"
 
@@ -113,7 +113,7 @@ def _framed(name: str, message: bytes) -> bytes:
 
 
 def _judged(name: str, uid: str, said: Acknowledgment, control_id: str) -> str:
-    """Nothing to remark when it was accepted; raises otherwise."""
+    """An empty remark when it was accepted; raises otherwise."""
     if said.control_id != control_id:
         raise DeliveryPostponed(
             f"{name} acknowledges another message than the one sent (MSA-2).",

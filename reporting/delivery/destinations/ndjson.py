@@ -1,4 +1,4 @@
-"""FHIR resources as NDJSON files in a folder, as research databases load them.
+"""Writes FHIR resources as NDJSON files into a folder, as research databases load them.
 
 One file a Bundle and resource type, one resource a line, as in FHIR Bulk Data: a replay writes
 the same file again.
@@ -21,7 +21,7 @@ from reporting.results import Result, ResultKind
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NdjsonDestination:
-    """A folder that a database reads."""
+    """A folder from which a database loads."""
 
     name: str
     folder: Path
@@ -33,7 +33,7 @@ class NdjsonDestination:
         return deliver_each(check_labels(results, self.kinds), self._write)
 
     def check(self) -> str:
-        """Whether the folder is there, or can be made, and can be written."""
+        """Whether the folder exists or can be made, and can be written."""
         folder = FolderDestination(name=self.name, path=self.folder, file_mode=self.file_mode)
         return folder.check()
 

@@ -1,4 +1,4 @@
-"""STOW-RS: all objects of a delivery in one multipart/related request (PS3.18 section 10.5)."""
+"""Sends all objects of a delivery in one STOW-RS request, multipart/related (PS3.18 10.5)."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class StowDestination:
         return conclude(self.name, _outcomes(self.name, wanted, answer))
 
     def check(self) -> str:
-        """A search that finds nothing: the server answers, and lets us in."""
+        """Search for nothing by QIDO-RS: whether the server answers and accepts our credentials."""
         nothing = derived_uid("check", "no such study")
         answer = self._end.send(
             "GET",
@@ -110,7 +110,7 @@ def _multipart(results: Sequence[Result], boundary: str) -> Body:
 
 
 def _outcomes(name: str, results: Sequence[Result], answer: Answer) -> list[Outcome]:
-    """What became of each result, by the Store Instances Response (PS3.18 Annex I).
+    """The outcome of each result by the Store Instances Response (PS3.18 Annex I).
 
     200 means that all are stored; what it names must then be all of them, and what it says must
     be DICOM: a log-in page is no success.

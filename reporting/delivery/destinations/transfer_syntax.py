@@ -1,4 +1,4 @@
-"""Which transfer syntax a peer gets, and the dataset in it; never with a further loss."""
+"""Selects the transfer syntax for a peer and transcodes to it, never with a further loss."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TRANSFER_SYNTAXES: Mapping[str, UID] = {
     "jpeg_2000_lossless": JPEG2000Lossless,
     "rle_lossless": RLELossless,
 }
-"""By the names that the settings use."""
+"""By name in the settings."""
 
 BY_PREFERENCE: tuple[UID, ...] = (
     JPEGBaseline8Bit,

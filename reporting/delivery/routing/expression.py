@@ -1,4 +1,4 @@
-"""The small language of routing rules: read by hand, checked when read, never evaluated as code.
+"""Parses the expression language of routing rules; checked when parsed, never run as code.
 
     expression = conjunction { "or" conjunction }
     conjunction = negation { "and" negation }
@@ -48,7 +48,7 @@ TOKEN = re.compile(
 
 
 class FactType(StrEnum):
-    """What a name stands for."""
+    """The type of a fact."""
 
     TEXT = "text"
     NUMBER = "number"
@@ -166,7 +166,7 @@ class _Token:
 
 
 class _Reader:
-    """Reads tokens from left to right, one function a rule of the grammar."""
+    """Parses tokens from left to right, one function per rule of the grammar."""
 
     def __init__(self, text: str, vocabulary: Vocabulary) -> None:
         self._text = text

@@ -1,4 +1,4 @@
-"""Which results go where: a site's rules as data, the facts they ask for, and why they match.
+"""Routes results to destinations: a site's rules as data, the facts they use, and why they match.
 
 Facts about images are all values that occur among the images of a smear; facts about the outcome
 are not known before it was analysed, and an answer then says what it depends on.
@@ -49,7 +49,7 @@ NAMES: Mapping[str, FactName] = {
 
 
 class Verdict(StrEnum):
-    """What a rule says of a smear."""
+    """The answer of a rule for a smear."""
 
     MATCHES = "matches"
     DOES_NOT = "does not match"
@@ -118,7 +118,7 @@ class RuleMatch:
 
 
 def vocabulary(name: str) -> FactName:
-    """What a name in a rule stands for; LookupError with a sentence for one that is none."""
+    """The fact that a name in a rule refers to; LookupError with a sentence for an unknown one."""
     if name in NAMES:
         return NAMES[name]
     if not name.startswith(TAG_PREFIX):

@@ -27,7 +27,7 @@ MAX_PDU_BYTES = 131_072
 REJECTED_PERMANENT = 0x01
 """PS3.8 Table 9-21; 0x02 is transient."""
 SLOWEST_BYTES_PER_S = 100_000
-"""A peer that takes less is given up, so that an attempt always ends."""
+"""A slower peer is given up, so that an attempt always ends."""
 
 Handler = tuple[Any, Callable[[evt.Event], Any]]
 
@@ -163,7 +163,7 @@ def _failure(
     answer = association.acceptor.primitive
     if association.is_rejected and answer is not None:
         return _rejection(peer, answer.result, answer.reason_str)
-    # Accepted and then lost on the way is no refusal: it is tried again.
+    # An association that was accepted and then lost is tried again.
     if answer is not None and answer.result == 0x00 and not association.accepted_contexts:
         return DeliveryRefused(
             f"{peer} accepts none of the presentation contexts: "

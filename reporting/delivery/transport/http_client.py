@@ -34,7 +34,7 @@ TRY_AGAIN = (408, 425, 429)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a server said, at most MAX_ANSWER_BYTES of it."""
+    """The answer of a server, at most MAX_ANSWER_BYTES of it."""
 
     status: int
     body: bytes
@@ -127,7 +127,7 @@ class HttpEndpoint:
 
 
 def raise_for_status(name: str, answer: Answer) -> None:
-    """The endings that mean the same to every HTTP protocol; returns for all others."""
+    """Raises for statuses that mean the same in every HTTP protocol; returns for all others."""
     if answer.status in (UNAUTHORIZED, FORBIDDEN):
         raise DeliveryRefused(
             f"{name} refuses our credentials ({answer.status}): check them and their rights.",
@@ -160,7 +160,7 @@ def _in_chunks(body: Body) -> Iterator[bytes]:
 
 
 def _joined(chunks: Iterable[bytes]) -> bytes:
-    """What was said, cut off where an answer gets absurdly long."""
+    """The content, cut off at MAX_ANSWER_BYTES."""
     content = bytearray()
     for chunk in chunks:
         content += chunk

@@ -1,13 +1,13 @@
-"""Keeps pynetdicom's own thread from taking the answer that a sender waits for, or losing it.
+"""Fixes two races of pynetdicom 3.0 between its reactor thread and the thread that sends.
 
-Each association has a thread, its reactor, that looks for messages of the peer. pynetdicom 3.0
-pauses it while we wait for an answer, but says that it is paused a moment before it is: on a busy
-machine the reactor then takes the answer ("Received unexpected C-STORE service message"), and the
-sender waits out its time limit for an answer that has come. A report of storage commitment that
-comes meanwhile makes it say the contrary, and a sender waits for ever.
+Each association has a reactor thread that reads messages of the peer. pynetdicom pauses it while a
+sender waits for a response, but reports the pause a moment too early: on a busy machine the
+reactor then consumes the response ("Received unexpected C-STORE service message"), and the sender
+waits until its timeout. A storage commitment report that arrives meanwhile clears the pause, and a
+sender waits forever.
 
-The reactor also reads a rejection and closes the line, at times before the thread that asked has
-looked whether the line stands: that one then says aborted, and leaves the rejection unread.
+The reactor also reads a rejection and closes the connection, at times before the requesting thread
+has checked the connection: that thread then reports an abort and leaves the rejection unread.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE
 
 
 class Checkpoint(threading.Event):
-    """Where the reactor waits while it is closed, and which knows whether it does."""
+    """Where the reactor waits while paused; knows whether it has arrived there."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class Checkpoint(threading.Event):
 
     @property
     def is_holding(self) -> bool:
-        """True when somebody waits here, and will until it is opened."""
+        """True while a thread waits here, until the checkpoint is opened."""
         with self._changed:
             return self._is_holding and not self._is_open
 
@@ -46,7 +46,7 @@ class Checkpoint(threading.Event):
             self._is_open = False
 
     def wait(self, timeout: float | None = None) -> bool:
-        """As the reactor calls it: come back when it is open."""
+        """Called by the reactor: returns once the checkpoint is open."""
         with self._changed:
             self._is_holding = True
             is_open = self._changed.wait_for(lambda: self._is_open, timeout)
@@ -55,7 +55,7 @@ class Checkpoint(threading.Event):
 
 
 class PausableAssociation(Association):
-    """Says that its reactor is paused when it is, and not a moment earlier."""
+    """Reports its reactor as paused only once it is."""
 
     _reactor_checkpoint: Checkpoint
 
@@ -69,13 +69,13 @@ class PausableAssociation(Association):
 
 
 def fix_reactor_pause(association: Association) -> None:
-    """Have the pauses of an association be true from here on; for one that was just made."""
+    """Fix the pauses of an association that was just made."""
     association._reactor_checkpoint = Checkpoint()
     association.__class__ = PausableAssociation
 
 
 def recover_rejection(association: Association) -> None:
-    """Have an association that was rejected say so, with the answer as its acceptor's.
+    """Mark an association as rejected if its rejection was left unread.
 
     For one that does not stand; one that broke off without a word stays as it is.
     """
