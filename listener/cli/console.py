@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,8 +154,17 @@ def show_status(status: WorkflowStatus) -> None:
         counts = (queue.waiting, queue.delayed, queue.in_work)
         table.add_row(queue.name, *map(str, counts), age_text(queue.oldest_age_s))
     console.print(table if status.queues else "Nothing waits.")
+    for queue in status.queues:
+        if queue.next_attempt_at is not None:
+            _print_indented(console, _next_attempt(queue.name, queue.next_attempt_at, status.at))
+            _print_indented(console, f"  {queue.delay_reason}")
     _print_parked(console, status.parked)
     console.print(RESEARCH_USE_ONLY, style="dim")
+
+
+def _next_attempt(queue: str, next_attempt_at: datetime, now: datetime) -> str:
+    left_s = max(0.0, (next_attempt_at - now).total_seconds())
+    return f"{queue}: tries again in {age_text(left_s)} ({next_attempt_at.astimezone():%H:%M:%S})"
 
 
 def _print_parked(console: Console, parked: Sequence[ParkedWork]) -> None:

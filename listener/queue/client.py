@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -41,7 +42,13 @@ from listener.queue.jobs import (
     manual_request_id,
 )
 from listener.queue.parked import is_named, parked_image, parked_work, retry_job
-from listener.queue.status import ParkedWork, QueueCount, WorkflowStatus, queue_statuses
+from listener.queue.status import (
+    ParkedWork,
+    QueueCount,
+    QueueStatus,
+    WorkflowStatus,
+    queue_statuses,
+)
 from listener.storage.inbox import Inbox, ReceivedImage
 from listener.storage.smear_grouping import GatherBy, smear_id_of
 from pipeline.domain import SmearId, SOPInstanceUID
@@ -51,6 +58,8 @@ MAX_DELETED_AT_ONCE = 1000
 
 SUSPECT_PRIORITY = 1
 """Of images that were begun before and never ended: they come after the others, and alone."""
+
+MAX_REASON_LENGTH = 300
 
 _FAILED = ["ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 
@@ -192,11 +201,24 @@ class QueueClient:
     def status(self) -> WorkflowStatus:
         """Queue depths, and parked work with its reasons."""
         now = datetime.now(UTC)
+        queues = queue_statuses(self.counts(), now)
         return WorkflowStatus(
             at=now,
-            queues=queue_statuses(self.counts(), now),
+            queues=tuple(self._with_next_attempt(queue) for queue in queues),
             parked=(*self._parked_images(), *map(parked_work, self.failed())),
             workers=tuple(self.executors()),
+        )
+
+    def _with_next_attempt(self, queue: QueueStatus) -> QueueStatus:
+        """With the first job that is tried again later, if there is one."""
+        found = self._rows(queries.next_attempt(queue.name)) if queue.delayed else []
+        if not found:
+            return queue
+        due_ms, attributes = found[0]
+        return replace(
+            queue,
+            next_attempt_at=datetime.fromtimestamp(due_ms / 1000, UTC),
+            delay_reason=str(attributes["reason"]),
         )
 
     def counts(self) -> list[QueueCount]:
@@ -371,11 +393,16 @@ def _job_row(job: Job, now_ms: int) -> dict[str, Any]:
         "serialization": SERIALIZATION,
         "priority": 0,
         "recovery_attempts": 0,
-        "attributes": {"delay_s": job.delay_s} if is_delayed else None,
+        "attributes": _delay_of(job) if is_delayed else None,
         "created_at": now_ms,
         "updated_at": now_ms,
         "delay_until_epoch_ms": now_ms + round(job.delay_s * 1000) if is_delayed else None,
     }
+
+
+def _delay_of(job: Job) -> dict[str, Any]:
+    reason = {"reason": job.delay_reason[:MAX_REASON_LENGTH]} if job.delay_reason else {}
+    return {"delay_s": job.delay_s, **reason}
 
 
 def _input_row(job: Job, now_ms: int) -> dict[str, Any]:

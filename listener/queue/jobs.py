@@ -48,6 +48,8 @@ class Job:
     """Also the partition: of the smears queue, one job per smear runs at a time."""
     arguments: tuple[Argument, ...]
     delay_s: float = 0.0
+    delay_reason: str = ""
+    """Why it is tried again later, as `code: message`, for `smearlink status`; no patient data."""
 
 
 def image_key(image: str) -> str:
@@ -147,7 +149,7 @@ class DeliveryAttempt:
         return cls(**_named(cls.__slots__, arguments))
 
 
-def delivery_job(go: DeliveryAttempt, *, delay_s: float = 0.0) -> Job:
+def delivery_job(go: DeliveryAttempt, *, delay_s: float = 0.0, delay_reason: str = "") -> Job:
     """Bring a report to a destination."""
     return Job(
         kind=JobKind.DELIVER,
@@ -157,6 +159,7 @@ def delivery_job(go: DeliveryAttempt, *, delay_s: float = 0.0) -> Job:
         smear_id=go.smear_id,
         arguments=_stored(astuple(go), go.cause),
         delay_s=delay_s,
+        delay_reason=delay_reason,
     )
 
 
@@ -186,7 +189,7 @@ class CommitmentWait:
         return cls(**_named(cls.__slots__, arguments))
 
 
-def commitment_job(wait: CommitmentWait, *, delay_s: float) -> Job:
+def commitment_job(wait: CommitmentWait, *, delay_s: float, delay_reason: str = "") -> Job:
     """Look for the answer to a storage commitment request after a while."""
     return Job(
         kind=JobKind.CHECK_COMMITMENT,
@@ -195,6 +198,7 @@ def commitment_job(wait: CommitmentWait, *, delay_s: float) -> Job:
         smear_id=wait.smear_id,
         arguments=_stored(astuple(wait), wait.failures),
         delay_s=delay_s,
+        delay_reason=delay_reason,
     )
 
 

@@ -125,6 +125,20 @@ def delayed(queue: str) -> Look:
     return sa.select(JOBS.c.workflow_uuid).where(_is("DELAYED"), JOBS.c.queue_name == queue)
 
 
+def next_attempt(queue: str) -> Look:
+    """When the first job of a queue that says why it is delayed is due, and its attributes."""
+    return (
+        sa.select(JOBS.c.delay_until_epoch_ms, JOBS.c.attributes)
+        .where(
+            _is("DELAYED"),
+            JOBS.c.queue_name == queue,
+            JOBS.c.attributes["reason"].as_string().isnot(None),
+        )
+        .order_by(JOBS.c.delay_until_epoch_ms)
+        .limit(1)
+    )
+
+
 def delayed_from_the_future(now_ms: int) -> Look:
     """Ids of delayed jobs enqueued after now: the clock was set back since."""
     return sa.select(JOBS.c.workflow_uuid).where(

@@ -42,6 +42,10 @@ class QueueStatus:
     in_work: int
     oldest_age_s: float
     """Age of the oldest unfinished job; 0 when there is none."""
+    next_attempt_at: datetime | None = None
+    """When the first of the jobs that failed is tried again; None when none did."""
+    delay_reason: str = ""
+    """Why that one is tried again, as `code: message`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,9 +81,15 @@ class WorkflowStatus:
         """The same as JSON values, labelled."""
         record = asdict(self)
         record["at"] = self.at.isoformat()
+        for row, queue in zip(record["queues"], self.queues, strict=True):
+            row["next_attempt_at"] = _iso(queue.next_attempt_at)
         for row, parked in zip(record["parked"], self.parked, strict=True):
-            row["since"] = parked.since.isoformat() if parked.since else None
+            row["since"] = _iso(parked.since)
         return {"research_use_only": True, "label": RESEARCH_USE_ONLY, **record}
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment else None
 
 
 def queue_statuses(counts: Iterable[QueueCount], now: datetime) -> tuple[QueueStatus, ...]:

@@ -185,7 +185,7 @@ class Transitions:
     ) -> None:
         """Request commitment again later; after `max_tries` failures in a row a person looks."""
         if err.code in NOT_THE_DESTINATION:
-            self._poll_again(wait, self._storage_delay_s(wait.look, err))
+            self._poll_again(wait, self._storage_delay_s(wait.look, err), err)
             return
         failures = wait.failures + 1
         if failures >= queue.max_tries:
@@ -201,11 +201,15 @@ class Transitions:
             asked_s=err.after_s,
             jitter=self.jitter,
         )
-        self._poll_again(replace(wait, failures=failures), delay_s)
+        self._poll_again(replace(wait, failures=failures), delay_s, err)
 
-    def _poll_again(self, wait: CommitmentWait, delay_s: float) -> None:
+    def _poll_again(
+        self, wait: CommitmentWait, delay_s: float, err: RetryLater | None = None
+    ) -> None:
         later = replace(wait, look=wait.look + 1, waited_s=wait.waited_s + delay_s)
-        self.queue.enqueue(commitment_job(later, delay_s=delay_s))
+        self.queue.enqueue(
+            commitment_job(later, delay_s=delay_s, delay_reason=_reason_of(err) if err else "")
+        )
 
     def _resend_uncommitted(
         self, wait: CommitmentWait, check: CommitmentCheck, queue: DestinationQueue
@@ -257,7 +261,7 @@ class Transitions:
             delay_s=round(delay_s, 1),
         )
         again = replace(go, attempt=go.attempt + 1, tries=go.tries + int(is_blamed))
-        self.queue.enqueue(delivery_job(again, delay_s=delay_s))
+        self.queue.enqueue(delivery_job(again, delay_s=delay_s, delay_reason=_reason_of(err)))
 
     def _close_again(
         self, smear_id: SmearId, trigger: str, known: int | None, attempt: int, delay_s: float
@@ -308,3 +312,8 @@ class Transitions:
             error_type=type(err.__cause__ or err).__name__,
             **fields,
         )
+
+
+def _reason_of(err: RetryLater) -> str:
+    """For `smearlink status`; messages of our errors never carry patient data."""
+    return f"{err.code}: {err.message}"

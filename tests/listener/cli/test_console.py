@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,28 @@ def test_parked_work_is_shown_with_reason_and_key(capsys: pytest.CaptureFixture[
     assert [word for line in told.splitlines() if "deliver-pacs" in line for word in line.split()][
         :6
     ] == ["deliver-pacs", "1", "2", "3", "2.0", "h"]
+
+
+def test_a_delayed_delivery_says_why_and_when_it_is_tried_again(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    queue = QueueStatus(
+        name="deliver-pacs",
+        waiting=0,
+        delayed=12,
+        in_work=0,
+        oldest_age_s=60.0,
+        next_attempt_at=NOW + timedelta(seconds=45),
+        delay_reason="peer_unreachable: PACS@10.0.0.1:104 cannot be reached.",
+    )
+    status = WorkflowStatus(at=NOW, queues=(queue,), parked=(), workers=())
+
+    show_status(status)
+
+    told = capsys.readouterr().out
+    assert "deliver-pacs: tries again in 45 s (" in told
+    assert "peer_unreachable: PACS@10.0.0.1:104 cannot be reached." in told
+    assert status.to_json()["queues"][0]["next_attempt_at"] == "2026-11-24T12:00:45+00:00"
 
 
 def test_a_check_that_fails_stands_out(capsys: pytest.CaptureFixture[str]) -> None:

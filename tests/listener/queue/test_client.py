@@ -10,9 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from listener.queue.client import QueueClient
+from listener.queue.client import MAX_REASON_LENGTH, QueueClient
 from listener.queue.dbos_adapter import make_queue
-from listener.queue.jobs import SMEARS, Job, close_job, image_job
+from listener.queue.jobs import (
+    SMEARS,
+    DeliveryAttempt,
+    Job,
+    close_job,
+    delivery_job,
+    image_job,
+)
 from listener.storage.inbox import Inbox
 from pipeline.domain import SmearId, SOPInstanceUID
 from pipeline.errors import RetryLater
@@ -195,3 +202,36 @@ def test_a_requested_report_runs_as_soon_as_its_images_are_analysed(client: Queu
 
     due = [row.id for row in client.left() if not row.is_delayed]
     assert due == [f"close:{SMEAR}:wish-1:2"]
+
+
+def _postponed(number: int, *, delay_s: float, reason: str = "") -> Job:
+    attempt = DeliveryAttempt(smear_id=SMEAR, version=number, destination="pacs")
+    return delivery_job(attempt, delay_s=delay_s, delay_reason=reason)
+
+
+def test_status_says_why_and_when_the_next_delivery_is_tried(client: QueueClient) -> None:
+    client.enqueue(
+        _postponed(1, delay_s=900.0, reason="no_answer: pacs does not answer"),
+        _postponed(2, delay_s=60.0, reason="peer_unreachable: PACS cannot be reached"),
+        _postponed(3, delay_s=5.0),
+        close_job(SMEAR, trigger="one", known=1, delay_s=1.0),
+    )
+
+    queues = {queue.name: queue for queue in client.status().queues}
+
+    pacs = queues["deliver-pacs"]
+    assert pacs.delayed == 3
+    assert pacs.delay_reason == "peer_unreachable: PACS cannot be reached"
+    assert pacs.next_attempt_at is not None
+    left_s = (pacs.next_attempt_at - datetime.now(UTC)).total_seconds()
+    assert 30 < left_s <= 60
+    assert queues[SMEARS].next_attempt_at is None
+
+
+def test_a_long_reason_is_cut_off(client: QueueClient) -> None:
+    client.enqueue(_postponed(1, delay_s=900.0, reason="no_answer: " + "x" * 2000))
+
+    (queue,) = client.status().queues
+    assert queue.delayed == 1
+    assert queue.delay_reason.startswith("no_answer: xxx")
+    assert len(queue.delay_reason) == MAX_REASON_LENGTH

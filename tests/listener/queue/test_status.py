@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from listener.queue.status import (
     ParkedWork,
@@ -48,7 +49,7 @@ def test_queues_are_counted_by_state_and_named_in_order() -> None:
 
 def test_idle_means_that_nothing_waits_is_delayed_or_in_work() -> None:
     def status(**counts: int) -> WorkflowStatus:
-        row = {"waiting": 0, "delayed": 0, "in_work": 0, **counts}
+        row: dict[str, Any] = {"waiting": 0, "delayed": 0, "in_work": 0, **counts}
         queue = QueueStatus(name="images", oldest_age_s=0.0, **row)
         return WorkflowStatus(at=NOW, queues=(queue,), parked=(), workers=())
 

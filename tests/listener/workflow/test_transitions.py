@@ -342,6 +342,18 @@ def test_a_destination_that_stays_away_is_parked_after_its_tries(
     assert len(audit.of(Event.DELIVERY_PARKED)) == 1
 
 
+def test_a_postponed_delivery_is_queued_with_its_reason(
+    house: WorkflowSite, queue: TurnedQueue, flow: Transitions, pacs: Shelf
+) -> None:
+    pacs.troubles = [DeliveryPostponed("pacs is away.", code="peer_unreachable")]
+    bring(house, queue, 1)
+
+    queue.run_all(flow)
+
+    reasons = [job.delay_reason for job in queue.jobs.values() if job.kind is JobKind.DELIVER]
+    assert reasons == ["", "peer_unreachable: pacs is away."]
+
+
 def test_a_refusal_is_parked_at_once_and_what_was_taken_is_not_sent_again(
     house: WorkflowSite, queue: TurnedQueue, flow: Transitions, pacs: Shelf
 ) -> None:
