@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.errors import NeedsReview, RetryLater
-from reporting.durable_files import make_folder
+from reporting.durable_files import PRIVATE_FILE, make_folder
 
 
 def prepare_database(database_url: str) -> None:
@@ -27,6 +27,7 @@ def prepare_database(database_url: str) -> None:
     path = Path(url.database)
     try:
         make_folder(path.parent)
+        path.touch(mode=PRIVATE_FILE)  # its -wal and -shm files get the same mode
         with closing(sqlite3.connect(path, timeout=10)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
             (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()

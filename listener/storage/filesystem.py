@@ -55,13 +55,6 @@ class LocalDisk:
         return shutil.disk_usage(folder).free
 
 
-def make_private_folder(folder: Path) -> None:
-    """Makes a folder, and those above it, that its owner alone may enter."""
-    for missing in reversed([folder, *folder.parents]):
-        if not missing.exists():
-            missing.mkdir(mode=0o700, exist_ok=True)
-
-
 def is_abandoned(path: Path) -> bool:
     """True when no living process writes the file: its lock died with its writer."""
     try:

@@ -31,7 +31,7 @@ from listener.storage.dataset_scan import (
     name_unknown_vrs,
     scan_dataset,
 )
-from listener.storage.filesystem import LocalDisk, is_abandoned, make_private_folder
+from listener.storage.filesystem import LocalDisk, is_abandoned
 from listener.storage.part10 import (
     FACTS_BYTES,
     ReceivedImage,
@@ -44,6 +44,7 @@ from listener.storage.part10 import (
 )
 from pipeline.domain import SeriesUID, SOPInstanceUID, StudyUID
 from pipeline.errors import Rejected, RetryLater
+from reporting.durable_files import make_folder
 
 __all__ = ["Inbox", "InboxLimits", "IncomingImage", "ReceivedImage", "StoreRequest"]
 
@@ -83,7 +84,7 @@ class Inbox:
         self._disk = disk or LocalDisk()
         self._clock = clock
         for folder in (self._tmp, self._new, self._parked):
-            make_private_folder(folder)
+            make_folder(folder)
 
     @contextmanager
     def receive(self, request: StoreRequest) -> Iterator[IncomingImage]:
@@ -149,7 +150,7 @@ class Inbox:
     def park(self, sop_instance_uid: str, code: str) -> None:
         """Set an image aside under a stable word; parking it again changes the word."""
         folder = self._parked / code
-        make_private_folder(folder)
+        make_folder(folder)
         self._disk.sync_folder(self._parked)
         self._move(self.path_of(sop_instance_uid), folder)
 

@@ -30,7 +30,13 @@ from listener.storage.reviews import ReviewLog
 from pipeline.domain import RESEARCH_USE_ONLY, FieldFindings, SmearId, SOPInstanceUID
 from pipeline.errors import Defect
 from pipeline.findings.serialization import field_from_record, field_to_record
-from reporting.durable_files import make_folder, publish_file, sync_folder, write_synced
+from reporting.durable_files import (
+    PRIVATE_FOLDER,
+    make_folder,
+    publish_file,
+    sync_folder,
+    write_synced,
+)
 from reporting.results import DICOM_KINDS, Result, ResultKind
 
 _SAFE_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z._\-]{0,127}")
@@ -206,7 +212,7 @@ class SmearFolder:
         """
         make_folder(self._tmp)
         draft = self._tmp / uuid4().hex
-        draft.mkdir()
+        draft.mkdir(mode=PRIVATE_FOLDER)
         try:
             index = ReportIndex(
                 smear_id=self._smear_id,
