@@ -101,7 +101,10 @@ class QueueClient:
         self.on_enqueued()
 
     def enqueue_image(self, *images: ReceivedImage) -> None:
-        """Have images analysed."""
+        """Have images analysed; one that was parked and has been mended since, once more."""
+        for image in images:
+            if image.is_mended:
+                self.retry(image.sop_instance_uid)
         self.enqueue(
             *(
                 image_job(image.sop_instance_uid, smear_id_of(image, self._gather_by))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -125,6 +126,21 @@ def test_a_parked_image_is_shown_and_a_retry_forgets_what_was_asked(
 
     assert client.status().parked == ()
     assert [row.starts for row in client.left()] == [0]
+    assert list(client.unfinished_images(SMEAR)) == [image.sop_instance_uid]
+
+
+def test_a_parked_image_that_was_mended_is_analysed_once_more(
+    tmp_path: Path, client: QueueClient
+) -> None:
+    inbox = Inbox(tmp_path / "inbox")
+    image = receive(inbox, "1.2.3", 1)
+    client.enqueue_image(image)
+    inbox.park(image.sop_instance_uid, "damaged_on_disk")
+
+    client.enqueue_image(replace(image, is_mended=True))
+
+    assert client.status().parked == ()
+    assert list(inbox.waiting()) == [image.sop_instance_uid]
     assert list(client.unfinished_images(SMEAR)) == [image.sop_instance_uid]
 
 
