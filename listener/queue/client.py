@@ -313,8 +313,8 @@ class QueueClient:
             self._delete(job_ids)
         return len(job_ids)
 
-    def count_in_progress(self, worker_id: str, queue: str) -> int:
-        """How many jobs of a queue a worker has claimed and not ended."""
+    def count_in_progress(self, worker_id: str, queue: str | None) -> int:
+        """How many jobs of a queue, or of all queues, a worker has claimed and not ended."""
         (count,) = self._column(queries.count_in_progress(worker_id, queue))
         return int(count)
 

@@ -38,6 +38,9 @@ _NOTICE_STOP_S = 0.05
 _NOTIFICATIONS_S = 0.25
 """How often DBOS looks for messages, which we send none; it ends only then."""
 
+_RECOVERY_S = 30.0
+"""What is not queued again by then is found by `Maintenance.requeue_orphans`."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -121,9 +124,9 @@ class QueueRunner:
         *,
         database_url: str,
         worker_id: str,
-        count_in_progress: Callable[[str], int],
+        count_in_progress: Callable[[str | None], int],
     ) -> None:
-        """`count_in_progress` says how many jobs of a queue this worker has claimed."""
+        """`count_in_progress` says how many jobs of a queue, or of all, this worker has claimed."""
         route_log()
         self._worker_id = worker_id
         self._count_in_progress = count_in_progress
@@ -157,6 +160,12 @@ class QueueRunner:
         DBOS.listen_queues([])
         with translate_database_errors():
             DBOS.launch()
+        self._wait_for_recovery()
+        for stopping in (
+            *self._dbos.background_thread_stop_events,
+            self._dbos._background_jobs_stop_event,
+        ):
+            stopping.set()
 
     def claim(self, names: Iterable[str]) -> None:
         """Claim and begin what the limits of these queues allow; images are left alone."""
@@ -198,6 +207,12 @@ class QueueRunner:
         self._finish(grace_s)
         DBOS.destroy(destroy_registry=True)
         self._engine.dispose()
+
+    def _wait_for_recovery(self) -> None:
+        """Until DBOS has queued again what this worker left: it does so on a thread of its own."""
+        give_up = time.monotonic() + _RECOVERY_S
+        while self._count_in_progress(None) and time.monotonic() < give_up:
+            time.sleep(_NOTICE_STOP_S)
 
     def _finish(self, grace_s: float) -> None:
         """Wait for what was claimed. DBOS's own wait looks once a second."""

@@ -16,7 +16,10 @@ from listener.queue.dbos_adapter import QueueRunner
 from listener.queue.jobs import IMAGES
 
 LOOK_AGAIN_S = 1.0
-"""How soon queues are looked at again whose limits left jobs waiting."""
+"""How soon queues are looked at again whose limits left jobs waiting, if nothing changes."""
+
+BUSY_SHARE = 0.2
+"""Of the usual wait, while limits leave jobs waiting: one that ends makes room for the next."""
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +44,7 @@ class Dispatcher:
         self._woken = threading.Event()
         self._is_stopping = False
         self._thread = threading.Thread(target=self._run, name="queue-dispatcher", daemon=True)
+        self._has_waiting = False
         self._look_at = 0.0
         """Monotonic time of the next look in any case."""
 
@@ -63,7 +67,7 @@ class Dispatcher:
 
     def _run(self) -> None:
         while True:
-            is_woken = self._woken.wait(self._poll_s)
+            is_woken = self._woken.wait(self._poll_s * (BUSY_SHARE if self._has_waiting else 1.0))
             self._woken.clear()
             if self._is_stopping:
                 return
@@ -81,6 +85,7 @@ class Dispatcher:
             self._on_images()
         others = sorted(names - {IMAGES})
         self._runner.claim(others)
+        self._has_waiting = bool(others)
         due_ms = self._client.next_delay_end_ms()
         wait_s = float("inf") if due_ms is None else due_ms / 1000 - time.time()
         self._look_at = time.monotonic() + (min(wait_s, LOOK_AGAIN_S) if others else wait_s)

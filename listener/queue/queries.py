@@ -113,11 +113,10 @@ def in_progress(worker_id: str) -> Look:
     return sa.select(JOBS.c.workflow_uuid).where(_is("PENDING"), JOBS.c.executor_id == worker_id)
 
 
-def count_in_progress(worker_id: str, queue: str) -> Look:
-    """How many jobs of a queue a worker has claimed and not ended."""
-    return sa.select(sa.func.count()).where(
-        _is("PENDING"), JOBS.c.queue_name == queue, JOBS.c.executor_id == worker_id
-    )
+def count_in_progress(worker_id: str, queue: str | None) -> Look:
+    """How many jobs of a queue, or of all queues, a worker has claimed and not ended."""
+    claimed = sa.select(sa.func.count()).where(_is("PENDING"), JOBS.c.executor_id == worker_id)
+    return claimed if queue is None else claimed.where(JOBS.c.queue_name == queue)
 
 
 def delayed(queue: str) -> Look:

@@ -76,14 +76,14 @@ class WorkflowSettings:
     analyse_workers: int = 1
     report_workers: int = 1
     poll_s: float = 0.0
-    """How often the queue is looked at for jobs of other processes; 0 is 0.05 s for SQLite, which
+    """How often the queue is looked at for jobs of other processes; 0 is 0.1 s for SQLite, which
     counts its changes, and 0.25 s for PostgreSQL. Jobs of this process are seen at once."""
     upkeep: UpkeepTimes = field(default_factory=UpkeepTimes)
 
     @property
     def look_every_s(self) -> float:
         """The effective `poll_s`."""
-        return self.poll_s or (0.05 if self.database_url.startswith("sqlite") else 0.25)
+        return self.poll_s or (0.1 if self.database_url.startswith("sqlite") else 0.25)
 
 
 class Workflow:
