@@ -30,6 +30,7 @@ from listener.dicom.server import DicomListener
 from listener.observability import audit_trail
 from listener.observability.audit_forwarder import AuditForwarder, place_file_of
 from listener.observability.connection_metrics import ConnectionCollector
+from listener.observability.event_log import LoggedAudit
 from listener.observability.limited_audit import LimitedAudit
 from listener.observability.logging_setup import adopt_library_loggers
 from listener.observability.metrics import CountedAudit, Metrics
@@ -129,7 +130,8 @@ def running(settings: Settings, *, listens: bool = True) -> Iterator[Service]:
             # Before the trail, so that it ends after it and sends the last events too.
             stack.enter_context(audit_forwarder(settings))
         trail = stack.enter_context(open_trail(settings, classifier, segmenter))
-        audit = FollowedAudit(CountedAudit(trail, metrics))
+        logged = LoggedAudit(trail)
+        audit = FollowedAudit(CountedAudit(logged, metrics))
         store = open_store(settings, worker_id=lease.worker_id)
         destinations = Destinations(
             make_destination_queues(settings.destinations, store.commitments)
@@ -140,7 +142,7 @@ def running(settings: Settings, *, listens: bool = True) -> Iterator[Service]:
             settings, store, analysis, destinations, routes, lease, locks, audit
         )
         shares = share_out(raise_limit(), max_associations=settings.dicom.max_associations)
-        limited_trail = LimitedAudit(trail)
+        limited_trail = LimitedAudit(logged)
         stack.callback(limited_trail.close)
         limited = CountedAudit(limited_trail, metrics)
         dicom = (

@@ -1,5 +1,7 @@
 """The service's log: structlog for us and for every library, and an allow-list for all.
 
+JSON lines for machines, sentences on a terminal.
+
 A line says what happened, where in the code, with ids and numbers; never what a dataset, a
 message or an exception held, because nobody can know whether that names a patient. So of a
 library's line only its place, its level and the kind of its error are written, and of a warning
@@ -12,7 +14,9 @@ import logging
 import sys
 import threading
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
+from string import Formatter
 from types import TracebackType
 from typing import Any, Literal, TextIO
 
@@ -117,10 +121,48 @@ def _is_allowed(name: str, value: Any) -> bool:
     return rule is not None and rule.accepts(value)
 
 
+SENTENCES: Mapping[str, str] = {
+    "listening": "listening for {protocol} on port {port}",
+    "model_loaded": "network loaded, runs on {execution_provider}",
+    "service_started": "started as worker {worker_id}",
+    "service_stopped": "stopped",
+    "settings_reloaded": "settings reloaded: {count} destinations",
+    "settings_refused": "settings not reloaded, the old ones stay: {code}",
+    "worker_taken_over": "jobs of the dead worker {worker_id} are queued again",
+    "association_rejected": "association rejected: {code}",
+    "image_received": "image received: {sop_instance_uid}",
+    "image_received_again": "image received again, nothing to do: {sop_instance_uid}",
+    "image_refused": "image refused: {code}",
+    "image_parked": "image parked: {code} ({sop_instance_uid})",
+    "image_deleted": "image deleted: {code} ({sop_instance_uid})",
+    "smear_reported": "smear reported: version {version}, {count} results ({smear_id})",
+    "smear_parked": "smear not reported, parked: {code} ({smear_id})",
+    "report_delivered": "delivered to {destination}: {count} results of v{version} ({smear_id})",
+    "delivery_postponed": "delivery to {destination} postponed by {delay_s} s: {code} ({smear_id})",
+    "delivery_parked": "delivery to {destination} parked: {code} ({smear_id})",
+    "commitment_received": "{destination} reported on storage commitment ({smear_id})",
+    "commitment_overdue": "storage commitment of {destination} parked: {code} ({smear_id})",
+    "defect_met": "defect in smearlink: {error_type}; see the audit trail",
+}
+"""What a terminal shows of an event; of others it shows name and fields."""
+
+
+def render_text(_logger: WrappedLogger, _method: str, fields: EventDict) -> str:
+    """One line for people: time, level and what happened."""
+    moment, level = str(fields.pop("time", ""))[:19].replace("T", " "), fields.pop("level", "")
+    event = str(fields.pop("event", ""))
+    names = [name for _, name, _, _ in Formatter().parse(SENTENCES.get(event, "")) if name]
+    if event in SENTENCES and all(name in fields for name in names):
+        said = SENTENCES[event].format(**fields)
+    else:
+        said = " ".join([event, *(f"{name}={value}" for name, value in fields.items())])
+    return f"{moment} {level:<8}{said}"
+
+
 def _renderer(log_format: LogFormat, stream: TextIO) -> structlog.typing.Processor:
     is_terminal = stream.isatty()
     if log_format == "text" or (log_format == "auto" and is_terminal):
-        return structlog.dev.ConsoleRenderer(colors=is_terminal)
+        return render_text
     return structlog.processors.JSONRenderer()
 
 
