@@ -293,7 +293,7 @@ def _sender() -> Iterator[str]:
         The report is taken on the same association for
         {fields["commitment_linger_s"].default:g} s, and on a new one at any later time.
         Reports are taken from the destination alone: its AE title from an address of its host, or
-        its AE title as bound by `[[dicom.peers]]`. Transaction UIDs are random; a report on a
+        its AE title as bound by `[[dicom.peer]]`. Transaction UIDs are random; a report on a
         transaction that is not open with its sender is answered with 0115H and kept nowhere.
         A report settles the instances that it names, and several reports on one transaction add
         up. A result counts as delivered when it is committed; one that is not kept is sent again.

@@ -92,6 +92,10 @@ class PeerBinding:
     networks: tuple[IPv4Network | IPv6Network, ...] = ()
     certificate_subject: str = ""
 
+    @property
+    def proves_something(self) -> bool:
+        return bool(self.networks or self.certificate_subject)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessPolicy:
@@ -100,6 +104,15 @@ class AccessPolicy:
     called_aes: frozenset[str] = frozenset()
     calling_aes: frozenset[str] = frozenset()
     ties: tuple[PeerBinding, ...] = ()
+
+    @property
+    def bound_aes(self) -> frozenset[str]:
+        """AE titles that callers have proved by address or certificate once they are let in.
+
+        A binding that names neither proves nothing.
+        """
+        unproved = {one.ae_title for one in self.ties if not one.proves_something}
+        return frozenset(one.ae_title for one in self.ties) - unproved
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

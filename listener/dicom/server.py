@@ -222,7 +222,7 @@ class DicomListener:
             on_received=self._on_received,
             on_commitment=self._on_commitment,
             may_report=self._may_report,
-            bound_aes=frozenset(one.ae_title for one in self._policy.access.ties),
+            bound_aes=self._policy.access.bound_aes,
         )
         try:
             end = serve_association(state, self._policy, scp, request)

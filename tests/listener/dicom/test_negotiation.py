@@ -111,6 +111,32 @@ class TestWhoIsTurnedAway:
         assert rejection_for(request(), caller(), AccessPolicy(ties=ties)) is None
 
 
+class TestWhoHasProvedIt:
+    NETWORK = (ip_network("10.0.0.0/8"),)
+
+    @pytest.mark.parametrize(
+        ("ties", "bound"),
+        [
+            ([], set()),
+            ([PeerBinding(ae_title="PACS")], set()),
+            ([PeerBinding(ae_title="PACS", networks=NETWORK)], {"PACS"}),
+            ([PeerBinding(ae_title="PACS", certificate_subject="CN=pacs")], {"PACS"}),
+            (
+                [PeerBinding(ae_title="PACS", networks=NETWORK), PeerBinding(ae_title="PACS")],
+                set(),
+            ),
+            (
+                [PeerBinding(ae_title="PACS", networks=NETWORK), PeerBinding(ae_title="SCOPE")],
+                {"PACS"},
+            ),
+        ],
+    )
+    def test_a_binding_that_names_nothing_proves_nothing(
+        self, ties: list[PeerBinding], bound: set[str]
+    ) -> None:
+        assert AccessPolicy(ties=tuple(ties)).bound_aes == bound
+
+
 class TestWhatIsAgreed:
     @pytest.mark.parametrize("sop_class", IMAGE_SOP_CLASSES, ids=lambda one: one.name)
     @pytest.mark.parametrize("syntax", TRANSFER_SYNTAXES, ids=lambda one: one.name)
