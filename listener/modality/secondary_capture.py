@@ -18,7 +18,7 @@ from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
@@ -28,14 +28,13 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
+from listener.modality.dicom_file import is_dicom, read_dicom
 from pipeline.decoding.frames import ImageLimits
 from pipeline.decoding.photographs.photograph import Photograph
 from pipeline.decoding.photographs.reader import date_taken, read_photograph
 from pipeline.errors import Rejected
 from reporting.derived_uids import IMPLEMENTATION_CLASS_UID, derived_uid
 
-_NAMES_OF_IMAGE = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
-_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _UID_VERSION = "2"
 """Raised when photographs are described differently: other content needs other UIDs."""
 _BYTES_PER_PIXEL = 8
@@ -98,7 +97,7 @@ def read_files(
     for path in sorted(paths, key=lambda path: (path.parent, path.name)):
         try:
             if is_dicom(path):
-                yield ReadFile(path=path, image=_read_dicom(path))
+                yield ReadFile(path=path, image=read_dicom(path, limits))
             else:
                 photographs.append(_look_at(path, limits))
         except (Rejected, OSError) as err:
@@ -138,32 +137,6 @@ def check_image(path: Path) -> None:
     for read in read_files([path]):
         if read.problem is not None:
             raise read.problem
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether the file begins as Part 10 says (PS3.10 7.1)."""
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
-
-
-def _read_dicom(path: Path) -> FileDataset:
-    try:
-        dataset = dcmread(path)
-        named = {word: dataset.get(word) for word in _NAMES_OF_IMAGE}
-        has_pixels = any(word in dataset for word in _PIXELS)
-        named["TransferSyntaxUID"] = dataset.file_meta.get("TransferSyntaxUID")
-    # pydicom raises what it likes on damaged bytes: KeyError, TypeError, struct.error, …
-    except Exception as err:
-        raise Rejected("is DICOM, but damaged: copy it again", code="not_an_image") from err
-    lacking = [word for word, name in named.items() if not name]
-    if lacking:
-        raise Rejected(
-            f"lacks {', '.join(lacking)}: it cannot be sent (PS3.3 C.12.1, C.7)",
-            code="not_an_image",
-        )
-    if not has_pixels:
-        raise Rejected("is DICOM, but no image", code="not_an_image")
-    return dataset
 
 
 def _look_at(path: Path, limits: ImageLimits) -> _File:

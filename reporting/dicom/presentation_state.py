@@ -21,7 +21,7 @@ from reporting.dicom.common_modules import (
     series_items,
 )
 from reporting.dicom.graphic_coordinates import closed, outline_points
-from reporting.dicom.source_attributes import SourceFrame, image_reference
+from reporting.dicom.source_attributes import SourceFrame, color_profile, image_reference
 from reporting.results import ObjectReference
 
 LAYER_BY_CALL = {
@@ -110,9 +110,7 @@ def _layer(order: int, name: str, colour: Colour, words: str) -> Dataset:
 
 def _profile(header: Dataset) -> bytes:
     """The source's own colour profile, or sRGB where it has none."""
-    paths = header.get("OpticalPathSequence") or []
-    given = header.get("ICCProfile") or next((path.get("ICCProfile") for path in paths), None)
-    return bytes(given) if given else srgb_profile()
+    return color_profile(header) or srgb_profile()
 
 
 # --- annotations, one a layer (C.10.5)

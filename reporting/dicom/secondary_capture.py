@@ -22,6 +22,7 @@ from reporting.dicom.common_modules import (
 from reporting.dicom.source_attributes import (
     SourceFrame,
     code_item,
+    color_profile,
     image_reference,
     laterality,
     specimen,
@@ -63,7 +64,9 @@ def build_secondary_capture(
             [InstanceReference.of_source(source.header) for source in sources],
         )
     )
-    dataset.update(_pixels(picture, [s.header for s in sources], author.context.compress_images))
+    headers = [source.header for source in sources]
+    dataset.update(_color_profile(headers))
+    dataset.update(_pixels(picture, headers, author.context.compress_images))
     return dataset
 
 
@@ -125,6 +128,18 @@ def _pixels(picture: RGB, sources: Iterable[Dataset], compress: bool) -> Dataset
         image["PixelData"].VR = "OB"
         image.update(lossy_history(sources, None))
     return image
+
+
+def _color_profile(sources: Sequence[Dataset]) -> Dataset:
+    """ICC Profile (C.11.15) of the pixels that the picture was drawn on.
+
+    Sources whose profiles differ leave it out: one picture cannot have several.
+    """
+    profiles = {color_profile(source) for source in sources}
+    profile = Dataset()
+    if len(profiles) == 1 and (shared := profiles.pop()):
+        profile.ICCProfile = shared
+    return profile
 
 
 def _jpeg(picture: RGB) -> bytes:

@@ -115,6 +115,14 @@ def _is_header(element: DataElement) -> bool:
     return element.keyword not in PIXEL_KEYWORDS and not element.tag.is_private
 
 
+def color_profile(header: Dataset) -> bytes:
+    """The source's own ICC profile (C.11.15), or that of its optical path; empty without one."""
+    paths = header.get("OpticalPathSequence") or []
+    return bytes(
+        header.get("ICCProfile") or next((path.get("ICCProfile") for path in paths), None) or b""
+    )
+
+
 def frames_of(header: Dataset) -> int:
     """Number of Frames, 1 where the source does not say."""
     return int(header.get("NumberOfFrames") or 1)

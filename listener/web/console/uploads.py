@@ -21,10 +21,10 @@ from uuid import uuid4
 import sqlalchemy as sa
 
 from listener.dicom.reception import Reception
+from listener.modality.dicom_file import is_dicom
 from listener.modality.secondary_capture import (
     Order,
     check_image,
-    is_dicom,
     photograph_of_batch,
 )
 from listener.storage.inbox import Inbox, ReceivedImage

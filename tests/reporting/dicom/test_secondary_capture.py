@@ -10,10 +10,11 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit
 
 from pipeline.domain import RESEARCH_USE_ONLY
 from pipeline.rendering.annotated_field import draw_field
+from reporting.dicom.color import srgb_profile
 from reporting.dicom.secondary_capture import is_source_lossy, lossy_history
 from reporting.results import ResultKind
-from tests.findings import make_field_findings, make_picture
-from tests.reporting.made import made
+from tests.findings import make_field_findings, make_picture, make_smear_findings
+from tests.reporting.made import made, read, results_of
 from tests.reporting.sources import make_source
 
 FIELD = make_field_findings(width=1100, height=800)
@@ -120,3 +121,52 @@ class TestLossyHistory:
 
         assert history.LossyImageCompression == "01"
         assert "LossyImageCompressionRatio" not in history
+
+
+PROFILE = srgb_profile()
+
+
+@pytest.mark.parametrize("kind", PICTURES)
+@pytest.mark.parametrize("is_compressed", [True, False])
+@pytest.mark.parametrize("place", ["image", "optical path"])
+def test_the_profile_of_the_source_stays_with_its_pixels(
+    kind: ResultKind, is_compressed: bool, place: str
+) -> None:
+    source = make_source("slide_coordinates", FIELD)
+    _set_profile(source, PROFILE, place)
+
+    picture = made(kind, FIELD, source=source, compress_images=is_compressed)
+
+    assert picture.ICCProfile == PROFILE
+
+
+@pytest.mark.parametrize("kind", PICTURES)
+def test_without_a_profile_none_is_invented(kind: ResultKind) -> None:
+    source = make_source("slide_coordinates", FIELD)
+    _set_profile(source, None, "optical path")
+
+    assert "ICCProfile" not in made(kind, FIELD, source=source)
+
+
+def test_a_gallery_of_unlike_profiles_names_none() -> None:
+    fields = [make_field_findings(sop_instance_uid=f"1.2.{number}") for number in (1, 2)]
+    sources = {field.sop_instance_uid: make_source("slide_coordinates", field) for field in fields}
+    for number, source in enumerate(sources.values()):
+        _set_profile(source, PROFILE + bytes(2 * number), "image")
+
+    (result,) = results_of(make_smear_findings(fields), sources, ResultKind.GALLERY)
+
+    assert "ICCProfile" not in read(result)
+
+
+def _set_profile(source: Dataset, profile: bytes | None, place: str) -> None:
+    for one in (source, *source.get("OpticalPathSequence", [])):
+        one.pop("ICCProfile", None)
+    if profile is None:
+        return
+    if place == "image":
+        source.ICCProfile = profile
+        return
+    path = Dataset()
+    path.ICCProfile = profile
+    source.OpticalPathSequence = [path]
