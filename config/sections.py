@@ -189,6 +189,7 @@ class ImageSettings(Section):
 
     max_megapixels: float = Field(default=100.0, gt=0, le=1000)
     min_side_px: int = Field(default=32, ge=32, le=4096)
+    memory_mb: int = Field(default=2048, ge=64, le=1048576)
     max_frames: int = Field(default=64, ge=1, le=1000)
 
 

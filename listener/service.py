@@ -51,6 +51,7 @@ from listener.workflow.destinations import (
     parse_rules,
 )
 from listener.workflow.image_analysis import ImageAnalysis
+from listener.workflow.memory_budget import MemoryBudget
 from listener.workflow.pseudonyms import SitePseudonyms
 from listener.workflow.retention import Retention
 from listener.workflow.steps import ImageStep, ReportSettings, ReportStep
@@ -317,11 +318,19 @@ def _build_workflow(
     def clock() -> datetime:
         return datetime.now(UTC).astimezone(settings.zone)
 
-    images = ImageStep(inbox=store.inbox, results=store.results, analysis=analysis, audit=audit)
+    memory = MemoryBudget(settings.image.memory_mb * MEBIBYTE)
+    images = ImageStep(
+        inbox=store.inbox,
+        results=store.results,
+        analysis=analysis,
+        audit=audit,
+        memory=memory,
+    )
     pseudonyms = SitePseudonyms(settings, destinations)
     pseudonyms.check()
     reports = ReportStep(
         pseudonyms=pseudonyms,
+        memory=memory,
         inbox=store.inbox,
         results=store.results,
         analysis=analysis,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +21,7 @@ from listener.storage.acquisition import in_order_of_acquisition
 from listener.storage.inbox import Inbox
 from listener.storage.results import ReportIndex, ResultsFolder, SmearFolder
 from listener.workflow.error_boundary import translate_errors
+from listener.workflow.memory_budget import MemoryBudget, bytes_needed
 from pipeline.domain import Call, FieldFindings, SmearFindings, SmearId, SOPInstanceUID
 from pipeline.errors import NeedsReview, Rejected, RetryLater, SmearlinkError
 from pipeline.findings.review import fold, review_smear
@@ -90,8 +91,10 @@ class ImageStep:
         results: ResultsFolder,
         analysis: Analysis,
         audit: AuditSink,
+        memory: MemoryBudget | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._memory = memory
         self._inbox = inbox
         self._results = results
         self._analysis = analysis
@@ -140,8 +143,9 @@ class ImageStep:
             )
 
     def _analyse(self, image: SOPInstanceUID, folder: SmearFolder) -> None:
-        began = self._monotonic()
-        fields = self._analysis(self._inbox.read(image))
+        with _reserved(self._memory, self._inbox, (image,)):
+            began = self._monotonic()
+            fields = self._analysis(self._inbox.read(image))
         calls = Counter(cell.call for field in fields for cell in field.cells)
         self._audit.record(
             Event.IMAGE_ANALYSED,
@@ -173,7 +177,9 @@ class ReportStep:
         audit: AuditSink,
         clock: Callable[[], datetime],
         pseudonyms: Pseudonyms = lambda _destinations: None,
+        memory: MemoryBudget | None = None,
     ) -> None:
+        self._memory = memory
         self._pseudonyms = pseudonyms
         self._inbox = inbox
         self._results = results
@@ -219,7 +225,8 @@ class ReportStep:
             ):
                 return _closing(ReportStatus.UNCHANGED, latest)
             version = latest.version + 1 if latest else 1
-            index = self._report(smear_id, folder, analysed, version)
+            with _reserved(self._memory, self._inbox, analysed):
+                index = self._report(smear_id, folder, analysed, version)
         self._audit.record(
             Event.SMEAR_REPORTED,
             smear_id=smear_id,
@@ -310,6 +317,26 @@ class ReportStep:
     def _source(self, image: SOPInstanceUID) -> Dataset:
         with _naming_what_is_gone():
             return self._inbox.read(image)
+
+
+@contextmanager
+def _reserved(
+    memory: MemoryBudget | None, inbox: Inbox, images: Iterable[SOPInstanceUID]
+) -> Iterator[None]:
+    """Holds the memory for the largest of these images, of which one at a time is worked on."""
+    if memory is None:
+        yield
+        return
+    with memory.reserved(max((_bytes_for(inbox, image) for image in images), default=0)):
+        yield
+
+
+def _bytes_for(inbox: Inbox, image: SOPInstanceUID) -> int:
+    """0 for an image that is gone or damaged, which is told when it is read."""
+    try:
+        return bytes_needed(inbox.read_header(image))
+    except Rejected:
+        return 0
 
 
 @contextmanager
