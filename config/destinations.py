@@ -115,6 +115,7 @@ class DicomDestination(DestinationBase):
         default=("jpeg_baseline", "explicit_little_endian", "implicit_little_endian"), min_length=1
     )
     storage_commitment: bool = False
+    reject_replaced: bool = False
     commitment_timeout_s: Seconds = 3600.0
     tls: ClientTls = ClientTls()
 

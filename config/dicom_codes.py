@@ -39,6 +39,10 @@ FINDING = Concept(DCM, "121071", "Finding")
 SOURCE = Concept(SNOMED_CT, "260753009", "Source")
 COMMENT = Concept(DCM, "121106", "Comment")
 KEY_OBJECT_DESCRIPTION = Concept(DCM, "113012", "Key Object Description")
+DOCUMENT_TITLE_MODIFIER = Concept(DCM, "113011", "Document Title Modifier")
+REJECTED_FOR_QUALITY_REASONS = Concept(DCM, "113001", "Rejected for Quality Reasons")
+"""The title by which IHE IOCM has an archive hide objects."""
+REPLACED = Concept(SMEARLINK, "REPLACED", "Replaced by a newer version of the report")
 ALGORITHM_MANUFACTURER = Concept(DCM, "122405", "Algorithm Manufacturer")
 
 # --- What is measured -----------------------------------------------------------------------

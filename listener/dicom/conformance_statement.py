@@ -299,6 +299,12 @@ def _sender() -> Iterator[str]:
         up. A result counts as delivered when it is committed; one that is not kept is sent again.
         What no report names is overdue after `commitment_timeout_s`: it is requested again under
         a new Transaction UID, three times, then parked for a person.
+
+        ### 4.4 Rejection Notes (`reject_replaced = true`)
+
+        Once an amended report has arrived, one Key Object Selection per study, titled Rejected for
+        Quality Reasons (113001, DCM) with the modifier "Replaced by a newer version of the report",
+        names the objects that it replaces (IHE RAD IOCM). Nothing is rejected otherwise.
         """
     )
 

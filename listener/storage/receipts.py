@@ -27,6 +27,8 @@ class DeliveryState(StrEnum):
     """Accepted for good: nothing more to do."""
     AWAITING_COMMITMENT = "awaiting_commitment"
     """Accepted; storage commitment (PS3.4 annex J) was asked for and is not answered yet."""
+    REJECTED = "rejected"
+    """A newer report replaced it, and the destination took the Rejection Note that says so."""
     UNCOMMITTED = "uncommitted"
     """Accepted, then disowned by a storage commitment report: to be sent again."""
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from io import BytesIO
 from typing import Any, cast
+
+from pydicom import Dataset, dcmread
 
 from listener.queue.jobs import CommitmentWait, DeliveryAttempt
 from listener.storage.commitment_reports import CommitmentReports
@@ -25,7 +28,10 @@ from reporting.delivery import (
     DeliveryPostponed,
     DeliveryRefused,
     Receipt,
+    RejectsReplaced,
 )
+from reporting.dicom.rejection_note import build_rejection_note
+from reporting.results import DICOM_KINDS
 
 BATCH_BYTES = 64 * 2**20
 """Results in memory at once while they are sent; a single larger one goes alone."""
@@ -103,6 +109,7 @@ class Sender:
                 for number, batch in enumerate(_batches(missing)):
                     with _progress_noted(is_made=number > 0):
                         self._send(go, queue, folder, batch, journal)
+                self._reject_replaced(go, queue, folder, index, journal)
                 return Delivered(sent=len(missing), transactions=_open(index, queue, journal))
 
     def check_commitment(self, wait: CommitmentWait, *, is_overdue: bool) -> CommitmentCheck:
@@ -142,6 +149,35 @@ class Sender:
         self._note(go, receipt)
         journal.append(self._lines(receipt, batch, go.version))
         return receipt
+
+    def _reject_replaced(
+        self,
+        go: DeliveryAttempt,
+        queue: DestinationQueue,
+        folder: SmearFolder,
+        index: ReportIndex,
+        journal: ReceiptJournal,
+    ) -> None:
+        """Tell a destination that wants it which objects of earlier reports are replaced."""
+        destination = queue.destination
+        if not isinstance(destination, RejectsReplaced) or not destination.rejects_replaced:
+            return
+        current = {result.uid for result in _wanted(index, queue)}
+        lines = [line for line in journal.latest().values() if _is_replaced(line, go, current)]
+        by_study: dict[str, list[tuple[ReceiptLine, Dataset]]] = {}
+        for line in lines:
+            if (header := _header_of(folder, line)) is not None:
+                by_study.setdefault(str(header.StudyInstanceUID), []).append((line, header))
+        for replaced in by_study.values():
+            note = build_rejection_note(
+                [header for _, header in replaced], version=go.version, issued_at=index.issued_at
+            )
+            destination.reject([note])
+            at = iso(self._clock())
+            journal.append(
+                replace(line, state=DeliveryState.REJECTED, warnings=(), at=at)
+                for line, _ in replaced
+            )
 
     def _note(self, go: DeliveryAttempt, receipt: Receipt) -> None:
         """Audit before the receipt is kept: a kill between sends, and says so, twice."""
@@ -282,6 +318,21 @@ def _progress_noted(*, is_made: bool) -> Iterator[None]:
     except DeliveryPostponed as err:
         err.made_progress = is_made or bool(err.receipt.accepted)
         raise
+
+
+def _is_replaced(line: ReceiptLine, go: DeliveryAttempt, current: Collection[str]) -> bool:
+    """Whether the destination holds an object of an earlier report that this one has not."""
+    is_held = line.state in (DeliveryState.CONFIRMED, DeliveryState.AWAITING_COMMITMENT)
+    return is_held and line.version < go.version and line.uid not in current
+
+
+def _header_of(folder: SmearFolder, line: ReceiptLine) -> Dataset | None:
+    """The header of a DICOM object of an earlier report; None for anything else."""
+    for indexed in folder.index(line.version).results:
+        if indexed.uid == line.uid and indexed.kind in DICOM_KINDS:
+            content = folder.read(line.version, indexed).content
+            return dcmread(BytesIO(content), stop_before_pixels=True)
+    return None
 
 
 def _warning_statuses(receipt: Receipt) -> dict[str, Any]:

@@ -135,6 +135,7 @@ def make_destination(
                 ),
                 storage_commitment=settings.storage_commitment,
                 ledger=ledger or UnrecordedRequests(),
+                rejects_replaced=settings.reject_replaced,
                 timeout_s=settings.timeout_s,
                 tls=_tls_if_enabled(settings.tls),
             )

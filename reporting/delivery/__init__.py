@@ -180,6 +180,20 @@ class CommitsStorage(Protocol):
         ...
 
 
+@runtime_checkable
+class RejectsReplaced(Protocol):
+    """A destination that is told which objects a newer report replaces."""
+
+    @property
+    def rejects_replaced(self) -> bool:
+        """Whether the site wants it."""
+        ...
+
+    def reject(self, notes: Sequence[Result]) -> Receipt:
+        """Send Rejection Notes; storage commitment is not requested for them."""
+        ...
+
+
 SENSIBLE_KINDS: dict[str, frozenset[ResultKind]] = {
     "dicom": DICOM_KINDS,
     "stow": DICOM_KINDS,

@@ -120,9 +120,14 @@ def source_image(source: SourceFrame, relation: Relation = Relation.CONTAINS) ->
 
 def made_object(reference: ObjectReference, value_type: str) -> Dataset:
     """An object of our own by reference, as IMAGE or COMPOSITE."""
+    return object_item(reference.sop_class_uid, reference.sop_instance_uid, value_type)
+
+
+def object_item(sop_class_uid: str, sop_instance_uid: str, value_type: str) -> Dataset:
+    """An object by class and UID, as IMAGE or COMPOSITE."""
     sop = Dataset()
-    sop.ReferencedSOPClassUID = reference.sop_class_uid
-    sop.ReferencedSOPInstanceUID = reference.sop_instance_uid
+    sop.ReferencedSOPClassUID = sop_class_uid
+    sop.ReferencedSOPInstanceUID = sop_instance_uid
     item = Dataset()
     item.RelationshipType = Relation.CONTAINS
     item.ValueType = value_type

@@ -6,14 +6,16 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 from PIL import Image, ImageCms
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 
 from listener.modality.secondary_capture import Order, read_files
 from pipeline.domain import Call, FieldFindings, QualityFlag, SmearFindings
+from reporting.dicom.rejection_note import build_rejection_note
 from reporting.result_set import build_result_set
 from reporting.results import DICOM_KINDS, ReportContext, Result, ResultKind
 from tests.builders import picture
@@ -215,3 +217,13 @@ def test_what_send_wraps(tmp_path: Path, form: str, mode: str, order: Order) -> 
 
     assert any(line.startswith("SCImage") for line in lines)
     assert [line for line in lines if line.startswith("Error")] == []
+
+
+def test_a_rejection_note_is_a_legal_key_object_selection(tmp_path: Path) -> None:
+    results = results_of(
+        make_smear_findings(), lambda field: make_source("secondary_capture", field)
+    )
+    headers = [dcmread(BytesIO(one.content), stop_before_pixels=True) for one in results]
+    note = build_rejection_note(headers, version=2, issued_at=CONTEXT.issued_at)
+
+    assert errors_in([note], tmp_path) == []

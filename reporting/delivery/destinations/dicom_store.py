@@ -103,6 +103,8 @@ class DicomDestination:
     """How long to wait for the report on the same association, before it comes on another."""
     ledger: CommitmentLedger = field(default_factory=UnrecordedRequests)
     """Where requests stay open until they are reported in full."""
+    rejects_replaced: bool = False
+    """Send a Rejection Note (IHE IOCM) for objects that a newer report replaces."""
     timeout_s: float = 30.0
     """Of each phase: connect, negotiate, each answer, release."""
     tls: TlsFiles | None = None
@@ -146,6 +148,11 @@ class DicomDestination:
                 code="commitment_not_requested",
             )
         return conclude(self.name, commitment.outcomes, receipt=_open_receipt(commitment))
+
+    def reject(self, notes: Sequence[Result]) -> Receipt:
+        """Store Rejection Notes, whatever kinds the site sends here."""
+        plain = replace(self, kinds=DICOM_KINDS, storage_commitment=False)
+        return plain.deliver(notes)
 
     def is_reporter(self, reporter: Reporter) -> bool:
         """Whether a report comes from this PACS: its AE title, and its host or a bound peer."""
