@@ -6,6 +6,7 @@ otherwise. What was there before keeps its mode.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -67,9 +68,9 @@ def make_folder(folder: Path, *, mode: int = PRIVATE_FOLDER) -> None:
     make_folder(folder.parent, mode=mode)
     try:
         folder.mkdir(mode=PRIVATE_FOLDER)
-    except FileExistsError:
+    except FileExistsError as err:
         if not folder.is_dir():
-            raise
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from err
     else:
         if mode != PRIVATE_FOLDER:
             folder.chmod(mode)

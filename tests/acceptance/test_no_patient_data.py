@@ -257,8 +257,11 @@ def leaks(text: bytes | str) -> list[str]:
 
 
 def holds_patients_rightly(path: Path, data_dir: Path) -> bool:
-    """Images, and the results that go to those who know the patient."""
+    """Images, the results that go to those who know the patient, and the console's index, by which
+    signed-in people search for accession and patient."""
     parts = path.relative_to(data_dir).parts
+    if len(parts) == 1 and path.name.startswith("console.sqlite"):
+        return True
     in_report = len(parts) == 4 and parts[0] == "results" and parts[2].startswith("v")
     return parts[0] == "inbox" or (in_report and path.name != "index.json")
 
