@@ -33,7 +33,7 @@ ASIDE = frozenset(
         *("software_version", "model_sha256", "research_use_only"),
     }
 )
-"""What a line for people says in another place, or not at all."""
+"""Fields that a line for people shows elsewhere, or not at all."""
 
 DIGEST = re.compile("[0-9a-f]{64}|[0-9a-f]{128}")
 DIGITS = 12
@@ -42,7 +42,7 @@ DIGITS = 12
 def verify_audit(
     settings: Settings, directory: Path | None, public_key: Path | None, as_json: bool
 ) -> bool:
-    """Check the trail and say what was found; whether it is whole."""
+    """Check the trail and print the findings; return whether it is intact."""
     folder = directory or settings.audit_dir
     key = read_public_key(public_key or public_path(settings.audit_key_file))
     result = verify_trail(folder, key)
@@ -64,20 +64,20 @@ def verify_audit(
 def show_audit(
     settings: Settings, directory: Path | None, asked: Mapping[str, str], as_json: bool
 ) -> None:
-    """Print the events that fit, oldest first."""
+    """Print the matching events, oldest first."""
     events = read_events(directory or settings.audit_dir, _filter(settings, asked))
     for line in map(json.dumps, events) if as_json else _lines(events):
         print(line)  # noqa: T201
 
 
 def export_audit(settings: Settings, directory: Path | None, out: Path, form: str) -> int:
-    """Write every event to `out`, one message or resource a line; how many there were.
+    """Write every event to `out`, one message or resource per line; return their number.
 
-    The file is whole or not there. Raises Rejected for a form that we do not know.
+    The file is whole or not there. Raises Rejected for an unknown form.
     """
     write = FORMS.get(form)
     if write is None:
-        raise Rejected(f"--format: {form!r} is none of {', '.join(FORMS)}", code="usage")
+        raise Rejected(f"--format: {form!r} is not one of {', '.join(FORMS)}", code="usage")
     folder = directory or settings.audit_dir
     if not folder.is_dir():
         raise Rejected(f"There is no audit folder {folder}; name it.", code="usage")
@@ -127,7 +127,7 @@ def _filter(settings: Settings, asked: Mapping[str, str]) -> EventFilter:
 
 
 def _accession_hash(settings: Settings, accession: str) -> str | None:
-    """The hash that stands in the trail; only the site's key can make it."""
+    """The hash that the trail keeps; only the site's key can compute it."""
     if not accession:
         return None
     if not settings.audit_key_file.exists():
@@ -146,7 +146,7 @@ def _outcome(word: str) -> Outcome | None:
         return Outcome(word)
     except ValueError as err:
         raise Rejected(
-            f"--outcome: {word!r} is none of {', '.join(Outcome)}", code="usage"
+            f"--outcome: {word!r} is not one of {', '.join(Outcome)}", code="usage"
         ) from err
 
 

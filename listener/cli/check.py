@@ -1,4 +1,4 @@
-"""Looks at everything that a site set up, without sending anything."""
+"""`smearlink check`: checks settings, model and destinations without sending anything."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from reporting.delivery.routing.rules import RuleMatch, Verdict, explain, facts_
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     name: str
     is_good: bool
@@ -63,7 +63,7 @@ def check_all(settings: Settings) -> list[Check]:
 
 
 def explain_route(settings: Settings, file: Path, *, calling_ae: str) -> RouteExplanation:
-    """Ask every route about one DICOM file; Rejected `not_dicom` when it is none."""
+    """Evaluate every route for one DICOM file; raises Rejected `not_dicom` for other files."""
     try:
         header = dcmread(file, stop_before_pixels=True)
     except (OSError, InvalidDicomError) as err:
@@ -88,7 +88,7 @@ def _targets(
 
 
 def _checked(name: str, look: Callable[[], str]) -> Check:
-    """The boundary of one check: its line, or the message of what went wrong."""
+    """Error boundary of one check: its line, or the message of the error."""
     try:
         return Check(name=name, is_good=True, said=look())
     except SmearlinkError as err:

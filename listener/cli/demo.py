@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from listener.service import Service
 
 MARK = ".smearlink-demo"
-"""Lies in a folder that the demo made, so that it may be made anew."""
+"""Marks a folder that the demo made and may replace."""
 PHANTOM_UM_PER_PX = 0.1
 LONGEST_WAIT_S = 3600.0
 LOOK_EVERY_S = 0.3
@@ -141,7 +141,7 @@ def _stay(service: Service) -> None:
 
 
 def make_room(out: Path) -> None:
-    """An empty folder with our mark; one that somebody else filled is left alone."""
+    """Make an empty folder with our mark; a folder with other files is left alone."""
     if out.exists() and any(out.iterdir()):
         if not (out / MARK).exists():
             raise Rejected(
@@ -212,7 +212,7 @@ def _settings(
 def readable_files(
     sources: Sequence[Path], progress: ProgressDisplay
 ) -> tuple[list[Path], list[str]]:
-    """The files that are images, and a line for each that is none."""
+    """The files that can be sent, and one line for each that cannot."""
     readable, unreadable = [], []
     with progress.bar("Reading files", len(sources)) as advance:
         for path in sources:
@@ -281,7 +281,7 @@ def _wait(service: Service, sent: Sequence[DemoImage], progress: ProgressDisplay
 
 
 def _is_settled(service: Service, image: DemoImage, parked: Container[str]) -> bool:
-    """True when an image was parked, or stands in the latest report of its smear."""
+    """Whether an image was parked, or is in the latest report of its smear."""
     latest = service.store.results.smear(image.smear_id).latest()
     is_reported = latest is not None and image.sop_instance_uid in latest.sources
     return is_reported or image.sop_instance_uid in parked

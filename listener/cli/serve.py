@@ -1,4 +1,4 @@
-"""Keeps the service running until it is told to stop: signals, and what the terminal shows."""
+"""`smearlink serve` and `worker`: run the service until a signal stops it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 def run_service(read_settings: Callable[[], Settings], *, listens: bool) -> None:
-    """Serve until SIGTERM or SIGINT; SIGHUP reads destinations and routes anew.
+    """Serve until SIGTERM or SIGINT; SIGHUP reads destinations and routes again.
 
-    A stop finishes what is in hand within `service.stop_grace_s`; the rest stays queued.
+    A stop finishes work in progress within `service.stop_grace_s`; the rest stays queued.
     """
     settings = read_settings()
     set_up_logging(settings.service.log_level, settings.service.log_format)
@@ -41,7 +41,7 @@ def run_service(read_settings: Callable[[], Settings], *, listens: bool) -> None
 
 
 def _reread(old: Settings, read_settings: Callable[[], Settings]) -> Settings:
-    """The settings anew; why they cannot be used is said where their author looks for it."""
+    """Read the settings again; on error, report why on stderr."""
     try:
         return check_reload(old, read_settings())
     except SmearlinkError as err:
@@ -64,24 +64,24 @@ def _log_startup(service: Service) -> None:
 
 
 class _Signals:
-    """Stop and reload, as the main thread waits for them."""
+    """Stop and reload signals, awaited by the main thread."""
 
     def __init__(self) -> None:
-        self._told = threading.Event()
+        self._signaled = threading.Event()
         self._must_stop = False
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         signal.signal(signal.SIGHUP, self._reload)
 
     def wait(self) -> bool:
-        """True when settings shall be read anew, False when it is time to stop."""
-        self._told.wait()
-        self._told.clear()
+        """True to read the settings again, False to stop."""
+        self._signaled.wait()
+        self._signaled.clear()
         return not self._must_stop
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         self._must_stop = True
-        self._told.set()
+        self._signaled.set()
 
     def _reload(self, _number: int, _frame: FrameType | None) -> None:
-        self._told.set()
+        self._signaled.set()

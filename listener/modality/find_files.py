@@ -45,7 +45,7 @@ class FoundFiles:
             more = ", …" if count > _NAMED_AT_MOST else ""
             shown = ", ".join(names[:_NAMED_AT_MOST]) + more
             kind = suffix or "files without a suffix"
-            yield f"skipped {count} {kind}, no image: {shown}"
+            yield f"skipped {count} {kind}, not an image: {shown}"
 
 
 def find_images(paths: Sequence[Path]) -> FoundFiles:

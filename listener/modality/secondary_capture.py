@@ -58,7 +58,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ReadFile:
-    """One file as a DICOM image, or why it is none."""
+    """One file as a DICOM image, or why it cannot be one."""
 
     path: Path
     image: FileDataset | None = None
@@ -84,7 +84,7 @@ def to_dicom(
     """
     for read in read_files(paths, order, limits):
         if read.image is None:
-            raise read.problem or Rejected(f"{read.path.name} is no image", code="not_an_image")
+            raise read.problem or Rejected(f"{read.path.name} is not an image", code="not_an_image")
         yield read.image
 
 

@@ -168,7 +168,7 @@ def _end_of_tile_parts(frame: bytes, position: int) -> int | None:
 
 
 def segments(frame: bytes) -> Iterator[Segment]:
-    """The marker segments before the entropy-coded data; none when it is no such stream."""
+    """The marker segments before the entropy-coded data; none in other data."""
     start = _first_marker(frame)
     if start is None:
         return
@@ -226,7 +226,7 @@ def decode_jpeg(frame: bytes, *, photometric: str) -> tuple[NDArray[Any], str]:
     except ValueError as err:
         raise _corrupt(str(err)) from err
     if has_dc_shift(pixels, _unit(factors)):
-        raise _corrupt("Its colors slip from one block on")
+        raise _corrupt("its colors shift from one block on")
     if is_gray:
         return pixels[:, :, 0], photometric if photometric in _ONE_SAMPLE else "MONOCHROME2"
     return pixels, "RGB"
@@ -240,7 +240,7 @@ def _sampling_factors(frame: bytes) -> bytes:
     for segment in segments(frame):
         if segment.marker in _FRAME_HEADERS and len(segment.body) in (9, 15):
             return bytes(segment.body[7::3])
-    raise Rejected("A frame is no JPEG of one or three components", code="decode_failed")
+    raise Rejected("A frame is not a JPEG of one or three components", code="decode_failed")
 
 
 def _unit(factors: bytes) -> tuple[int, int]:

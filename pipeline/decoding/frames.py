@@ -78,7 +78,7 @@ SAMPLES: dict[str, int] = {
     "YBR_ICT": 3,
     "YBR_RCT": 3,
 }
-"""Every photometric interpretation that we read, with its samples per pixel (PS3.3 C.7.6.3.1.2)."""
+"""Every supported photometric interpretation, with its samples per pixel (PS3.3 C.7.6.3.1.2)."""
 
 _YBR = frozenset({"YBR_FULL", "YBR_FULL_422"})
 _JPEG_LS = frozenset({JPEGLSLossless, JPEGLSNearLossless})
@@ -184,7 +184,7 @@ def _syntax(dataset: Dataset) -> UID:
     syntax = UID(meta.get("TransferSyntaxUID") or "") if meta is not None else UID("")
     if syntax not in NATIVE_SYNTAXES | ENCAPSULATED_SYNTAXES:
         raise Rejected(
-            "This transfer syntax is not read; send one of the conformance statement",
+            "This transfer syntax is not supported; send one of the conformance statement",
             code="unsupported_transfer_syntax",
         )
     return syntax
@@ -194,11 +194,13 @@ def _check_format(layout: Layout) -> None:
     samples = SAMPLES.get(layout.photometric)
     if samples is None or samples != layout.samples:
         raise Rejected(
-            "Photometric Interpretation and Samples per Pixel are no pair that is read",
+            "This pair of Photometric Interpretation and Samples per Pixel is not supported",
             code="unsupported_photometric",
         )
     if layout.bits_allocated not in (8, 16):
-        raise Rejected("Only Bits Allocated of 8 and 16 are read", code="unsupported_bit_depth")
+        raise Rejected(
+            "Only Bits Allocated of 8 and 16 are supported", code="unsupported_bit_depth"
+        )
     if not 1 <= layout.bits_stored <= layout.high_bit + 1 <= layout.bits_allocated:
         raise Rejected(
             "Bits Stored and High Bit do not fit Bits Allocated", code="unsupported_bit_depth"
@@ -401,7 +403,7 @@ def _to_rgb(samples: _Samples, dataset: Dataset) -> RGB:
 
 @contextmanager
 def _rejecting(code: str, message: str) -> Iterator[None]:
-    """Whatever goes wrong inside is the dataset's fault: pydicom and decoders throw anything."""
+    """Turns any exception into Rejected: pydicom and decoders raise anything on bad input."""
     try:
         yield
     except Rejected:

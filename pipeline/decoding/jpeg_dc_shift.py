@@ -1,9 +1,9 @@
-"""Did the colours of a decoded JPEG slip? Damage that no decoder notices leaves this mark.
+"""Detects DC-coefficient shifts that corrupted data leaves in a decoded JPEG.
 
-A JPEG stores of each block how much lighter it is than the one before. A flipped bit there is
-valid code, and lightens, darkens or tints every block from there on: the rest of its row, and all
-rows below. No photograph has a step that runs along one row of blocks to the right edge and goes
-on, one row further down, from the left edge to the same column.
+A JPEG codes the mean of each block as the difference from the block before (T.81 F.1.1.5.1). A
+flipped bit there is still valid code, and lightens, darkens or tints every block that follows: the
+rest of its row, and all rows below. No photograph has a step that runs along one row of blocks to
+the right edge and continues, one row further down, from the left edge to the same column.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 _STEP = 5.0
-"""Gray levels; fainter steps are not told from the grain of a camera."""
+"""Gray levels; fainter steps cannot be distinguished from camera noise."""
 _MOST, _FEW = 0.75, 0.25
-"""Of a seam's units: how many step where it has slipped, and how many may where it has not."""
+"""Of a seam's units: how many step where it has shifted, and how many may elsewhere."""
 _LEAST_UNITS = 2
-"""Of either part of the step, so that a dark edge along the whole width is none."""
+"""Of either part of the step, so that a dark edge along the whole width does not count."""
 
 
 def has_dc_shift(pixels: NDArray[np.uint8], unit: tuple[int, int]) -> bool:
-    """Whether H × W × 3 RGB or H × W × 1 gray pixels bear the mark.
+    """Whether H × W × 3 RGB or H × W × 1 gray pixels show a shift.
 
-    `unit` is the size of a coded unit in rows and columns. The first row and the last have no
-    neighbour on one side: a slip that begins there is not seen, nor one that a restart marker ends.
+    `unit` is the size of a coded unit in rows and columns. A shift that begins in the
+    first or the last row is not detected, nor one that a restart marker ends.
     """
     seams = _seams(pixels, unit)
     if seams.shape[0] < 2 or seams.shape[1] < 2 * _LEAST_UNITS:
         return False
-    return bool((_bears_mark(seams > _STEP) | _bears_mark(seams < -_STEP)).any())
+    return bool((_shows_shift(seams > _STEP) | _shows_shift(seams < -_STEP)).any())
 
 
 def _seams(pixels: NDArray[np.uint8], unit: tuple[int, int]) -> NDArray[np.float32]:
@@ -52,7 +52,7 @@ def _by_channel(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     return pixels.astype(np.float32)
 
 
-def _bears_mark(steps: NDArray[np.bool_]) -> NDArray[Any]:
+def _shows_shift(steps: NDArray[np.bool_]) -> NDArray[Any]:
     """Whether a step begins at a unit of a seam and goes on below, left of it: by seam and unit."""
     counts = np.cumsum(steps, axis=1, dtype=np.float32)
     left = np.arange(1, steps.shape[1], dtype=np.float32)[:, np.newaxis]

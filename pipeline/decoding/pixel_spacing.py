@@ -1,7 +1,7 @@
-"""How large a pixel is, where the dataset can be trusted on it.
+"""Reads the pixel spacing of the specimen from a dataset, where it is plausible.
 
-The attributes are in millimetres and mean different things in different objects: a scanned
-film's spacing, a screen's, or the slide's. Only values that a light microscope can produce
+The attributes are in millimeters and mean different things in different objects: the spacing of
+a scanned film, of a screen or of the slide. Only values that a light microscope can produce
 are believed; the objective's power alone says nothing, since the camera is not known.
 """
 
@@ -13,14 +13,14 @@ from typing import Any
 from pydicom import Dataset
 
 MIN_UM, MAX_UM = 0.02, 2.0
-"""µm a pixel: an oil immersion lens with a fine camera, and a 4× objective with a coarse one."""
+"""µm per pixel: an oil immersion lens with a fine camera, and a 4× objective with a coarse one."""
 MAX_ANISOTROPY = 0.02
 """How far row and column spacing may differ; the pipeline takes pixels as square."""
 _UM_PER_MM = 1000.0
 
 
 def spacing_um(dataset: Dataset) -> float | None:
-    """µm a pixel by the first source that is plausible, or None."""
+    """µm per pixel by the first source that is plausible, or None."""
     for rows_mm, columns_mm in _candidates(dataset):
         um = (rows_mm + columns_mm) / 2 * _UM_PER_MM
         is_square = abs(rows_mm - columns_mm) <= MAX_ANISOTROPY * max(rows_mm, columns_mm)
@@ -30,7 +30,7 @@ def spacing_um(dataset: Dataset) -> float | None:
 
 
 def _candidates(dataset: Dataset) -> Iterator[tuple[float, float]]:
-    """Row and column spacing in mm, the most specific first; unreadable ones are left out."""
+    """Row and column spacing in mm, the most specific first; unreadable ones are skipped."""
     for read in _SOURCES:
         try:
             rows_mm, columns_mm = (float(value) for value in read(dataset))
@@ -58,7 +58,7 @@ def _imaged_volume(dataset: Dataset) -> Any:
 
 
 def _nominal_scanned(dataset: Dataset) -> Any:
-    """SC Image module, PS3.3 C.8.6.2: on the medium that was digitised, here the slide."""
+    """SC Image module, PS3.3 C.8.6.2: on the medium that was digitized, here the slide."""
     return dataset.NominalScannedPixelSpacing
 
 

@@ -1,6 +1,6 @@
-"""Is an RLE frame whole? Decoders fill up what is missing and drop what is too much.
+"""Checks that an RLE frame is complete: decoders fill in what is missing and drop surplus.
 
-A damaged length shifts everything after it, and the colour planes then lie beside each other.
+A damaged length shifts everything after it, and the color planes no longer coincide.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _PADDING = bytes((0, _NO_OPERATION))
 
 
 def check_rle(frame: bytes, *, segments: int, segment_bytes: int) -> None:
-    """Hold a frame to `segments` segments of `segment_bytes` decoded bytes each (PS3.5 G.3).
+    """Check that a frame has `segments` segments of `segment_bytes` decoded bytes each (PS3.5 G.3).
 
     Raises Rejected `truncated_pixel_data` when the last segment breaks off, `decode_failed` when
     there is no such header, `corrupt_pixel_data` when a segment gives too few or too many bytes.
@@ -24,7 +24,7 @@ def check_rle(frame: bytes, *, segments: int, segment_bytes: int) -> None:
         raise Rejected("A frame has no RLE header", code="decode_failed")
     number, *offsets = _OFFSETS.unpack_from(frame)
     if number != segments:
-        raise Rejected("A frame has not one RLE segment a byte plane", code="decode_failed")
+        raise Rejected("A frame does not have one RLE segment per byte plane", code="decode_failed")
     ends = [*offsets[1:number], len(frame)]
     for start, end in zip(offsets[:number], ends, strict=True):
         last = _end_of_segment(frame, start, segment_bytes)
@@ -32,15 +32,15 @@ def check_rle(frame: bytes, *, segments: int, segment_bytes: int) -> None:
             raise Rejected("An RLE frame breaks off", code="truncated_pixel_data")
         if last > end or frame[last:end].strip(_PADDING):
             raise Rejected(
-                "The pixel data is damaged: an RLE segment has not one byte a pixel",
+                "The pixel data is damaged: an RLE segment does not have one byte per pixel",
                 code="corrupt_pixel_data",
             )
 
 
 def _end_of_segment(frame: bytes, start: int, segment_bytes: int) -> int:
-    """Where the run ends with which `segment_bytes` are complete; behind the frame if nowhere.
+    """End of the run that completes `segment_bytes`; beyond the frame if there is none.
 
-    Raises Rejected `corrupt_pixel_data` when that run goes on for longer.
+    Raises Rejected `corrupt_pixel_data` when that run is longer.
     """
     at, made = start, 0
     while made < segment_bytes:

@@ -240,7 +240,7 @@ def test_bad_files_never_stop_a_folder(run: Run, tmp_path: Path) -> None:
     assert "2 stored, 4 refused" in out
     for said in ("b.png breaks off", "c.jpg is empty", "d.zip is a zip archive", "f.dcm "):
         assert said in out
-    assert "skipped 1 .txt, no image: notes.txt" in err
+    assert "skipped 1 .txt, not an image: notes.txt" in err
 
 
 def test_what_was_stored_is_said_when_the_receiver_is_lost(run: Run, tmp_path: Path) -> None:

@@ -38,8 +38,8 @@ def test_a_folder_gives_its_images_by_name_and_says_what_it_skips(tmp_path: Path
 
     assert [str(path.relative_to(tmp_path)) for path in found.images] == wanted
     assert list(found.skipped_lines()) == [
-        "skipped 1 .db, no image: Thumbs.db",
-        "skipped 1 .json, no image: truth.json",
+        "skipped 1 .db, not an image: Thumbs.db",
+        "skipped 1 .json, not an image: truth.json",
     ]
 
 
@@ -114,4 +114,4 @@ def test_many_skipped_files_take_one_line(tmp_path: Path) -> None:
 
     lines = list(find_images([tmp_path]).skipped_lines())
 
-    assert lines == ["skipped 500 .json, no image: 000.json, 001.json, 002.json, …"]
+    assert lines == ["skipped 500 .json, not an image: 000.json, 001.json, 002.json, …"]
