@@ -23,6 +23,9 @@ FHIR_SERVER=tests/acceptance/fhir_server
 # OHIF's prebuilt pages are all we need; `npm ci` would fetch sources that were never published.
 OHIF=tests/acceptance/node_modules/@ohif/app
 OHIF_PACKAGE=@ohif/app@3.12.10
+AXE=tests/acceptance/node_modules/axe-core
+AXE_PACKAGE=axe-core@4.14.1
+AXE_INTEGRITY=sha512-FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ==
 OHIF_INTEGRITY=sha512-0kuF66Mq9c9dMD++bUsTjMrJpXJwaZhz9B4uS244DawAjSkTwIYFU93pxPuRUQixaRi7QAHlF3Fe1qudBlZrmA==
 
 SCRATCH="$(mktemp -d)"
@@ -94,13 +97,32 @@ install_ohif() {
   mv "$SCRATCH/package" "$OHIF"
 }
 
+# axe-core judges the console's pages (WCAG 2.2); one file of its package is all we need.
+install_axe() {
+  [ -f "$AXE/axe.min.js" ] && return
+  local tarball
+  if ! tarball="$(cd "$SCRATCH" && npm pack --silent "$AXE_PACKAGE")"; then
+    echo "peers: npm could not fetch $AXE_PACKAGE" >&2
+    return
+  fi
+  local found
+  found="sha512-$(openssl dgst -sha512 -binary "$SCRATCH/$tarball" | base64 -w0)"
+  if [ "$found" != "$AXE_INTEGRITY" ]; then
+    echo "peers: $AXE_PACKAGE is not the file that was looked at: $found" >&2
+    return
+  fi
+  mkdir -p "$AXE"
+  tar -xzf "$SCRATCH/$tarball" -C "$AXE" --strip-components=1 package/axe.min.js
+}
+
 install_npm_packages() {
   if ! command -v npm >/dev/null; then
-    echo "peers: npm is missing, so the FHIR server and OHIF cannot be installed" >&2
+    echo "peers: npm is missing, so the FHIR server, OHIF and axe-core cannot be installed" >&2
     return
   fi
   install_fhir_server
   install_ohif
+  install_axe
 }
 
 report() {
@@ -108,6 +130,7 @@ report() {
   left="$(missing_packages | sort -u | tr '\n' ' ')"
   [ -d "$FHIR_SERVER/node_modules" ] || left+="$FHIR_SERVER/node_modules "
   [ -d "$OHIF/dist" ] || left+="$OHIF/dist "
+  [ -f "$AXE/axe.min.js" ] || left+="$AXE "
   if [ -z "$left" ]; then
     echo "peers: all are here"
   else

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +42,10 @@ _KEY_CODES = {
     "ArrowDown": 40,
     "Delete": 46,
 }
+
+
+class Navigated(Exception):
+    """The page went elsewhere before it answered."""
 
 
 class Page:
@@ -121,6 +126,8 @@ class Page:
         answer = self._call(
             "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
         )
+        if "context was destroyed" in str(answer.get("exceptionDetails", "")):
+            raise Navigated
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
@@ -131,6 +138,15 @@ class Page:
 
     def comes(self, condition: str, *, at_most_s: float) -> bool:
         """Wait in the page for a JavaScript condition; False where it does not come."""
+        give_up = time.monotonic() + at_most_s
+        while time.monotonic() < give_up:
+            try:
+                return self._comes_on_this_page(condition, give_up - time.monotonic())
+            except Navigated:
+                continue  # to the page on which it may come
+        return False
+
+    def _comes_on_this_page(self, condition: str, at_most_s: float) -> bool:
         tries = round(at_most_s * 1000 / POLLS_EVERY_MS)
         came = self.evaluate(
             f"""(async () => {{
@@ -176,6 +192,8 @@ class Page:
             if "method" in answer:
                 self.heard.append(answer)
             if answer.get("id") == self._last:
+                if "navigated" in str(answer.get("error", "")):
+                    raise Navigated
                 assert "error" not in answer, answer["error"]
                 return dict(answer["result"])
 

@@ -17,6 +17,11 @@ from listener.web.console.sessions import Visitor
 from pipeline.domain import DecisionPolicy, ModelIdentity
 
 
+def _nothing(*_: object) -> str:
+    """In place of a link, whose words stay."""
+    return ""
+
+
 class NetworkPage:
     """`/network`."""
 
@@ -47,6 +52,7 @@ class NetworkPage:
         if not path.is_file():
             return Markup("")
         parser = MarkdownIt("js-default", {"html": False, "linkify": False}).disable("image")
-        parser.disable("link")
+        for rule in ("link_open", "link_close"):
+            parser.add_render_rule(rule, _nothing)
         # The parser escapes; its output is what makes this safe to show.
         return Markup(parser.render(path.read_text(encoding="utf-8")))  # noqa: S704

@@ -8,11 +8,15 @@ for (const element of all("[data-needs-script]")) element.hidden = false;
 
 // --- live pages: fetch the page again and swap what is marked
 
-async function refresh() {
+// A gallery is swapped when somebody else changed it, or something was undone: one's own decisions
+// stay where they are while one works.
+async function refresh(isWhole = false) {
   const answer = await fetch(location.href, { headers: { accept: "text/html", "x-background": "1" } });
   if (!answer.ok || answer.redirected) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-  for (const old of all("[data-swap]")) {
+  const revision = root => Number(one("#review-state [name=revision]", root)?.value ?? Infinity);
+  const isBehind = isWhole || revision(fresh) > revision(document) || revision(document) === Infinity;
+  for (const old of all(isBehind ? "[data-swap], [data-swap-late]" : "[data-swap]")) {
     const made = fresh.getElementById(old.id);
     if (!made || made.innerHTML === old.innerHTML) continue;
     const chosen = new Set(all("input:checked", old).map(input => input.value));
@@ -36,7 +40,7 @@ if (live) {
   const source = new EventSource(live);
   source.addEventListener("changed", () => {
     clearTimeout(waiting);
-    waiting = setTimeout(refresh, 150);
+    waiting = setTimeout(() => refresh(), 150);
   });
   addEventListener("pagehide", () => source.close());
 }
@@ -166,10 +170,10 @@ class Review {
     }
     this.say("");
     this.revision = told.revision;
-    if (act === "undo") { location.reload(); return; }
+    if (act === "undo") return refresh(true);
     for (const cell of cells) this.show(cell, act, to);
     clearTimeout(this.later);
-    this.later = setTimeout(refresh, 250);
+    this.later = setTimeout(() => refresh(), 250);
   }
 
   show(cell, act, to) {
@@ -393,6 +397,7 @@ class Upload {
         refused += answer.taken ? 0 : 1;
         this.told.textContent = `${done} of ${this.chosen.length} sent${refused ? `, ${refused} refused` : ""}`;
       }
+      this.isSending = false;
       location.assign(`/upload/${this.batch}`);
     } catch (error) {
       this.told.textContent = error.message;

@@ -33,8 +33,9 @@ from listener.web.console.smear_index import SmearRow
 from listener.workflow.reviews import Reviews
 from models.classifier import MODEL_FOLDER
 from pipeline.decoding.frames import ImageLimits
-from pipeline.domain import DecisionPolicy, FieldFindings, SmearId, SOPInstanceUID
+from pipeline.domain import DecisionPolicy, FieldFindings, Reviewer, SmearId, SOPInstanceUID
 from pipeline.errors import RetryLater
+from pipeline.findings.review import Act, ReviewEvent, cell_key
 from pipeline.findings.smear_summary import gather_smear
 from reporting.audit.trail import AuditSink, AuditTrail, load_or_make_key, public_path
 from reporting.dicom.deidentification import Pseudonymiser
@@ -205,6 +206,38 @@ class ConsoleSite:
             self.index_smear(smear_id)
         return smear_id
 
+    def put_findings(self, found: FieldFindings) -> SmearId:
+        """The findings and the report of an image that is in the inbox already."""
+        smear_id = SmearId(found.series_uid)
+        folder = self.store.results.smear(smear_id)
+        folder.save_fields(found.sop_instance_uid, [found])
+        folder.publish(
+            (),
+            version=1,
+            issued_at=NOW,
+            model_sha256=found.model.sha256,
+            software_version="0.1.0",
+            sources=[found.sop_instance_uid],
+            destinations=[],
+        )
+        self.index_smear(smear_id)
+        return smear_id
+
+    def review_as(self, account: str, smear_id: SmearId, *, seen_revision: int) -> None:
+        """An act of somebody else: the first cell is starred."""
+        found = self.parts.reviews.read(smear_id).found.fields[0]
+        self.parts.reviews.record(
+            smear_id,
+            ReviewEvent(
+                id=f"other{seen_revision}",
+                at=NOW,
+                reviewer=Reviewer(account=account, name=account),
+                act=Act.STAR,
+                cells=(cell_key(found, found.cells[0].cell),),
+            ),
+            seen_revision=seen_revision,
+        )
+
     def index_smear(self, smear_id: SmearId) -> SmearRow:
         """Make the row of a smear as the indexer does."""
         from listener.web.console.app import smear_files
@@ -212,7 +245,7 @@ class ConsoleSite:
 
         row = smear_files(self.parts).row(smear_id, earlier=None)
         assert row is not None
-        SmearIndex(self.database).save([row], at=NOW)
+        SmearIndex(self.database).save([row], at=datetime.now(UTC))
         return row
 
     def add_account(self, name: str, *roles: Role) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 from pathlib import Path
 
@@ -73,9 +74,10 @@ def test_every_cell_is_in_a_gallery_with_both_probabilities(tmp_path: Path) -> N
         page = client.get(f"/smears/{smear}").text
 
     assert page.count('class="cell ') == 4
+    words = re.sub(r"<[^>]*>", "", page)
     for word in ("Unidentified", "Blast", "Lymphocyte", "leukemic 0.97, normal 0.03", "95 %"):
-        assert word in page
-    assert "referred: uncertain" in page
+        assert word in words
+    assert "referred: uncertain" in words
 
 
 def test_the_grade_is_told_by_sign_and_words(tmp_path: Path) -> None:
