@@ -32,6 +32,7 @@ from listener.web.console.gate import Door, Gate, Handler, SignInLimiter, Truste
 from listener.web.console.layout import CONSOLE_HEADERS, Layout
 from listener.web.console.live import LiveEvents
 from listener.web.console.network import NetworkPage
+from listener.web.console.oidc import Oidc, OidcClient, OidcPages
 from listener.web.console.operations import OperationsPages
 from listener.web.console.permissions import Permission, Role
 from listener.web.console.pictures import Pictures
@@ -173,7 +174,18 @@ class Console:
             layout=self.layout,
             audit=parts.audit,
             limiter=self.limiter,
+            oidc_name="your organization" if parts.settings.oidc.issuer else "",
         )
+        if parts.settings.oidc.issuer:
+            oidc = OidcPages(
+                oidc=Oidc(_oidc_client(parts.settings)),
+                sessions=self.sessions,
+                gate=self.gate,
+                layout=self.layout,
+                audit=parts.audit,
+            )
+            yield _get("/oidc/start", oidc.start, None, is_open=True)
+            yield _get("/oidc/callback", oidc.callback, None, is_open=True)
         yield _get("/static/{name}", _static, None, is_open=True)
         yield _get("/sign-in", sign_in.show, None, is_open=True)
         yield _post("/sign-in", sign_in.sign_in, None, is_open=True)
@@ -316,6 +328,20 @@ def _proxy(settings: ConsoleSettings) -> TrustedProxy | None:
         user_header=proxy.user_header,
         roles_header=proxy.roles_header,
         role_names={word: Role(role) for word, role in proxy.roles.items()},
+    )
+
+
+def _oidc_client(settings: ConsoleSettings) -> OidcClient:
+    oidc = settings.oidc
+    return OidcClient(
+        issuer=oidc.issuer,
+        client_id=oidc.client_id,
+        redirect_url=oidc.redirect_url,
+        secret_file=oidc.client_secret_file,
+        scopes=oidc.scopes,
+        user_claim=oidc.user_claim,
+        roles_claim=oidc.roles_claim,
+        role_names={word: Role(role) for word, role in oidc.roles.items()},
     )
 
 
