@@ -39,13 +39,13 @@ def place_labels(labels: Sequence[Label], *, width: int, height: int, gap: int) 
     """
     cells = np.array([label.anchor for label in labels], dtype=np.float64).reshape(-1, 4)
     choices = [_choices(label, cells, width, height, gap) for label in labels]
-    taken: list[Rect] = []
-    for choice in choices:
-        taken.append(choice.best(taken))
+    taken = np.zeros((len(labels), 4))
+    for number, choice in enumerate(choices):
+        taken[number] = choice.best(taken[:number])
     for _ in range(SWEEPS):
         for number, choice in enumerate(choices):
-            taken[number] = choice.best(taken[:number] + taken[number + 1 :])
-    return taken
+            taken[number] = choice.best(np.delete(taken, number, axis=0))
+    return [(int(x), int(y), int(w), int(h)) for x, y, w, h in taken]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -56,12 +56,11 @@ class _Choices:
     """N × 4."""
     cost: NDArray[np.float64]
 
-    def best(self, others: Sequence[Rect]) -> Rect:
-        """The cheapest place beside `others`; of equals the first."""
-        labels = np.array(others, dtype=np.float64).reshape(-1, 4)
-        cost = self.cost + LABEL_OVERLAP_COST * _overlap(self.rects, labels)
-        x, y, width, height = (int(side) for side in self.rects[int(np.argmin(cost))])
-        return x, y, width, height
+    def best(self, others: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The cheapest place beside `others` (M × 4); of equals the first."""
+        cost = self.cost + LABEL_OVERLAP_COST * _overlap(self.rects, others)
+        place: NDArray[np.float64] = self.rects[int(np.argmin(cost))]
+        return place
 
 
 def _choices(
@@ -106,6 +105,10 @@ def _candidates(label: Label, width: int, height: int, gap: int) -> Iterator[tup
 
 def _overlap(rects: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
     """Summed overlap area of each rect with all the others; N × 4 and M × 4 give N."""
+    # Most are far from all of these, and add nothing.
+    low, high = rects[:, :2].min(axis=0), (rects[:, :2] + rects[:, 2:]).max(axis=0)
+    is_near = (others[:, :2] < high) & (others[:, :2] + others[:, 2:] > low)
+    others = others[is_near.all(axis=1)]
     start = np.maximum(rects[:, None, :2], others[None, :, :2])
     end = np.minimum(
         rects[:, None, :2] + rects[:, None, 2:], others[None, :, :2] + others[None, :, 2:]

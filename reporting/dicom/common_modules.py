@@ -8,18 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from io import BytesIO
 from itertools import groupby
 from types import MappingProxyType
 
-from pydicom import Dataset, dcmwrite
-from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from config.codes import PROCESSING_EQUIPMENT
 from config.dicom_codes import ACQUISITION_EQUIPMENT
 from pipeline.domain import RESEARCH_USE_ONLY, ModelIdentity
 from reporting.derived_uids import IMPLEMENTATION_CLASS_UID
+from reporting.dicom.encoding import encode_dataset
 from reporting.dicom.source_attributes import (
     code_item,
     copy_when_present,
@@ -265,14 +267,17 @@ def _sop_item(reference: InstanceReference) -> Dataset:
 
 
 def part10_bytes(dataset: Dataset, transfer_syntax: str = ExplicitVRLittleEndian) -> bytes:
-    """A DICOM file (PS3.10); the same dataset always gives the same bytes."""
+    """A DICOM file (PS3.10) in an explicit little-endian syntax; always the same bytes."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     meta.TransferSyntaxUID = UID(transfer_syntax)
     meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
     meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
-    buffer = BytesIO()
-    file = FileDataset(buffer, dataset, file_meta=meta, preamble=b"\x00" * 128)
-    dcmwrite(buffer, file, enforce_file_format=True)
-    return buffer.getvalue()
+    if "PixelData" in dataset:
+        dataset["PixelData"].is_undefined_length = UID(transfer_syntax).is_compressed
+    buffer = DicomBytesIO()
+    buffer.is_implicit_VR, buffer.is_little_endian = False, True
+    buffer.write(b"\x00" * 128 + b"DICM")
+    write_file_meta_info(buffer, meta)
+    return buffer.getvalue() + encode_dataset(dataset)

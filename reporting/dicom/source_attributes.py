@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import timedelta, timezone, tzinfo
+from functools import cache
 
 from pydicom import DataElement, Dataset
 from pydicom.dataset import FileMetaDataset
@@ -224,8 +225,9 @@ def instance_reference(header: Dataset) -> Dataset:
     return item
 
 
+@cache
 def code_item(concept: Concept) -> Dataset:
-    """An item of a Code Sequence (PS3.3 section 8.8)."""
+    """An item of a Code Sequence (PS3.3 section 8.8), shared by all: never change it."""
     item = Dataset()
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = concept.dicom
     return item

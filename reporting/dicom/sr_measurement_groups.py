@@ -7,6 +7,7 @@ group has the border of the field with the most suspicious cell, and a poor fiel
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 from pydicom import Dataset
@@ -98,17 +99,27 @@ def _tracking(name: str, uid: str) -> Iterator[Dataset]:
     yield uid_reference(TRACKING_UNIQUE_IDENTIFIER, uid)
 
 
-def _algorithm(author: Authorship) -> Iterator[Dataset]:
-    """TID 4019."""
-    modifier = Relation.CONCEPT_MODIFIER
-    yield text(ALGORITHM_NAME, author.model.name, modifier)
-    yield text(ALGORITHM_VERSION, author.model.version, modifier)
-    yield text(ALGORITHM_MANUFACTURER, MANUFACTURER, modifier)
-    yield code(ALGORITHM_FAMILY, ARTIFICIAL_INTELLIGENCE, modifier)
-    yield text(ALGORITHM_PARAMETERS, f"sha256={author.model.sha256}", modifier)
+def _algorithm(author: Authorship) -> Sequence[Dataset]:
+    """TID 4019; the groups of a document share its items."""
+    return _algorithm_of(author.model.name, author.model.version, *_hashes(author))
+
+
+def _hashes(author: Authorship) -> Iterator[str]:
+    yield f"sha256={author.model.sha256}"
     if author.model.finder_sha256:
-        finder = f"cell finder sha256={author.model.finder_sha256}"
-        yield text(ALGORITHM_PARAMETERS, finder, modifier)
+        yield f"cell finder sha256={author.model.finder_sha256}"
+
+
+@lru_cache(maxsize=8)
+def _algorithm_of(name: str, version: str, *parameters: str) -> Sequence[Dataset]:
+    modifier = Relation.CONCEPT_MODIFIER
+    return (
+        text(ALGORITHM_NAME, name, modifier),
+        text(ALGORITHM_VERSION, version, modifier),
+        text(ALGORITHM_MANUFACTURER, MANUFACTURER, modifier),
+        code(ALGORITHM_FAMILY, ARTIFICIAL_INTELLIGENCE, modifier),
+        *(text(ALGORITHM_PARAMETERS, parameter, modifier) for parameter in parameters),
+    )
 
 
 # --- the whole smear

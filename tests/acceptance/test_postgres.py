@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import LiteralString, Self
 
@@ -17,6 +18,7 @@ from listener.queue.worker_lock import AdvisoryLocks, claim_worker, worker_locks
 from pipeline.errors import NeedsReview, RetryLater
 from tests.acceptance.killing import Running, Trial, trial, until
 from tests.acceptance.postgres import PostgresServer, postgres
+from tests.listener.house import open_queue
 
 pytestmark = pytest.mark.peers
 
@@ -193,7 +195,12 @@ def test_waiting_work_moves_from_sqlite_to_postgresql(tmp_path: Path, database_u
             killing.die_at(step)
         killing.database_url = database_url
 
-        moved = move_queue(sqlite_url, database_url, locks=locks)
+        moved = move_queue(
+            sqlite_url,
+            database_url,
+            open_queue=partial(open_queue, tmp_path / "data"),
+            locks=locks,
+        )
         again = move_queue(sqlite_url, database_url, locks=locks)
         verdict = killing.finish()
 
