@@ -18,7 +18,7 @@ from pydicom.uid import UID
 from listener.dicom.dimse import Status
 from listener.dicom.negotiation import IMAGE_SOP_CLASSES, TRANSFER_SYNTAXES, Caller
 from listener.storage.dataset_scan import is_uid
-from listener.storage.inbox import Inbox, IncomingImage, ReceivedImage, StoreRequest
+from listener.storage.inbox import Inbox, IncomingImage, StoredInstance, StoreRequest
 from pipeline.errors import Rejected, RetryLater, SmearlinkError
 from reporting.audit.trail import Actor, AuditSink, Event, Outcome
 
@@ -53,7 +53,7 @@ class Reception:
         audit: AuditSink,
         *,
         actor: Actor,
-        on_received: Callable[[ReceivedImage], None],
+        on_received: Callable[[StoredInstance], None],
         protocol: str = "",
     ) -> None:
         self._inbox = inbox
@@ -84,7 +84,7 @@ class Reception:
         with self._inbox.receive(request) as image:
             yield image
 
-    def stored(self, image: ReceivedImage) -> Answer:
+    def stored(self, image: StoredInstance) -> Answer:
         """Records an instance that is durable."""
         about: dict[str, Any] = {**self._about, "sop_class_uid": self._sop_class_uid}
         if image.deviations:
@@ -125,7 +125,7 @@ class Reception:
             is_temporary=isinstance(err, RetryLater),
         )
 
-    def enqueue(self, image: ReceivedImage) -> None:
+    def enqueue(self, image: StoredInstance) -> None:
         """Tells the work queue; when that fails the queue finds the image in the inbox itself."""
         try:
             self._on_received(image)

@@ -41,7 +41,7 @@ from listener.dicom.negotiation import (
 from listener.dicom.reception import SafeAudit, actor_of
 from listener.dicom.store_scp import StoreScp
 from listener.dicom.upper_layer import reject
-from listener.storage.inbox import Inbox, ReceivedImage
+from listener.storage.inbox import Inbox, StoredInstance
 from pipeline.errors import RetryLater
 from reporting.audit.trail import AuditSink, Event, Outcome
 from reporting.delivery import CommitmentReport, Reporter
@@ -63,12 +63,12 @@ class DicomListener:
         self,
         settings: DicomSettings,
         inbox: Inbox,
-        on_received: Callable[[ReceivedImage], None],
+        on_received: Callable[[StoredInstance], None],
         audit: AuditSink,
         *,
         on_commitment: Callable[[Reporter, CommitmentReport], None] | None = None,
         may_report: Callable[[Reporter], bool] = lambda _: True,
-        on_association_released: Callable[[Collection[ReceivedImage]], None] | None = None,
+        on_association_released: Callable[[Collection[StoredInstance]], None] | None = None,
         max_associations: int | None = None,
         max_unassociated: int = MAX_UNASSOCIATED,
     ) -> None:

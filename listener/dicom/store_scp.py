@@ -10,7 +10,7 @@ from listener.dicom.dimse import Command, Status
 from listener.dicom.negotiation import Caller
 from listener.dicom.reception import Answer, Reception, SafeAudit, actor_of
 from listener.dicom.upper_layer import AssociationEnded
-from listener.storage.inbox import Inbox, ReceivedImage, StoreRequest
+from listener.storage.inbox import Inbox, StoredInstance, StoreRequest
 from pipeline.domain import SeriesUID
 from pipeline.errors import Rejected
 from reporting.audit.trail import AuditSink, Event, Outcome
@@ -31,7 +31,7 @@ class StoreScp:
         audit: AuditSink,
         *,
         caller: Caller,
-        on_received: Callable[[ReceivedImage], None],
+        on_received: Callable[[StoredInstance], None],
         on_commitment: Callable[[Reporter, CommitmentReport], None] | None,
         may_report: Callable[[Reporter], bool] = lambda _: True,
         bound_aes: frozenset[str] = frozenset(),
@@ -46,8 +46,8 @@ class StoreScp:
             address=caller.address,
             is_bound=caller.ae_title in bound_aes,
         )
-        self._unannounced: ReceivedImage | None = None
-        self.firsts: dict[tuple[SeriesUID, str], ReceivedImage] = {}
+        self._unannounced: StoredInstance | None = None
+        self.firsts: dict[tuple[SeriesUID, str], StoredInstance] = {}
         """The first image of each series and specimen that came in."""
 
     def store(

@@ -49,7 +49,7 @@ from listener.queue.status import (
     WorkflowStatus,
     queue_statuses,
 )
-from listener.storage.inbox import Inbox, ReceivedImage
+from listener.storage.inbox import Inbox, StoredInstance
 from listener.storage.smear_grouping import GatherBy, smear_id_of
 from pipeline.domain import SmearId, SOPInstanceUID
 
@@ -100,7 +100,7 @@ class QueueClient:
             self._insert(connection, jobs)
         self.on_enqueued()
 
-    def enqueue_image(self, *images: ReceivedImage) -> None:
+    def enqueue_image(self, *images: StoredInstance) -> None:
         """Have images analysed; one that was parked and has been mended since, once more."""
         for image in images:
             if image.is_mended:

@@ -34,7 +34,7 @@ from listener.storage.dataset_scan import (
 from listener.storage.filesystem import LocalDisk, is_abandoned
 from listener.storage.part10 import (
     FACTS_BYTES,
-    ReceivedImage,
+    StoredInstance,
     StoreRequest,
     check_digest,
     dataset_start,
@@ -46,7 +46,7 @@ from pipeline.domain import SeriesUID, SOPInstanceUID, StudyUID
 from pipeline.errors import Rejected, RetryLater
 from reporting.durable_files import make_folder
 
-__all__ = ["Inbox", "InboxLimits", "IncomingImage", "ReceivedImage", "StoreRequest"]
+__all__ = ["Inbox", "InboxLimits", "IncomingImage", "StoreRequest", "StoredInstance"]
 
 Bytes = bytes | bytearray | memoryview
 
@@ -127,7 +127,7 @@ class Inbox:
         """The image's dataset without its pixels."""
         return self._read(sop_instance_uid, stop_before_pixels=True)
 
-    def facts(self, sop_instance_uid: str) -> ReceivedImage:
+    def facts(self, sop_instance_uid: str) -> StoredInstance:
         """What was noted when the image came in."""
         return read_received(self.path_of(sop_instance_uid))
 
@@ -180,7 +180,7 @@ class Inbox:
         if self._disk.free_bytes(self._tmp) < self._limits.min_free_bytes:
             raise _disk_full()
 
-    def _publish(self, finished: Path, image: ReceivedImage) -> ReceivedImage:
+    def _publish(self, finished: Path, image: StoredInstance) -> StoredInstance:
         """Gives the finished file its final name.
 
         The same bytes under that name are a duplicate, other bytes a conflict; a copy that was
@@ -200,7 +200,7 @@ class Inbox:
         self._disk.sync_folder(target.parent)
         return published
 
-    def _settle(self, finished: Path, target: Path, image: ReceivedImage) -> ReceivedImage:
+    def _settle(self, finished: Path, target: Path, image: StoredInstance) -> StoredInstance:
         """What a file under the same name makes of the finished one."""
         try:
             stored = read_received(target)
@@ -264,7 +264,7 @@ class IncomingImage:
         limits: InboxLimits,
         disk: LocalDisk,
         clock: Callable[[], datetime],
-        publish: Callable[[Path, ReceivedImage], ReceivedImage],
+        publish: Callable[[Path, StoredInstance], StoredInstance],
     ) -> None:
         self._request = request
         self._path = path
@@ -299,7 +299,7 @@ class IncomingImage:
         with _disk_trouble():
             self._disk.write(self._descriptor, memoryview(data))
 
-    def commit(self) -> ReceivedImage:
+    def commit(self) -> StoredInstance:
         """Checks the dataset, makes it durable, gives it its name; then Success may be sent.
 
         Raises Rejected (`truncated_dataset`, `unreadable_dataset`, `missing_uid`, `uid_mismatch`,
@@ -307,7 +307,7 @@ class IncomingImage:
         """
         identifiers = self._scan()
         _check_same(identifiers, self._request)
-        image = ReceivedImage(
+        image = StoredInstance(
             sop_instance_uid=SOPInstanceUID(identifiers.sop_instance_uid),
             path=self._path,
             sha256=self._digest.hexdigest(),

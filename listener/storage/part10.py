@@ -54,7 +54,7 @@ class StoreRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReceivedImage:
+class StoredInstance:
     """An image that is safe on disk."""
 
     sop_instance_uid: SOPInstanceUID
@@ -93,7 +93,7 @@ def encode_header(request: StoreRequest) -> bytes:
     return target.getvalue()
 
 
-def encode_facts(image: ReceivedImage) -> bytes:
+def encode_facts(image: StoredInstance) -> bytes:
     """What is noted of a reception, as exactly FACTS_BYTES."""
     facts = {name: getattr(image, name) for name in _NOTED}
     facts["received_at"] = image.received_at.isoformat()
@@ -105,7 +105,7 @@ def encode_facts(image: ReceivedImage) -> bytes:
     return text.ljust(FACTS_BYTES)
 
 
-def read_received(path: Path) -> ReceivedImage:
+def read_received(path: Path) -> StoredInstance:
     """The image as it was noted in its own file, whose name is its SOP Instance UID.
 
     Raises Rejected `unreadable_dataset` when the file's header is not as we wrote it.
@@ -119,7 +119,7 @@ def read_received(path: Path) -> ReceivedImage:
         raise
     except Exception as err:
         raise _unreadable() from err
-    return ReceivedImage(
+    return StoredInstance(
         sop_instance_uid=SOPInstanceUID(path.stem),
         path=path,
         sha256=noted["sha256"],
@@ -132,7 +132,7 @@ def read_received(path: Path) -> ReceivedImage:
     )
 
 
-def check_digest(image: ReceivedImage) -> None:
+def check_digest(image: StoredInstance) -> None:
     """Raises Rejected `damaged_on_disk` when the dataset's bytes are not those received."""
     digest = hashlib.sha256()
     with image.path.open("rb") as file:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from listener.storage.acquisition import in_order_of_acquisition
 from listener.storage.data_folder import Store
+from listener.storage.smear_grouping import in_order_of_acquisition
 from pipeline.domain import SmearFindings, SmearId, SOPInstanceUID
 from pipeline.errors import Rejected, SmearlinkError
 from pipeline.findings.review import ReviewState, fold, review_smear

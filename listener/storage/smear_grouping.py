@@ -1,17 +1,21 @@
-"""Which images make one smear: those of a series, or those of a specimen."""
+"""Which images make one smear, those of a series or of a specimen, and in which order."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Literal
 
-from listener.storage.inbox import ReceivedImage
-from pipeline.domain import SmearId
+from pydicom import Dataset
+
+from listener.storage.inbox import Inbox, StoredInstance
+from pipeline.domain import SmearId, SOPInstanceUID
 from reporting.derived_uids import derived_uid
 
 GatherBy = Literal["series", "specimen"]
 
 
-def smear_id_of(image: ReceivedImage, gather_by: GatherBy) -> SmearId:
+def smear_id_of(image: StoredInstance, gather_by: GatherBy) -> SmearId:
     """Name the smear that an image belongs to; safe as a folder name, free of patient data.
 
     An image that names no specimen is gathered by its series.
@@ -19,3 +23,23 @@ def smear_id_of(image: ReceivedImage, gather_by: GatherBy) -> SmearId:
     if gather_by == "specimen" and image.specimen_key:
         return SmearId(derived_uid("smear", image.study_uid, image.specimen_key))
     return SmearId(image.series_uid)
+
+
+def in_order_of_acquisition(
+    inbox: Inbox, images: Iterable[SOPInstanceUID]
+) -> tuple[SOPInstanceUID, ...]:
+    """By Instance Number (PS3.3 C.7.6.1), those without one after them in the order of arrival."""
+
+    def place(uid: SOPInstanceUID) -> tuple[bool, int, datetime, str]:
+        number = _instance_number(inbox.read_header(uid))
+        return number is None, number or 0, inbox.facts(uid).received_at, uid
+
+    return tuple(sorted(images, key=place))
+
+
+def _instance_number(header: Dataset) -> int | None:
+    """None when it is missing, empty (type 2) or no number."""
+    try:
+        return int(header.InstanceNumber)
+    except (AttributeError, TypeError, ValueError):
+        return None

@@ -33,7 +33,7 @@ from starlette.routing import Route
 from listener.observability.logging_setup import get_log
 from listener.observability.metrics import Metrics
 from listener.queue.status import WorkflowStatus
-from listener.storage.inbox import Inbox, ReceivedImage
+from listener.storage.inbox import Inbox, StoredInstance
 from listener.web.console.app import Console
 from listener.web.console.gate import NOBODY
 from listener.web.stow_rs import StowReader, response_dataset, response_status
@@ -67,7 +67,7 @@ class Receiving:
     """What STOW-RS needs."""
 
     inbox: Inbox
-    on_received: Callable[[ReceivedImage], None]
+    on_received: Callable[[StoredInstance], None]
     audit: AuditSink
     max_request_bytes: int
 

@@ -19,7 +19,7 @@ from python_multipart.multipart import MultipartParser
 from listener.dicom.dimse import Status
 from listener.dicom.reception import Answer, Reception
 from listener.storage.dataset_scan import is_uid
-from listener.storage.inbox import Inbox, IncomingImage, ReceivedImage, StoreRequest
+from listener.storage.inbox import Inbox, IncomingImage, StoredInstance, StoreRequest
 from listener.storage.part10 import split_header
 from pipeline.errors import Rejected
 from reporting.audit.trail import Actor, AuditSink
@@ -50,7 +50,7 @@ class StowReader:
         boundary: bytes,
         *,
         inbox: Inbox,
-        on_received: Callable[[ReceivedImage], None],
+        on_received: Callable[[StoredInstance], None],
         audit: AuditSink,
         actor: Actor,
     ) -> None:
@@ -183,7 +183,7 @@ class _Part:
         except Exception as err:  # noqa: BLE001 - kept, and raised by commit
             self.fault = err
 
-    def commit(self) -> ReceivedImage:
+    def commit(self) -> StoredInstance:
         """Makes the part's instance durable, or raises why it cannot be."""
         if self.fault is not None:
             raise self.fault

@@ -19,7 +19,7 @@ from config.destinations import (
 )
 from config.sections import ClientTls
 from listener.queue.jobs import delivery_queue
-from listener.storage.inbox import ReceivedImage
+from listener.storage.inbox import StoredInstance
 from pipeline.domain import SmearFindings
 from pipeline.errors import NeedsReview
 from reporting.delivery import SENSIBLE_KINDS, CommitmentLedger, Destination
@@ -204,7 +204,7 @@ class Routes:
         self._now = (tuple(rules), tuple(destinations))
 
     def __call__(
-        self, smear: SmearFindings, *, header: Dataset, image: ReceivedImage
+        self, smear: SmearFindings, *, header: Dataset, image: StoredInstance
     ) -> tuple[str, ...]:
         rules, destinations = self._now
         facts = facts_of(rules, [header], calling_aes=[image.source], smear=smear)

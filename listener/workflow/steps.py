@@ -17,9 +17,9 @@ from typing import Protocol
 
 from pydicom import Dataset
 
-from listener.storage.acquisition import in_order_of_acquisition
 from listener.storage.inbox import Inbox
 from listener.storage.results import ReportIndex, ResultsFolder, SmearFolder
+from listener.storage.smear_grouping import in_order_of_acquisition
 from listener.workflow.error_boundary import translate_errors
 from listener.workflow.memory_budget import MemoryBudget, bytes_needed
 from pipeline.domain import Call, FieldFindings, SmearFindings, SmearId, SOPInstanceUID

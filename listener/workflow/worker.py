@@ -27,7 +27,7 @@ from listener.queue.jobs import SMEARS, CommitmentWait, DeliveryAttempt, JobKind
 from listener.queue.status import WorkflowStatus
 from listener.queue.worker_lock import WorkerLease, WorkerLocks
 from listener.storage.commitment_reports import CommitmentReports
-from listener.storage.inbox import Inbox, ReceivedImage
+from listener.storage.inbox import Inbox, StoredInstance
 from listener.storage.results import ResultsFolder
 from listener.storage.smear_grouping import GatherBy, smear_id_of
 from listener.workflow.delivery import Sender
@@ -58,7 +58,7 @@ DATABASE_PAUSE_S = 2.0
 REQUESTS_KEPT = timedelta(days=90)
 """Storage commitment requests that nobody reported on are deleted after this."""
 
-_Received = ReceivedImage | Callable[[], None] | None
+_Received = StoredInstance | Callable[[], None] | None
 """An image, something to enqueue, or the end."""
 
 _log = logging.getLogger(__name__)
@@ -175,11 +175,11 @@ class Workflow:
 
     # --- called by the receiving side
 
-    def image_received(self, image: ReceivedImage) -> None:
+    def image_received(self, image: StoredInstance) -> None:
         """Have an image analysed; never blocks. What is lost here is found in the inbox."""
         self._received.put(image)
 
-    def association_released(self, images: Iterable[ReceivedImage]) -> None:
+    def association_released(self, images: Iterable[StoredInstance]) -> None:
         """The device has sent all: report the smears of these as soon as they are analysed."""
         if self._settings.close_on_release:
             for smear_id in {smear_id_of(image, self._settings.gather_by) for image in images}:
@@ -357,7 +357,7 @@ class Workflow:
         while is_open:
             received = _take_all(self._received)
             is_open = None not in received
-            images = [one for one in received if isinstance(one, ReceivedImage)]
+            images = [one for one in received if isinstance(one, StoredInstance)]
             actions = [one for one in received if callable(one)]
             if images:
                 actions.insert(0, partial(self.client.enqueue_image, *images))

@@ -29,7 +29,7 @@ from pydicom.uid import (
 )
 
 from listener.demo.mock_servers import LOOPBACK
-from listener.storage.inbox import Inbox, ReceivedImage
+from listener.storage.inbox import Inbox, StoredInstance
 from pipeline.errors import RetryLater
 from reporting.delivery.destinations.dicom_store import DicomDestination
 from reporting.results import DICOM_KINDS, Result, ResultKind
@@ -190,9 +190,9 @@ class TestStorescpTakesFromUs:
 
 def sent_by_storescu(
     inbox: Inbox, folder: Path, *images: Dataset, options: list[str] | None = None
-) -> list[ReceivedImage]:
+) -> list[StoredInstance]:
     """What our listener received of the images."""
-    received: list[ReceivedImage] = []
+    received: list[StoredInstance] = []
     with listening(inbox, on_received=received.append) as listener:
         said = storescu(folder, listener.port, *images, options=options or [])
     assert said.returncode == 0, said.stderr

@@ -19,7 +19,7 @@ from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 from listener.queue.client import QueueClient
 from listener.queue.worker_lock import claim_worker, worker_locks
 from listener.storage.commitment_reports import CommitmentReports
-from listener.storage.inbox import Inbox, ReceivedImage, StoreRequest
+from listener.storage.inbox import Inbox, StoredInstance, StoreRequest
 from listener.storage.results import ResultsFolder
 from listener.workflow.delivery import Sender
 from listener.workflow.destinations import DestinationQueue, Destinations
@@ -57,7 +57,7 @@ def make_dataset(series: str, number: int) -> Dataset:
     return dataset
 
 
-def receive(inbox: Inbox, series: str, number: int) -> ReceivedImage:
+def receive(inbox: Inbox, series: str, number: int) -> StoredInstance:
     """Put an image into the inbox as the listener does."""
     dataset = make_dataset(series, number)
     buffer = DicomBytesIO()
@@ -176,7 +176,7 @@ def open_queue(root: Path, database_url: str) -> QueueClient:
 def to_all(destinations: Destinations) -> Router:
     """A router without rules."""
 
-    def route(smear: SmearFindings, *, header: Dataset, image: ReceivedImage) -> tuple[str, ...]:
+    def route(smear: SmearFindings, *, header: Dataset, image: StoredInstance) -> tuple[str, ...]:
         return tuple(one.name for one in destinations)
 
     return route

@@ -24,7 +24,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from config.sections import DicomSettings
 from listener.dicom.server import DicomListener
-from listener.storage.inbox import Inbox, ReceivedImage
+from listener.storage.inbox import Inbox, StoredInstance
 from reporting.delivery.transport.pynetdicom_fixes import fix_reactor_pause, recover_rejection
 from tests.builders import dataset_bytes
 from tests.fakes import RecordingAudit
@@ -42,7 +42,7 @@ def listening(
     inbox: Inbox,
     audit: RecordingAudit | None = None,
     *,
-    on_received: Callable[[ReceivedImage], None] = lambda _: None,
+    on_received: Callable[[StoredInstance], None] = lambda _: None,
     **settings: Any,
 ) -> Iterator[DicomListener]:
     """A listener on a free port of loopback; callbacks and settings as in the real one."""

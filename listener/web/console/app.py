@@ -21,7 +21,7 @@ from starlette.routing import Route
 from config.sections import ConsoleSettings
 from listener.queue.status import WorkflowStatus
 from listener.storage.data_folder import Store
-from listener.storage.inbox import ReceivedImage
+from listener.storage.inbox import StoredInstance
 from listener.storage.smear_grouping import GatherBy
 from listener.web.console.accounts import Accounts
 from listener.web.console.audit_index import AuditIndex
@@ -74,7 +74,7 @@ class ConsoleParts:
     gather_by: GatherBy
     limits: ImageLimits
     compress_images: bool
-    on_received: Callable[[ReceivedImage], None]
+    on_received: Callable[[StoredInstance], None]
     read_status: Callable[[], WorkflowStatus]
     retry: Callable[[str], int]
     is_delivered: IsDelivered

@@ -11,10 +11,10 @@ from threading import Lock
 
 from pydicom import Dataset, dcmread
 
-from listener.storage.acquisition import in_order_of_acquisition
 from listener.storage.inbox import Inbox
 from listener.storage.receipts import DeliveryState
 from listener.storage.results import ReportIndex, ResultsFolder, SmearFolder
+from listener.storage.smear_grouping import in_order_of_acquisition
 from listener.web.console.smear_index import DeliveryStanding, SmearRow
 from pipeline.domain import QualityFlag, SmearFindings, SmearId, SOPInstanceUID
 from pipeline.errors import SmearlinkError

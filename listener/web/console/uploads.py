@@ -27,7 +27,7 @@ from listener.modality.secondary_capture import (
     check_image,
     photograph_of_batch,
 )
-from listener.storage.inbox import Inbox, ReceivedImage
+from listener.storage.inbox import Inbox, StoredInstance
 from listener.storage.part10 import MAX_HEADER_BYTES, split_header
 from listener.storage.results import ResultsFolder
 from listener.storage.smear_grouping import GatherBy, smear_id_of
@@ -85,7 +85,7 @@ class Uploads:
         inbox: Inbox,
         results: ResultsFolder,
         audit: AuditSink,
-        on_received: Callable[[ReceivedImage], None],
+        on_received: Callable[[StoredInstance], None],
         gather_by: GatherBy,
         limits: ImageLimits,
         clock: Callable[[], datetime],
@@ -210,7 +210,7 @@ class Uploads:
 
     def _received(
         self, reception: Reception, batch: Batch, path: Path, number: int
-    ) -> ReceivedImage:
+    ) -> StoredInstance:
         if is_dicom(path):
             check_image(path)
             with path.open("rb") as file:
@@ -263,7 +263,7 @@ class Uploads:
             self._database.upsert(connection, UPLOADED_FILE, row)
 
 
-def _kept(reception: Reception, file: BinaryIO) -> ReceivedImage:
+def _kept(reception: Reception, file: BinaryIO) -> StoredInstance:
     """A whole Part 10 file into the inbox; durable on return."""
     head = file.read(2 * MAX_HEADER_BYTES)
     split = split_header(head, source=SOURCE, is_all=True)

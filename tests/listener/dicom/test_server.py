@@ -31,7 +31,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 
 from listener.dicom import association_slots
 from listener.storage.filesystem import LocalDisk
-from listener.storage.inbox import Inbox, InboxLimits, ReceivedImage
+from listener.storage.inbox import Inbox, InboxLimits, StoredInstance
 from pipeline.errors import RetryLater
 from reporting.audit.trail import Event
 from reporting.delivery import CommitmentReport, Reporter
@@ -493,7 +493,7 @@ class TestGoodImages:
     def test_the_same_image_again_is_success_and_said_to_be_a_duplicate(
         self, inbox: Inbox, audit: RecordingAudit
     ) -> None:
-        seen: list[ReceivedImage] = []
+        seen: list[StoredInstance] = []
         with listening(inbox, audit, on_received=seen.append) as listener:
             responses = [*store(listener.port, build_image()), *store(listener.port, build_image())]
 
@@ -520,7 +520,7 @@ class TestGoodImages:
         told = threading.Event()
         released: list[str] = []
 
-        def note(firsts: Collection[ReceivedImage]) -> None:
+        def note(firsts: Collection[StoredInstance]) -> None:
             released.extend(image.series_uid for image in firsts)
             told.set()
 
@@ -534,7 +534,7 @@ class TestGoodImages:
     def test_a_queue_that_fails_takes_nothing_from_the_promise(
         self, inbox: Inbox, audit: RecordingAudit
     ) -> None:
-        def refuse(_: ReceivedImage) -> None:
+        def refuse(_: StoredInstance) -> None:
             raise RuntimeError("database is locked")
 
         with listening(inbox, audit, on_received=refuse) as listener:

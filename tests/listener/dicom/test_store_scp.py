@@ -15,7 +15,7 @@ from listener.dicom.negotiation import Caller
 from listener.dicom.reception import Answer, status_of
 from listener.dicom.store_scp import StoreScp
 from listener.dicom.upper_layer import AssociationEnded, ConnectionLost
-from listener.storage.inbox import Inbox, ReceivedImage
+from listener.storage.inbox import Inbox, StoredInstance
 from pipeline.errors import Defect, NeedsReview, Rejected, RetryLater, SmearlinkError
 from reporting.audit.trail import Event, Outcome
 from reporting.delivery import CommitmentReport, Reporter
@@ -73,7 +73,7 @@ def make_receiver(
     inbox: Inbox,
     audit: RecordingAudit,
     *,
-    on_received: Callable[[ReceivedImage], None] = lambda _: None,
+    on_received: Callable[[StoredInstance], None] = lambda _: None,
     on_commitment: Callable[[Reporter, CommitmentReport], None] | None = None,
     may_report: Callable[[Reporter], bool] = lambda _: True,
     bound_aes: frozenset[str] = frozenset(),
@@ -108,7 +108,7 @@ class FullDisk(RecordingAudit):
 
 
 def test_an_audit_trail_that_cannot_be_written_takes_no_answer_away(inbox: Inbox) -> None:
-    told: list[ReceivedImage] = []
+    told: list[StoredInstance] = []
     receiver = make_receiver(inbox, FullDisk(), on_received=told.append)
 
     kept = offered(receiver, store_request(), dataset_bytes(IMAGE))
@@ -206,7 +206,7 @@ def test_a_peer_that_is_lost_within_an_image_leaves_nothing_and_is_not_answered(
 def test_a_queue_that_fails_is_recorded_and_harms_nobody(
     inbox: Inbox, audit: RecordingAudit
 ) -> None:
-    def fails(_: ReceivedImage) -> None:
+    def fails(_: StoredInstance) -> None:
         raise RuntimeError("database is locked: Doe^Jane")
 
     receiver = make_receiver(inbox, audit, on_received=fails)
@@ -341,7 +341,7 @@ def test_a_report_is_passed_on(inbox: Inbox, audit: RecordingAudit) -> None:
 
 
 def test_word_that_arrives_needs_no_event(inbox: Inbox, audit: RecordingAudit) -> None:
-    told: list[ReceivedImage] = []
+    told: list[StoredInstance] = []
     receiver = make_receiver(inbox, audit, on_received=told.append)
     offered(receiver, store_request(), dataset_bytes(IMAGE))
     receiver.stored()

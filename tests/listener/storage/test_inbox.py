@@ -16,7 +16,7 @@ from pydicom import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from listener.storage.filesystem import LocalDisk
-from listener.storage.inbox import Inbox, InboxLimits, ReceivedImage, StoreRequest
+from listener.storage.inbox import Inbox, InboxLimits, StoredInstance, StoreRequest
 from pipeline.errors import Rejected, RetryLater
 from tests.builders import build_image, dataset_bytes, file_bytes
 from tests.listener.peers import dataset_of
@@ -34,7 +34,7 @@ def offer(image: Dataset, **changed: str) -> StoreRequest:
     return StoreRequest(**{**named, **changed})
 
 
-def take(inbox: Inbox, image: Dataset, *, piece: int = 4096, **changed: str) -> ReceivedImage:
+def take(inbox: Inbox, image: Dataset, *, piece: int = 4096, **changed: str) -> StoredInstance:
     content = dataset_bytes(image)
     with inbox.receive(offer(image, **changed)) as incoming:
         for start in range(0, len(content), piece):

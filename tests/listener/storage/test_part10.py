@@ -19,7 +19,7 @@ from pydicom.uid import (
 from listener.storage.part10 import (
     FACTS_BYTES,
     MAX_HEADER_BYTES,
-    ReceivedImage,
+    StoredInstance,
     StoreRequest,
     encode_facts,
     encode_header,
@@ -37,7 +37,7 @@ OFFER = StoreRequest(
     transfer_syntax_uid=ExplicitVRLittleEndian,
     source="DEVICE",
 )
-FACTS = ReceivedImage(
+FACTS = StoredInstance(
     sop_instance_uid=SOPInstanceUID("1.2.3.4"),
     path=Path("1.2.3.4.dcm"),
     received_at=datetime.fromisoformat("2026-01-02T03:04:05+01:00"),

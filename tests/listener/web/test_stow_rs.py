@@ -21,7 +21,7 @@ from pydicom.uid import (
 )
 
 from listener.dicom.dimse import Status
-from listener.storage.inbox import Inbox, InboxLimits, ReceivedImage
+from listener.storage.inbox import Inbox, InboxLimits, StoredInstance
 from listener.web.stow_rs import (
     MAX_PARTS,
     PartOutcome,
@@ -180,7 +180,7 @@ def test_the_same_image_again_is_success_and_other_content_is_not(tmp_path: Path
 
 
 def test_when_the_queue_does_not_hear_of_it_the_image_is_still_stored(tmp_path: Path) -> None:
-    def deaf(_image: ReceivedImage) -> None:
+    def deaf(_image: StoredInstance) -> None:
         raise RuntimeError("queue")
 
     audit = RecordingAudit()

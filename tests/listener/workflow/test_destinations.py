@@ -11,7 +11,7 @@ from pydicom import Dataset
 from config.sections import ALL_RESULT_KINDS
 from config.settings import make_settings
 from listener.queue.jobs import delivery_queue
-from listener.storage.inbox import ReceivedImage
+from listener.storage.inbox import StoredInstance
 from listener.workflow.destinations import (
     DestinationQueue,
     Routes,
@@ -131,7 +131,7 @@ def _settings(kind: str, *, route: Any = (), **more: Any) -> Any:
     return make_settings({"destination": [place], "route": list(route)})
 
 
-def _received(root: Path) -> tuple[ReceivedImage, Dataset]:
+def _received(root: Path) -> tuple[StoredInstance, Dataset]:
     house = make_house(root, audit=RecordingAudit())
     return receive(house.inbox, "1.2.3", 1), make_dataset("1.2.3", 1)
 

@@ -21,7 +21,7 @@ from listener.queue.jobs import Job
 from listener.queue.status import ParkedWork, QueueStatus, WorkflowStatus, WorkKind
 from listener.storage.commitment_reports import CommitmentReports
 from listener.storage.data_folder import Store
-from listener.storage.inbox import Inbox, ReceivedImage
+from listener.storage.inbox import Inbox, StoredInstance
 from listener.storage.part10 import split_header
 from listener.storage.results import ResultsFolder
 from listener.web.app import Showing, build_app
@@ -76,7 +76,7 @@ class ConsoleSite:
     parked: list[ParkedWork] = field(default_factory=list)
     retried: list[str] = field(default_factory=list)
     enqueued: list[Job] = field(default_factory=list)
-    received: list[ReceivedImage] = field(default_factory=list)
+    received: list[StoredInstance] = field(default_factory=list)
     destinations: dict[str, Callable[[], str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
