@@ -47,6 +47,10 @@ DCM = CodeSystem(url="http://dicom.nema.org/resources/ontology/DCM", designator=
 RFC_3881 = CodeSystem(url="urn:ietf:rfc:3881", designator="RFC-3881")
 UCUM = CodeSystem(url="http://unitsofmeasure.org", designator="UCUM")
 
+NCI_THESAURUS = CodeSystem(
+    url="http://ncicb.nci.nih.gov/xml/owl/EVS/Thesaurus.owl", designator="NCIt"
+)
+
 _TERMINOLOGY = "http://terminology.hl7.org/CodeSystem/"
 V2_0074 = CodeSystem(url=_TERMINOLOGY + "v2-0074")
 V2_0203 = CodeSystem(url=_TERMINOLOGY + "v2-0203")
@@ -71,6 +75,7 @@ BLASTS_PER_LEUKOCYTES = Concept(LOINC, "26446-5", "Blasts/Leukocytes in Blood")
 SMEAR_FINDING = Concept(
     LOINC, "5909-7", "Blood smear finding [Identifier] in Blood by Light microscopy"
 )
+LABORATORY_REPORT = Concept(LOINC, "11502-2", "Laboratory report")
 
 CELL_TYPE_SHARE: Mapping[str, Concept] = MappingProxyType(
     {
@@ -79,16 +84,16 @@ CELL_TYPE_SHARE: Mapping[str, Concept] = MappingProxyType(
         "lymphocyte": Concept(LOINC, "26478-8", "Lymphocytes/Leukocytes in Blood"),
         "monocyte": Concept(LOINC, "26485-3", "Monocytes/Leukocytes in Blood"),
         "neutrophil": Concept(LOINC, "26511-6", "Neutrophils/Leukocytes in Blood"),
-        "lymphoblast": Concept(LOINC, "34922-5", "Lymphoblasts/Leukocytes in Blood"),
-        "myeloblast": Concept(LOINC, "30445-1", "Myeloblasts/Leukocytes in Blood"),
         "smudge_cell": Concept(LOINC, "34992-8", "Smudge cells/Leukocytes in Blood"),
     }
 )
-"""By cell type as the network names it; types that stand apart from the table have no code."""
+"""By cell type as reports name it; other types have no code. Lymphoblasts (34922-5) and myeloblasts
+(30445-1) are absent on purpose: the network cannot tell the lineage, and reports say blasts."""
 
 # --- Cells and specimens: SNOMED CT ---------------------------------------------------------
 
 LEUKOCYTE = Concept(SNOMED_CT, "52501007", "Leukocyte")
+BLAST = Concept(SNOMED_CT, "312256009", "Blast cell")
 SMUDGE_CELL = Concept(SNOMED_CT, "34717007", "Smudge cell")
 CELL = Concept(SNOMED_CT, "4421005", "Cell")
 NUCLEUS = Concept(SNOMED_CT, "84640000", "Nucleus")
@@ -104,11 +109,11 @@ CELL_TYPE: Mapping[str, Concept] = MappingProxyType(
         "immature_granulocyte": LEUKOCYTE,
         "lymphocyte": Concept(SNOMED_CT, "56972008", "Lymphocyte"),
         "monocyte": Concept(SNOMED_CT, "55918008", "Monocyte"),
-        "neutrophil": LEUKOCYTE,
+        "neutrophil": Concept(NCI_THESAURUS, "C12533", "Neutrophil"),
         "platelet": Concept(SNOMED_CT, "16378004", "Platelet"),
-        "lymphoblast": Concept(SNOMED_CT, "15433008", "Lymphoblast"),
-        "myeloblast": Concept(SNOMED_CT, "15622002", "Myeloblast"),
-        "blast": Concept(SNOMED_CT, "312256009", "Blast cell"),
+        "lymphoblast": BLAST,
+        "myeloblast": BLAST,
+        "blast": BLAST,
         "promyelocyte": Concept(SNOMED_CT, "43446009", "Promyelocyte"),
         "reactive_lymphocyte": LEUKOCYTE,
         "plasma_cell": Concept(SNOMED_CT, "113335003", "Plasma cell"),
@@ -116,10 +121,18 @@ CELL_TYPE: Mapping[str, Concept] = MappingProxyType(
         "undetermined": CELL,
     }
 )
-"""By cell type as the network names it. The network tells neither band from segmented
-neutrophils nor the stages of immature granulocytes, so these take the wider code, as do reactive
-lymphocytes, for which no code was checked. Nothing in `CELL_TYPE_SHARE` stands for `blast`: the
-share of blasts is BLASTS_PER_LEUKOCYTES."""
+"""By cell type as the network names it. It tells neither the lineage of blasts, nor band from
+segmented neutrophils (SNOMED CT has a checked code for these alone, so the NCI Thesaurus names the
+neutrophil), nor the stages of immature granulocytes; erythroblasts and reactive lymphocytes have no
+checked code and take a wider one."""
+
+PERSON_LINEAGE: Mapping[str, Concept] = MappingProxyType(
+    {
+        "lymphoblast": Concept(SNOMED_CT, "15433008", "Lymphoblast"),
+        "myeloblast": Concept(SNOMED_CT, "15622002", "Myeloblast"),
+    }
+)
+"""Lineages of blasts: said only where a person decided."""
 
 # --- Images and algorithms: DICOM -----------------------------------------------------------
 
@@ -181,6 +194,8 @@ MODALITY: Mapping[str, Concept] = MappingProxyType(
 # --- Units: UCUM ----------------------------------------------------------------------------
 
 PERCENT = Concept(UCUM, "%", "%")
+CELLS_UNIT = Concept(UCUM, "{cells}", "cells")
+FIELDS_UNIT = Concept(UCUM, "{fields}", "fields")
 
 # --- Exchange: HL7 --------------------------------------------------------------------------
 
@@ -236,7 +251,7 @@ STUDY_INSTANCE_UID = Concept(DCM, "110180", "Study Instance UID")
 
 
 def _every_concept() -> Mapping[tuple[str, str], Concept]:
-    tables = [CELL_TYPE_SHARE, CELL_TYPE, MODALITY]
+    tables = [CELL_TYPE_SHARE, CELL_TYPE, PERSON_LINEAGE, MODALITY]
     named = [value for value in globals().values() if isinstance(value, Concept)]
     listed = [concept for table in tables for concept in table.values()]
     return MappingProxyType({(c.system.url, c.code): c for c in named + listed})

@@ -20,6 +20,10 @@ LANGUAGE = Concept(DCM, "121049", "Language of Content Item and Descendants")
 ENGLISH = Concept(RFC5646, "en", "English")
 OBSERVER_TYPE = Concept(DCM, "121005", "Observer Type")
 DEVICE = Concept(DCM, "121007", "Device")
+PERSON = Concept(DCM, "121006", "Person")
+PERSON_OBSERVER_NAME = Concept(DCM, "121008", "Person Observer Name")
+PERSON_OBSERVER_ORGANIZATION = Concept(DCM, "121009", "Person Observer's Organization Name")
+PERSON_OBSERVER_ROLE = Concept(DCM, "121010", "Person Observer's Role in the Organization")
 DEVICE_OBSERVER_UID = Concept(DCM, "121012", "Device Observer UID")
 DEVICE_OBSERVER_NAME = Concept(DCM, "121013", "Device Observer Name")
 DEVICE_OBSERVER_MANUFACTURER = Concept(DCM, "121014", "Device Observer Manufacturer")
@@ -67,6 +71,12 @@ LEUKEMIC_SHARE_LOW = Concept(
 LEUKEMIC_SHARE_HIGH = Concept(
     SMEARLINK, "LEUKSHAREHIGH", "Upper 95% limit of the share called leukemic"
 )
+BLAST_LIMITS: Mapping[str, Concept] = MappingProxyType(
+    {"low": LEUKEMIC_SHARE_LOW, "high": LEUKEMIC_SHARE_HIGH}
+)
+SMUDGE_COUNT = Concept(SMEARLINK, "SMUDGECOUNT", "Smudge cells among the cells referred")
+GRADE = Concept(SMEARLINK, "GRADE", "Grade of the smear, for reading order only")
+GRADE_REASON = Concept(SMEARLINK, "GRADEREASON", "Reason of the grade")
 ERYTHROBLAST_SHARE = Concept(SMEARLINK, "ERYTHROSHARE", "Erythroblasts per white cells")
 IMMATURE_SHARE = Concept(SMEARLINK, "IMMATURESHARE", "Immature granulocytes per white cells")
 PLATELET_SHARE = Concept(SMEARLINK, "PLATELETSHARE", "Platelets per white cells")
@@ -108,6 +118,14 @@ CELLS = Concept(UCUM, "{cells}", "cells")
 
 CALL = Concept(SMEARLINK, "CALL", "Call of the network")
 REASON = Concept(SMEARLINK, "REASON", "Reason for referral")
+DECIDED_BY = Concept(SMEARLINK, "DECIDEDBY", "Decided by")
+DECISION_REASON = Concept(SMEARLINK, "DECISIONREASON", "Reason of the person")
+MODEL_COUNT = Concept(SMEARLINK, "MODELCOUNTED", "White cells that the network alone counted")
+MODEL_LEUKEMIC = Concept(SMEARLINK, "MODELLEUKEMIC", "Cells that the network alone called leukemic")
+MODEL_REFERRED = Concept(SMEARLINK, "MODELREFERRED", "Cells that the network alone referred")
+CHANGED_COUNT = Concept(SMEARLINK, "CHANGED", "Cells changed by a person")
+CONFIRMED_COUNT = Concept(SMEARLINK, "CONFIRMED", "Cells confirmed by a person")
+SUGGESTED_TYPE = Concept(SMEARLINK, "SUGGESTEDTYPE", "Type suggested by the network")
 FIELD_QUALITY = Concept(SMEARLINK, "QUALITY", "Field quality flag")
 
 CALLS: Mapping[str, Concept] = MappingProxyType(
@@ -121,7 +139,32 @@ CALLS: Mapping[str, Concept] = MappingProxyType(
 
 def local(word: str) -> Concept:
     """The private concept of an enumeration's value, such as a referral reason."""
-    return Concept(SMEARLINK, word.replace("_", "").upper(), word.replace("_", " ").capitalize())
+    name = word.replace("_", " ")
+    return Concept(SMEARLINK, name.replace(" ", "").upper()[:16], name.capitalize())
+
+
+_SHORT: Mapping[str, str] = MappingProxyType(
+    {
+        "basophil": "BASO",
+        "eosinophil": "EOS",
+        "immature granulocyte": "IG",
+        "lymphocyte": "LYMPH",
+        "monocyte": "MONO",
+        "neutrophil": "NEUT",
+        "plasma cell": "PLASMA",
+        "promyelocyte": "PROMYELO",
+        "reactive lymphocyte": "REACTLY",
+    }
+)
+"""By cell type as reports name it: a Code Value has 16 characters (PS3.5 6.2, SH)."""
+
+
+def about_type(word: str, what: str) -> Concept:
+    """The private concept of a count, share or limit (`what`) of one cell type."""
+    short = _SHORT.get(word, word.replace(" ", "").upper()[:8])
+    return Concept(
+        SMEARLINK, f"{short}{what.replace(' ', '').upper()}"[:16], f"{word}, {what}".capitalize()
+    )
 
 
 # --- How an object was made -----------------------------------------------------------------

@@ -225,6 +225,9 @@ class ResultsSettings(Section):
     kinds: tuple[ResultKindName, ...] = ALL_RESULT_KINDS
     compress_images: bool = True
     timezone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
+    min_cells_for_percent: Annotated[int, Field(ge=1, le=10000)] = 50
+    hl7_pdf: bool = False
+    pdf_font: OptionalPath = None
 
 
 class PseudonymSettings(Section):

@@ -1,4 +1,4 @@
-"""All results of one smear, cross-referenced, one after the other.
+"""Builds all results of one smear, cross-referenced, one after the other.
 
 Every UID is known before the first object is built, so objects can name each other while at
 most one field's pixels are in memory. Nothing leaves without the research-use label.
@@ -14,8 +14,11 @@ from pydicom import Dataset
 
 from pipeline.decoding.frames import ImageLimits, read_frames
 from pipeline.domain import RGB, FieldFindings, SmearFindings, SOPInstanceUID, SourceImage
-from pipeline.errors import Defect
-from pipeline.rendering.annotated_field import draw_field, draw_gallery, enlargement
+from pipeline.errors import Defect, SmearlinkError
+from pipeline.rendering.annotated_field import draw_field, enlargement
+from pipeline.rendering.gallery import Card, compose_gallery, cut_cards
+from reporting.content.identifiers import check_one_patient, is_phantom
+from reporting.content.sign_off import short_review_words
 from reporting.dicom.bulk_annotations import build_annotations
 from reporting.dicom.common_modules import Authorship, part10_bytes
 from reporting.dicom.key_object_selection import build_key_objects
@@ -23,7 +26,7 @@ from reporting.dicom.presentation_state import build_presentation_state
 from reporting.dicom.secondary_capture import build_secondary_capture, transfer_syntax_of
 from reporting.dicom.segmentation import build_segmentation
 from reporting.dicom.slide_coordinates import slide_place
-from reporting.dicom.source_attributes import SourceFrame, check_one_patient, header_of
+from reporting.dicom.source_attributes import SourceFrame, header_of
 from reporting.dicom.structured_report import build_structured_report
 from reporting.documents.csv_table import build_table
 from reporting.documents.hl7_message import build_message
@@ -42,6 +45,8 @@ from reporting.results import (
 __all__ = ["build_result_set", "check_label"]
 
 ReadSource = Callable[[SOPInstanceUID], Dataset]
+Refuse = Callable[[ResultKind, SmearlinkError], None]
+"""Told which document could not be built, and why."""
 
 ACCEPTED_LIMITS = ImageLimits(max_megapixels=math.inf, min_side_px=1, max_frames=2**31)
 """The source was held against the site's limits before it was analysed."""
@@ -51,20 +56,30 @@ GALLERY_USERS = PAGE_USERS | {ResultKind.GALLERY}
 
 
 def build_result_set(
-    smear: SmearFindings, *, read_source: ReadSource, context: ReportContext
+    smear: SmearFindings,
+    *,
+    read_source: ReadSource,
+    context: ReportContext,
+    refuse: Refuse | None = None,
 ) -> Iterator[Result]:
     """Every result that `context.kinds` asks for; the same arguments give the same bytes.
 
-    `read_source` gives the dataset of a source image with its pixels. Raises NeedsReview when
-    the sources name different patients.
+    `read_source` gives the dataset of a source image with its pixels. A document (PDF, FHIR, HL7,
+    CSV) that cannot be built is told to `refuse` and left out, so that what is odd in one output
+    keeps no other back; without `refuse` it is raised. Raises NeedsReview when the sources name
+    different patients.
     """
-    for result in _results(smear, read_source, context):
+    for result in _results(smear, read_source, context, refuse or _raise):
         check_label(result)
         yield result
 
 
+def _raise(_kind: ResultKind, err: SmearlinkError) -> None:
+    raise err
+
+
 def _results(
-    smear: SmearFindings, read_source: ReadSource, context: ReportContext
+    smear: SmearFindings, read_source: ReadSource, context: ReportContext, refuse: Refuse
 ) -> Iterator[Result]:
     headers = _headers(smear, read_source)
     check_one_patient(headers.values())
@@ -72,7 +87,7 @@ def _results(
     frames = _Frames(read_source)
     for field in smear.fields:
         yield from _field_results(smear, field, objects, headers, frames, context)
-    yield from _smear_results(smear, objects, headers, frames, context)
+    yield from _smear_results(smear, objects, headers, frames, context, refuse)
 
 
 def _headers(smear: SmearFindings, read_source: ReadSource) -> Mapping[SOPInstanceUID, Dataset]:
@@ -182,6 +197,7 @@ def _smear_results(
     headers: Mapping[SOPInstanceUID, Dataset],
     frames: _Frames,
     context: ReportContext,
+    refuse: Refuse,
 ) -> Iterator[Result]:
     author = Authorship(
         header=headers[smear.fields[0].sop_instance_uid], model=smear.model, context=context
@@ -190,13 +206,31 @@ def _smear_results(
         SourceFrame(header=headers[field.sop_instance_uid], frame=field.frame)
         for field in smear.fields
     ]
-    gallery = draw_gallery(smear, frames) if context.kinds & GALLERY_USERS else None
+    cards = cut_cards(smear, frames) if context.kinds & GALLERY_USERS else []
+    gallery = _gallery(smear, cards, headers, context)
     for reference in objects:
         if reference.source is None:
             yield _dicom_result(
                 reference, _smear_object(smear, reference, author, sources, objects, gallery)
             )
-    yield from _documents(smear, objects, headers, gallery, context)
+    yield from _documents(smear, objects, headers, cards, gallery, context, refuse)
+
+
+def _gallery(
+    smear: SmearFindings,
+    cards: Sequence[Card],
+    headers: Mapping[SOPInstanceUID, Dataset],
+    context: ReportContext,
+) -> RGB | None:
+    if not context.kinds & {ResultKind.GALLERY, ResultKind.FHIR_BUNDLE}:
+        return None
+    return compose_gallery(
+        smear,
+        cards,
+        least_cells=context.min_cells_for_percent,
+        is_phantom=is_phantom(headers.values()),
+        review_words=short_review_words(smear),
+    )
 
 
 def _smear_object(
@@ -240,35 +274,76 @@ def _dicom_result(reference: ObjectReference, dataset: Dataset) -> Result:
     )
 
 
-# --- what is no DICOM object
+# --- documents
 
 
 def _documents(
     smear: SmearFindings,
     objects: Sequence[ObjectReference],
     headers: Mapping[SOPInstanceUID, Dataset],
+    cards: Sequence[Card],
     gallery: RGB | None,
     context: ReportContext,
+    refuse: Refuse,
 ) -> Iterator[Result]:
-    if ResultKind.TABLE in context.kinds:
-        yield build_table(smear, image_uids=objects, context=context)
-    if ResultKind.HL7_MESSAGE in context.kinds:
-        yield build_message(smear, headers=headers, image_uids=objects, context=context)
-    if not context.kinds & PAGE_USERS:
-        return
-    page = build_pdf_report(smear, headers=headers, gallery=gallery, context=context)
-    check_label(page)
-    if ResultKind.PDF_REPORT in context.kinds:
-        yield page
-    if ResultKind.FHIR_BUNDLE in context.kinds:
-        yield build_bundle(
+    """Each on its own; the PDF first, as FHIR and HL7 may carry it."""
+
+    def table() -> Result:
+        return build_table(smear, headers=headers, image_uids=objects, context=context)
+
+    def pdf() -> Result:
+        made = build_pdf_report(smear, headers=headers, cards=cards, context=context)
+        check_label(made)
+        return made
+
+    def message() -> Result:
+        return build_message(
+            smear, headers=headers, image_uids=objects, context=context, pdf=page_content
+        )
+
+    def bundle() -> Result:
+        return build_bundle(
             smear,
             headers=headers,
             image_uids=objects,
             gallery_png=None if gallery is None else _png(gallery),
-            pdf=page.content,
+            pdf=page_content,
             context=context,
         )
+
+    page = _built(ResultKind.PDF_REPORT, pdf, refuse) if _needs_page(context) else None
+    page_content = page.content if page else None
+    if page and ResultKind.PDF_REPORT in context.kinds:
+        yield page
+    for kind, build in (
+        (ResultKind.TABLE, table),
+        (ResultKind.HL7_MESSAGE, message),
+        (ResultKind.FHIR_BUNDLE, bundle),
+    ):
+        made = _built(kind, build, refuse) if kind in context.kinds else None
+        if made is not None:
+            yield made
+
+
+def _needs_page(context: ReportContext) -> bool:
+    is_in_message = context.hl7_pdf and ResultKind.HL7_MESSAGE in context.kinds
+    return is_in_message or bool(context.kinds & PAGE_USERS)
+
+
+def _built(kind: ResultKind, build: Callable[[], Result], refuse: Refuse) -> Result | None:
+    """One document, or None when it is refused."""
+    try:
+        return build()
+    except SmearlinkError as err:
+        refuse(kind, err)
+    except (ArithmeticError, LookupError, TypeError, ValueError) as err:
+        defect = Defect(
+            f"A {kind} could not be built ({type(err).__name__}); report this as a defect.",
+            code="result_not_built",
+        )
+        defect.__cause__ = err
+        refuse(kind, defect)
+    return None
 
 
 def _png(picture: RGB) -> bytes:

@@ -1,12 +1,14 @@
-"""What a result is: its kind, its identity and its bytes; and the plan of a smear's objects."""
+"""What a result is: its kind, identity and bytes; and the plan of a smear's objects."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 
 from pipeline.domain import SOPInstanceUID
+from pipeline.findings.percentages import MIN_CELLS_FOR_PERCENT
 
 
 class ResultKind(StrEnum):
@@ -54,17 +56,45 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PreviousVersion:
+    """What the version before left behind, so that this one can say that it replaces it."""
+
+    structured_report: DocumentReference | None
+    """Named as the predecessor document of the new report (PS3.3 C.17.2)."""
+    media_ids: tuple[str, ...]
+    """FHIR Media that must not stay behind as current pictures."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentReference:
+    """Where one DICOM document lies."""
+
+    study_uid: str
+    series_uid: str
+    sop_class_uid: str
+    sop_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReportContext:
     """What a report needs besides the findings; the clock is passed in."""
 
     version: int
-    """1 for the first report of a smear, 2 and more when it amends the one before."""
+    """1 for the first report of a smear; each later one replaces the one before."""
     issued_at: datetime
     """Aware; the same value on a replay gives the same bytes."""
     software_version: str
     compress_images: bool
     """Baseline JPEG when true, uncompressed RGB when false."""
     kinds: frozenset[ResultKind]
+    previous: PreviousVersion | None = None
+    """None for the first version, or where nothing is known of the one before."""
+    min_cells_for_percent: int = MIN_CELLS_FOR_PERCENT
+    """Below this many counted cells a report gives counts and no percentage."""
+    hl7_pdf: bool = False
+    """Whether the HL7 message carries the PDF (OBX-5 of type ED)."""
+    pdf_font: Path | None = None
+    """A TrueType or OpenType font of the site, for letters that ours lacks."""
 
     def __post_init__(self) -> None:
         if self.issued_at.tzinfo is None:

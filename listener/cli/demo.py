@@ -74,7 +74,11 @@ def run_demo(
     progress = ProgressDisplay()
     sources = _found(data) if data else list(draw_phantom(out / "phantom", fields, progress))
     readable, unreadable = readable_files(sources, progress)
-    order = Order(spacing_um=None if data else PHANTOM_UM_PER_PX, accession="DEMO-1")
+    order = Order(
+        spacing_um=None if data else PHANTOM_UM_PER_PX,
+        accession="DEMO-1",
+        is_phantom=data is None,
+    )
     # Only now: what is wrong with the data is said before seconds of loading.
     from listener.service import running
 

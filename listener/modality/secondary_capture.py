@@ -33,6 +33,7 @@ from pipeline.decoding.frames import ImageLimits
 from pipeline.decoding.photographs.photograph import Photograph
 from pipeline.decoding.photographs.reader import date_taken, read_photograph
 from pipeline.errors import Rejected
+from reporting.content.identifiers import FILE_NAME_PREFIX
 from reporting.derived_uids import IMPLEMENTATION_CLASS_UID, derived_uid
 
 _UID_VERSION = "2"
@@ -54,6 +55,8 @@ class Order:
     """Container Identifier of the slide."""
     spacing_um: float | None = None
     """µm per pixel, when the camera was calibrated."""
+    is_phantom: bool = False
+    """Drawn by a program, of no patient."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -182,6 +185,7 @@ def _wrap_folder(files: Sequence[_File], order: Order, limits: ImageLimits) -> I
             yield ReadFile(path=file.path, problem=_problem(file.path, err))
             continue
         image = _describe(series, file.digest, number, order)
+        image.ImageComments = f"{FILE_NAME_PREFIX}{file.path.name}"
         _add_dates(image, started_at, file.taken_at)
         _add_pixels(image, photograph)
         yield ReadFile(path=file.path, image=image)
@@ -213,6 +217,8 @@ def _describe(series: Sequence[str], digest: str, number: int, order: Order) -> 
     image.PatientID = order.patient_id
     image.PatientBirthDate = ""
     image.PatientSex = ""
+    if order.is_phantom:
+        image.QualityControlSubject = "YES"
     image.StudyInstanceUID = study_uid
     image.SeriesInstanceUID = series_uid
     image.StudyID = "1"

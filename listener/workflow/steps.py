@@ -10,9 +10,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Protocol
 
 from pydicom import Dataset
@@ -23,12 +24,14 @@ from listener.storage.smear_grouping import in_order_of_acquisition
 from listener.workflow.error_boundary import translate_errors
 from listener.workflow.memory_budget import MemoryBudget, bytes_needed
 from pipeline.domain import Call, FieldFindings, SmearFindings, SmearId, SOPInstanceUID
-from pipeline.errors import NeedsReview, Rejected, RetryLater, SmearlinkError
+from pipeline.errors import Defect, NeedsReview, Rejected, RetryLater, SmearlinkError
+from pipeline.findings.percentages import MIN_CELLS_FOR_PERCENT
 from pipeline.findings.review import fold, review_smear
 from pipeline.findings.smear_summary import gather_smear
 from reporting.audit.trail import AuditSink, Event, Outcome
 from reporting.dicom.deidentification import Pseudonymiser
-from reporting.results import ReportContext, Result, ResultKind
+from reporting.previous_version import KINDS_READ, read_previous_version
+from reporting.results import PreviousVersion, ReportContext, Result, ResultKind
 
 
 class Analysis(Protocol):
@@ -57,6 +60,9 @@ class ReportSettings:
     kinds: frozenset[ResultKind]
     compress_images: bool
     software_version: str
+    min_cells_for_percent: int = MIN_CELLS_FOR_PERCENT
+    hl7_pdf: bool = False
+    pdf_font: Path | None = None
 
 
 class ReportStatus(StrEnum):
@@ -224,9 +230,8 @@ class ReportStep:
                 and latest.review_revision == log.revision()
             ):
                 return _closing(ReportStatus.UNCHANGED, latest)
-            version = latest.version + 1 if latest else 1
             with _reserved(self._memory, self._inbox, analysed):
-                index = self._report(smear_id, folder, analysed, version)
+                index = self._report(smear_id, folder, analysed, latest)
         self._audit.record(
             Event.SMEAR_REPORTED,
             smear_id=smear_id,
@@ -241,8 +246,9 @@ class ReportStep:
         smear_id: SmearId,
         folder: SmearFolder,
         images: frozenset[SOPInstanceUID],
-        version: int,
+        latest: ReportIndex | None,
     ) -> ReportIndex:
+        version = latest.version + 1 if latest else 1
         fields = [field for image in sorted(images) for field in self._fields(folder, image)]
         with _naming_what_is_gone():
             acquired = in_order_of_acquisition(self._inbox, images)
@@ -256,12 +262,17 @@ class ReportStep:
             software_version=self._settings.software_version,
             compress_images=self._settings.compress_images,
             kinds=self._settings.kinds,
+            previous=_previous(folder, latest, under_pseudonyms=False),
+            min_cells_for_percent=self._settings.min_cells_for_percent,
+            hl7_pdf=self._settings.hl7_pdf,
+            pdf_font=self._settings.pdf_font,
         )
+        refuse = self._refuse(smear_id, version)
         destinations = self._route(
             smear, header=self._inbox.read_header(first), image=self._inbox.facts(first)
         )
         return folder.publish(
-            self._build_results(smear, read_source=self._source, context=context),
+            self._build_results(smear, read_source=self._source, context=context, refuse=refuse),
             version=version,
             issued_at=context.issued_at,
             model_sha256=smear.model.sha256,
@@ -269,8 +280,29 @@ class ReportStep:
             sources=images,
             destinations=destinations,
             review_revision=review.revision,
-            pseudonymous=self._under_pseudonyms(smear, context, destinations),
+            pseudonymous=self._under_pseudonyms(
+                smear,
+                replace(context, previous=_previous(folder, latest, under_pseudonyms=True)),
+                destinations,
+            ),
         )
+
+    def _refuse(
+        self, smear_id: SmearId, version: int
+    ) -> Callable[[ResultKind, SmearlinkError], None]:
+        """Records a document that could not be built; the others are reported without it."""
+
+        def record(kind: ResultKind, err: SmearlinkError) -> None:
+            self._audit.record(
+                Event.RESULT_REFUSED,
+                outcome=Outcome.SERIOUS_FAILURE,
+                smear_id=smear_id,
+                version=version,
+                kinds=[str(kind)],
+                code=err.code,
+            )
+
+        return record
 
     def _under_pseudonyms(
         self, smear: SmearFindings, context: ReportContext, destinations: Sequence[str]
@@ -287,7 +319,10 @@ class ReportStep:
                 return
             variant = pseudonymiser.variant(smear, read_source=self._source, context=context)
             for result in self._build_results(
-                variant.smear, read_source=variant.read_source, context=variant.context
+                variant.smear,
+                read_source=variant.read_source,
+                context=variant.context,
+                refuse=self._refuse(smear.smear_id, context.version),
             ):
                 made += 1
                 yield result
@@ -317,6 +352,23 @@ class ReportStep:
     def _source(self, image: SOPInstanceUID) -> Dataset:
         with _naming_what_is_gone():
             return self._inbox.read(image)
+
+
+def _previous(
+    folder: SmearFolder, latest: ReportIndex | None, *, under_pseudonyms: bool
+) -> PreviousVersion | None:
+    """What the version before left behind; None where it cannot be read any more."""
+    if latest is None:
+        return None
+    wanted = [
+        result
+        for result in latest.results
+        if result.kind in KINDS_READ and result.is_pseudonymous is under_pseudonyms
+    ]
+    try:
+        return read_previous_version([folder.read(latest.version, one) for one in wanted])
+    except (Defect, FileNotFoundError):
+        return None
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Fields of one smear, counted: the differential, the leukemic share, and a grade for the eye.
+"""Counts the fields of one smear: the differential, the leukemic share, and a grade.
 
 The grade is defined here and nowhere else. It sorts smears for people who look at many; it names
 no disease and proposes no diagnosis.
@@ -22,6 +22,7 @@ from pipeline.domain import (
     CELL_TYPES,
     Call,
     CellFinding,
+    CellKind,
     CellType,
     CountWarning,
     FieldFindings,
@@ -35,6 +36,7 @@ from pipeline.domain import (
     SOPInstanceUID,
 )
 from pipeline.errors import Defect, NeedsReview
+from pipeline.findings.decision import BLASTS
 
 Z_95 = 1.959963984540054
 """Two-sided 95 % point of the normal distribution."""
@@ -43,6 +45,20 @@ NOT_LEUKOCYTES = frozenset({CellType.PLATELET, CellType.ERYTHROBLAST, CellType.S
 """Seen on a smear, but no part of a differential count of 100 leukocytes."""
 
 LEUKOCYTES: tuple[CellType, ...] = tuple(t for t in CELL_TYPES if t not in NOT_LEUKOCYTES)
+
+PERSONS_LEUKOCYTES: tuple[CellType, ...] = (
+    *LEUKOCYTES,
+    *(
+        t
+        for t in CellType
+        if t not in NOT_LEUKOCYTES | {*LEUKOCYTES} and t is not CellType.UNDETERMINED
+    ),
+)
+"""The leukocyte types that a person tells as well."""
+
+BLAST_WORD = "blast"
+"""What a reader sees of a lymphoblast or a myeloblast: the network cannot tell the lineage."""
+SMUDGE_WORD = "smudge cell"
 
 
 class Bucket(StrEnum):
@@ -154,9 +170,57 @@ def bucket_of(cell: CellFinding) -> Bucket:
         return Bucket.REFERRED
     if cell.call is Call.LEUKEMIC:
         return Bucket.COUNTED
-    if cell.cell_type is CellType.UNDETERMINED:
-        return Bucket.UNDETERMINED
+    if cell.cell_type is CellType.UNDETERMINED or cell.cell_type in BLASTS:
+        return Bucket.UNDETERMINED  # a blast type contradicts the call "normal"
     return Bucket.NOT_LEUKOCYTE if cell.cell_type in NOT_LEUKOCYTES else Bucket.COUNTED
+
+
+def type_word(cell_type: CellType) -> str:
+    """The type as a reader sees it, `blast` for every lineage of blasts."""
+    return BLAST_WORD if cell_type in BLASTS else cell_type.replace("_", " ")
+
+
+def counted_word(cell: CellFinding) -> str:
+    """Under which word a counted cell stands in the differential."""
+    return BLAST_WORD if cell.call is Call.LEUKEMIC else type_word(cell.cell_type)
+
+
+def finding_word(cell: CellFinding) -> str:
+    """What was decided of any cell, in one word: its type, or why it has none."""
+    if is_smudge(cell):
+        return SMUDGE_WORD
+    match bucket_of(cell):
+        case Bucket.COUNTED:
+            return counted_word(cell)
+        case Bucket.REFERRED:
+            return "referred"
+        case Bucket.UNDETERMINED:
+            return type_word(CellType.UNDETERMINED)
+        case Bucket.NOT_LEUKOCYTE:
+            return type_word(cell.cell_type)
+
+
+def differential_words(smear: SmearFindings) -> Mapping[str, int]:
+    """The differential as people read it: blasts in one, then every other leukocyte type.
+
+    The network's types, and after a review those that only a person tells; zeros included, so
+    that a later version leaves no count of an earlier one standing. Sums to the cells counted.
+    """
+    seen = Counter(counted_word(cell) for cell in _cells_in(Bucket.COUNTED, smear.fields))
+    types = LEUKOCYTES if smear.review is None else PERSONS_LEUKOCYTES
+    listed = dict.fromkeys((BLAST_WORD, *map(type_word, types), *sorted(seen)))
+    return {word: seen[word] for word in listed}
+
+
+def smudge_cell_count(smear: SmearFindings) -> int:
+    """Smudge cells; each is one of the cells referred."""
+    return sum(is_smudge(cell) for cell in _cells(smear.fields))
+
+
+def is_smudge(cell: CellFinding) -> bool:
+    """Whether the cell is a smudge of which no person said something else."""
+    is_undecided = cell.decision is None and bucket_of(cell) is Bucket.REFERRED
+    return is_undecided and cell.cell.kind is CellKind.SMUDGE_CELL
 
 
 def bucket_counts(smear: SmearFindings) -> Mapping[Bucket, int]:
@@ -283,7 +347,7 @@ def _grade(
     """The rules at the top of this file, in their order, each with its sentence."""
     if fraction is None:
         return Grade.REFER, "No white cell could be counted; an expert should look."
-    share = _share_text(fraction, leukemic=leukemic, counted=counted)
+    share = _count_text(leukemic=leukemic, counted=counted)
     if refused * 2 > fields:
         return Grade.REFER, f"{refused} of {fields} fields were refused for quality. {share}"
     if referred + undetermined > counted:
@@ -303,8 +367,6 @@ def _apart_text(referred: int, undetermined: int) -> str:
     return f"More cells were referred ({referred}) or of undetermined type ({undetermined})"
 
 
-def _share_text(fraction: Interval, *, leukemic: int, counted: int) -> str:
-    return (
-        f"{leukemic} of {counted} counted white cells were called leukemic "
-        f"({fraction.value:.1%}, 95% interval {fraction.low:.1%} to {fraction.high:.1%})."
-    )
+def _count_text(*, leukemic: int, counted: int) -> str:
+    """Counts alone: whether they carry a percentage is for the report to say."""
+    return f"{leukemic} of {counted} counted white cells were called leukemic."

@@ -1,4 +1,4 @@
-"""Findings drawn over the field that they were found in: the annotated picture.
+"""Draws findings over the field in which they were found: the annotated picture.
 
 The picture keeps its geometry; the banner stands above it and the legend below, so neither
 covers a cell. Text and lines are measured in thousandths of the long side, because a viewer
@@ -20,6 +20,7 @@ from pipeline.domain import (
     FieldFindings,
     SourceImage,
 )
+from pipeline.findings.smear_summary import finding_word
 from pipeline.rendering.gallery import draw_gallery
 from pipeline.rendering.label_placement import Label, Rect, place_labels
 from pipeline.rendering.legend import CALL_ORDER, legend_strip
@@ -136,7 +137,7 @@ def _label_lines(finding: CellFinding, cells: int) -> tuple[str, ...]:
         return (first,)
     if finding.call is Call.REFERRED and finding.reasons:
         return first, f"refer: {plain(finding.reasons[0])}"
-    return first, plain(finding.cell_type)
+    return first, finding_word(finding)
 
 
 def _label(

@@ -1,11 +1,11 @@
-"""The one picture of a smear that a busy reader opens: most suspicious cells, and the counts.
+"""Draws the one picture of a smear that a busy reader opens: most suspicious cells, and counts.
 
 Every cell is shown at the same physical scale, with the network's activation map beside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -22,7 +22,15 @@ from pipeline.domain import (
     SOPInstanceUID,
     SourceImage,
 )
-from pipeline.rendering.gallery_summary import MARGIN_PX, WIDTH_PX, draw_differential, draw_summary
+from pipeline.findings.percentages import MIN_CELLS_FOR_PERCENT
+from pipeline.findings.smear_summary import finding_word, found_cell_count
+from pipeline.rendering.gallery_summary import (
+    CHART_X_PX,
+    MARGIN_PX,
+    WIDTH_PX,
+    draw_differential,
+    draw_summary,
+)
 from pipeline.rendering.pen import (
     CALL_STYLES,
     GREY,
@@ -32,7 +40,9 @@ from pipeline.rendering.pen import (
     blank,
     draw_mark,
     draw_share,
+    notice_strip,
     plain,
+    provider_words,
     research_banner,
 )
 
@@ -50,6 +60,8 @@ WORDS_PX, SMALLEST_WORDS_PX = 20, 17
 """Height of a card's words, and the least at which they are still read."""
 
 MODEL_HASH_DIGITS = 12
+NOT_REVIEWED = "AI result, not reviewed"
+PHANTOM_WORDS = "DIGITAL PHANTOM - drawn by a program, of no patient"
 URGENCY = (Call.LEUKEMIC, Call.REFERRED, Call.NORMAL)
 
 Pictures = Callable[[SOPInstanceUID, int], SourceImage]
@@ -57,7 +69,7 @@ Pictures = Callable[[SOPInstanceUID, int], SourceImage]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Card:
+class Card:
     """One cell of the gallery: what was found, in which field, and its two tiles."""
 
     finding: CellFinding
@@ -66,22 +78,45 @@ class _Card:
     heat_tile: RGB
 
 
-def draw_gallery(smear: SmearFindings, pictures: Pictures) -> RGB:
+def draw_gallery(
+    smear: SmearFindings,
+    pictures: Pictures,
+    *,
+    least_cells: int = MIN_CELLS_FOR_PERCENT,
+    is_phantom: bool = False,
+) -> RGB:
     """The gallery of one smear, 1600 pixels wide."""
+    cards = cut_cards(smear, pictures)
+    return compose_gallery(smear, cards, least_cells=least_cells, is_phantom=is_phantom)
+
+
+def compose_gallery(
+    smear: SmearFindings,
+    cards: Sequence[Card],
+    *,
+    least_cells: int = MIN_CELLS_FOR_PERCENT,
+    is_phantom: bool = False,
+    review_words: str = NOT_REVIEWED,
+) -> RGB:
+    """The gallery of cells that were cut already; no percentages below `least_cells`."""
     pen = Pen()
-    cards = list(_cut_cards(smear, pictures))
-    body = np.vstack([draw_summary(pen, smear), _cells_and_chart(pen, smear, cards)])
-    return np.vstack([research_banner(pen, WIDTH_PX, 30), body, _footer(pen, smear)])
+    strips = [research_banner(pen, WIDTH_PX, 30)]
+    if is_phantom:
+        strips.append(notice_strip(pen, WIDTH_PX, 24, PHANTOM_WORDS))
+    strips.append(draw_summary(pen, smear, least_cells=least_cells))
+    strips.append(_cells_and_chart(pen, smear, cards, least_cells))
+    strips.append(_footer(pen, smear, review_words))
+    return np.vstack(strips)
 
 
 # --- which cells, and their tiles
 
 
-def _cut_cards(smear: SmearFindings, pictures: Pictures) -> Iterator[_Card]:
+def cut_cards(smear: SmearFindings, pictures: Pictures) -> list[Card]:
     """Cards in order of suspicion; each field is decoded once, in stored order."""
     chosen = most_suspicious(smear, MOST_CELLS)
     hottest = max((float(f.prediction.activation_map.max()) for _, f in chosen), default=0.0)
-    tiles: dict[int, _Card] = {}
+    tiles: dict[int, Card] = {}
     for number in sorted({number for number, _ in chosen}):
         field = smear.fields[number]
         image = pictures(field.sop_instance_uid, field.frame)
@@ -91,13 +126,13 @@ def _cut_cards(smear: SmearFindings, pictures: Pictures) -> Iterator[_Card]:
                 # A map tells where, not how sure: a cell at 0.02 must not glow like one at 0.98.
                 sure = finding.prediction.leukemic_probability
                 heat = finding.prediction.activation_map * np.float32(sure)
-                tiles[rank] = _Card(
+                tiles[rank] = Card(
                     finding=finding,
                     field_number=number + 1,
                     tile=tile,
                     heat_tile=_outlined(_heated(tile, heat, hottest), finding, field),
                 )
-    return (tiles[rank] for rank in range(len(chosen)))
+    return [tiles[rank] for rank in range(len(chosen))]
 
 
 def most_suspicious(smear: SmearFindings, most: int) -> list[tuple[int, CellFinding]]:
@@ -161,24 +196,28 @@ def _heated(tile: RGB, heat: NDArray[np.float32], hottest: float) -> RGB:
 # --- cells on the left, differential on the right
 
 
-def _cells_and_chart(pen: Pen, smear: SmearFindings, cards: Sequence[_Card]) -> RGB:
+def _cells_and_chart(
+    pen: Pen, smear: SmearFindings, cards: Sequence[Card], least_cells: int
+) -> RGB:
     rows = -(-len(cards) // COLUMNS)
     canvas = blank(WIDTH_PX, max(60 + rows * CARD_HEIGHT_PX, 620), INK)
     cv2.line(canvas, (MARGIN_PX, 2), (WIDTH_PX - MARGIN_PX, 2), (70, 72, 82), 1)
-    title = "Cells, most suspicious first" if cards else "No cells to show"
+    found = found_cell_count(smear)
+    title = f"{len(cards)} of {found:,} cells, most suspicious first" if cards else "No cells found"
     pen.write(canvas, title, (MARGIN_PX, 40), size=26, weight=700)
     if cards:
         note = f"each tile {WINDOW_UM:g} µm wide; right: where the network saw 'leukemic'"
         x = MARGIN_PX + pen.width(title, 26, 700) + 24
-        pen.write(canvas, note, (x, 40), size=19, colour=GREY)
+        size = pen.fitting_size(note, 19, CHART_X_PX - x - 24)
+        pen.write(canvas, note, (x, 40), size=size, colour=GREY)
     for rank, card in enumerate(cards):
         row, column = divmod(rank, COLUMNS)
         _draw_card(pen, canvas, card, MARGIN_PX + column * CARD_PITCH_PX, 60 + row * CARD_HEIGHT_PX)
-    draw_differential(pen, canvas, smear)
+    draw_differential(pen, canvas, smear, least_cells=least_cells)
     return canvas
 
 
-def _draw_card(pen: Pen, canvas: RGB, card: _Card, x: int, y: int) -> None:
+def _draw_card(pen: Pen, canvas: RGB, card: Card, x: int, y: int) -> None:
     style = CALL_STYLES[card.finding.call]
     probability = card.finding.prediction.leukemic_probability
     second = x + TILE_PX + TILE_GAP_PX
@@ -198,20 +237,20 @@ def _draw_card(pen: Pen, canvas: RGB, card: _Card, x: int, y: int) -> None:
 
 
 def _card_words(pen: Pen, finding: CellFinding, room: int) -> str:
-    """The type; of a referred cell as many reasons as are legible, and how many more there are."""
+    """What was decided; of a referred cell as many reasons as are legible, and how many more."""
     if finding.call is not Call.REFERRED:
-        return plain(finding.cell_type)
+        return finding_word(finding)
     heading = "refer: "
     reasons = [plain(reason) for reason in finding.reasons]
     left = room - pen.width(heading, SMALLEST_WORDS_PX)
     return heading + pen.listed(reasons, SMALLEST_WORDS_PX, left)
 
 
-def _footer(pen: Pen, smear: SmearFindings) -> RGB:
+def _footer(pen: Pen, smear: SmearFindings, review_words: str) -> RGB:
     model = smear.model
     text = (
-        f"AI result, not reviewed | {model.name} {model.version} | "
-        f"{model.sha256[:MODEL_HASH_DIGITS]} | {model.execution_provider}"
+        f"{review_words} | {model.name} {model.version} | "
+        f"{model.sha256[:MODEL_HASH_DIGITS]} | {provider_words(model.execution_provider)}"
     )
     strip = blank(WIDTH_PX, 48, INK)
     pen.write(strip, text, (MARGIN_PX, 30), size=18, colour=GREY)

@@ -1,20 +1,26 @@
-"""The counts on a gallery: the summary at its head, the differential and the fields at its side."""
+"""Draws the counts of a gallery: the summary at its head, differential and fields at its side."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from pipeline.domain import (
     RGB,
     Call,
-    CellType,
     CountWarning,
     FieldFindings,
     Grade,
     SmearFindings,
 )
-from pipeline.findings.decision import BLASTS
-from pipeline.findings.smear_summary import referred_cell_count, usable_field_count
+from pipeline.findings.percentages import has_percentages, interval_text, percent_text
+from pipeline.findings.smear_summary import (
+    BLAST_WORD,
+    differential_words,
+    found_cell_count,
+    referred_cell_count,
+    usable_field_count,
+)
 from pipeline.rendering.pen import (
     AMBER,
     CALL_STYLES,
@@ -36,8 +42,8 @@ FIELD_ROW_PX = 28
 NOTE_PX, NOTE_WEIGHT = 22, 600
 FIELD_COLUMNS = (Call.LEUKEMIC, Call.NORMAL, Call.REFERRED)
 CHART_NOTE = (
-    "Leukemic and normal calls; referred cells are",
-    "not counted. The types are the network's.",
+    "Only counted cells make up the percentages.",
+    "The types are the network's.",
 )
 
 GRADE_WORDS = {
@@ -47,23 +53,23 @@ GRADE_WORDS = {
     Grade.REFER: "Refer to an expert",
 }
 WARNING_WORDS = {
-    CountWarning.BELOW_100: "Fewer than 100 white cells counted: the fractions are uncertain.",
+    CountWarning.BELOW_100: "Fewer than 100 white cells counted: the count is rough.",
     CountWarning.BELOW_200: "Fewer than 200 white cells counted (CLSI H20 asks for 200).",
 }
 
 
-def draw_summary(pen: Pen, smear: SmearFindings) -> RGB:
+def draw_summary(pen: Pen, smear: SmearFindings, *, least_cells: int) -> RGB:
     """A strip with the grade, why, the counts, and what a reader must not miss."""
     room = WIDTH_PX - 2 * MARGIN_PX
     notes = [
         line
-        for note in _notes(smear)
+        for note in _notes(smear, least_cells)
         for line in pen.lines(f"! {note}", NOTE_PX, room, NOTE_WEIGHT)
     ]
     strip = blank(WIDTH_PX, 172 + 30 * len(notes), INK)
     headline = GRADE_WORDS[smear.grade]
     pen.write(strip, headline, (MARGIN_PX, 62), size=46, weight=700)
-    reason = smear.grade_reason
+    reason = " ".join([smear.grade_reason, *_share_words(smear, least_cells)])
     size = pen.fitting_size(reason, 24, room)
     pen.write(strip, reason, (MARGIN_PX, 102), size=size, colour=(226, 226, 232))
     _counts(pen, strip, smear, 146)
@@ -90,7 +96,15 @@ def _counts(pen: Pen, strip: RGB, smear: SmearFindings, base: int) -> None:
     pen.write(strip, fields, (x - 20, base), size=24, colour=GREY)
 
 
-def _notes(smear: SmearFindings) -> Iterator[str]:
+def _share_words(smear: SmearFindings, least_cells: int) -> Iterator[str]:
+    counted = smear.white_cells_counted
+    if smear.leukemic_fraction and has_percentages(counted, least=least_cells):
+        yield f"Blasts: {interval_text(smear.leukemic_fraction, counted)} of the counted cells."
+
+
+def _notes(smear: SmearFindings, least_cells: int) -> Iterator[str]:
+    if not has_percentages(smear.white_cells_counted, least=least_cells):
+        yield f"No percentages: fewer than {least_cells} white cells were counted."
     if smear.count_warning:
         yield WARNING_WORDS[smear.count_warning]
     if smear.fields_rejected:
@@ -106,17 +120,18 @@ def _notes(smear: SmearFindings) -> Iterator[str]:
 # --- at the side
 
 
-def draw_differential(pen: Pen, canvas: RGB, smear: SmearFindings) -> None:
+def draw_differential(pen: Pen, canvas: RGB, smear: SmearFindings, *, least_cells: int) -> None:
     """Draw the differential, and the fields below it, on the right of `canvas`."""
     right = WIDTH_PX - MARGIN_PX
+    counted = smear.white_cells_counted
     pen.write(canvas, "Differential", (CHART_X_PX, 40), size=26, weight=700)
-    total = f"{smear.white_cells_counted} white cells"
+    total = f"{counted:,} cells counted"
     pen.write(canvas, total, (right - pen.width(total, 19), 40), size=19, colour=GREY)
-    ranked = sorted(smear.differential.items(), key=lambda entry: (-entry[1], entry[0]))
+    ranked = sorted(differential_words(smear).items(), key=lambda entry: (-entry[1], entry[0]))
+    with_shares = has_percentages(counted, least=least_cells)
     y = 66
-    for cell_type, count in ranked:
-        share = count / smear.white_cells_counted if smear.white_cells_counted else None
-        _draw_row(pen, canvas, cell_type, count, share, y)
+    for word, count in ranked:
+        _draw_row(pen, canvas, word, count, counted if with_shares else 0, y)
         y += 50
     for words, count in _counted_apart(smear):
         figure = f"{count}"
@@ -131,47 +146,60 @@ def draw_differential(pen: Pen, canvas: RGB, smear: SmearFindings) -> None:
 
 def _counted_apart(smear: SmearFindings) -> Iterator[tuple[str, int]]:
     """What was found and is in no percentage, so that the column adds up to the cells found."""
+    yield "referred to an expert", referred_cell_count(smear)
     if smear.undetermined_count:
         yield "type undetermined", smear.undetermined_count
     for cell_type, count in smear.not_leukocytes.items():
         if count:
             yield plain(cell_type), count
-    if referred := referred_cell_count(smear):
-        yield "referred", referred
+    yield "all cells found", found_cell_count(smear)
 
 
-def _draw_row(
-    pen: Pen, canvas: RGB, cell_type: CellType, count: int, share: float | None, y: int
-) -> None:
-    """One type with its share; None, as nothing was counted, is a dash and not 0 %."""
+def _draw_row(pen: Pen, canvas: RGB, word: str, count: int, counted: int, y: int) -> None:
+    """One type with its count, and its share of `counted` cells; none where that is 0."""
     right = WIDTH_PX - MARGIN_PX
-    is_dim = count == 0
-    colour = GREY if is_dim else WHITE
-    pen.write(canvas, plain(cell_type), (CHART_X_PX, y + 16), size=20, colour=colour)
-    figure = "-" if share is None else f"{count}   {share:.0%}"
+    colour = GREY if count == 0 else WHITE
+    pen.write(canvas, word, (CHART_X_PX, y + 16), size=20, colour=colour)
+    figure = f"{count}   {percent_text(count / counted, counted)}" if counted else f"{count}"
     at = (right - pen.width(figure, 20, 700), y + 16)
     pen.write(canvas, figure, at, size=20, colour=colour, weight=700)
-    call = Call.LEUKEMIC if cell_type in BLASTS else Call.NORMAL
-    draw_share(
-        canvas, CHART_X_PX, y + 24, right - CHART_X_PX, share or 0.0, CALL_STYLES[call].colour, 12
-    )
+    call = Call.LEUKEMIC if word == BLAST_WORD else Call.NORMAL
+    share = count / counted if counted else 0.0
+    draw_share(canvas, CHART_X_PX, y + 24, right - CHART_X_PX, share, CALL_STYLES[call].colour, 12)
 
 
 def _draw_fields(pen: Pen, canvas: RGB, smear: SmearFindings, top: int) -> None:
-    """Counts of as many fields as there is room for, under the differential."""
-    pen.write(canvas, "Fields", (CHART_X_PX, top), size=26, weight=700)
+    """Counts of as many fields as there is room for, those that matter most first."""
+    fields = fields_by_urgency(smear)
+    room = (canvas.shape[0] - top - 20) // FIELD_ROW_PX - 1
+    shown = fields if len(fields) <= room else fields[: max(0, room - 1)]
+    title = "Fields" if len(shown) == len(fields) else "Fields, most suspicious first"
+    size = 26 if len(shown) == len(fields) else 22
+    pen.write(canvas, title, (CHART_X_PX, top), size=size, weight=700)
+    y = top + FIELD_ROW_PX
     for column, call in enumerate(FIELD_COLUMNS):
-        style, at = CALL_STYLES[call], (CHART_X_PX + 180 + 72 * column, top - 8)
+        style, at = CALL_STYLES[call], (CHART_X_PX + 180 + 72 * column, y - 8)
         draw_mark(canvas, style.mark, at, 18, style.colour)
-    room = (canvas.shape[0] - top - 20) // FIELD_ROW_PX
-    shown = smear.fields if len(smear.fields) <= room else smear.fields[: max(0, room - 1)]
-    y = top
-    for number, field in enumerate(shown, start=1):
+    for number, field in shown:
         y += FIELD_ROW_PX
         _draw_field_row(pen, canvas, field, number, y)
-    if len(shown) < len(smear.fields):
-        more = f"and {len(smear.fields) - len(shown)} more"
+    if len(shown) < len(fields):
+        more = f"and {len(fields) - len(shown):,} more of {len(fields):,} fields"
         pen.write(canvas, more, (CHART_X_PX, y + FIELD_ROW_PX), size=18, colour=GREY)
+
+
+def fields_by_urgency(smear: SmearFindings) -> list[tuple[int, FieldFindings]]:
+    """Fields with their numbers from 1: by leukemic calls, then referred cells, refused ones last.
+
+    In their own order among equals.
+    """
+
+    def rank(numbered: tuple[int, FieldFindings]) -> tuple[bool, int, int]:
+        _, field = numbered
+        calls = Counter(finding.call for finding in field.cells)
+        return not field.quality.is_usable, -calls[Call.LEUKEMIC], -calls[Call.REFERRED]
+
+    return sorted(enumerate(smear.fields, start=1), key=rank)
 
 
 def _draw_field_row(pen: Pen, canvas: RGB, field: FieldFindings, number: int, base: int) -> None:

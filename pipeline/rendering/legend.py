@@ -1,4 +1,4 @@
-"""The legend below an annotated field: what the lines mean, counts, network and scale bar."""
+"""Draws the legend below an annotated field: lines, counts, network and scale bar."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pen of every picture that we make: colours, text, outlines and strips.
+"""Draws the parts that all our pictures share: colors, text, outlines and strips.
 
 Colours are RGB. The three calls differ in colour (Okabe and Ito's palette for the
 colour-blind), in line style and in mark, so none of the three is told apart by colour alone.
@@ -218,6 +218,12 @@ def draw_share(
 def small(text_px: int) -> int:
     """Height of text of the second rank beside text of `text_px`."""
     return max(11, round(text_px * 0.82))
+
+
+def provider_words(execution_provider: str) -> str:
+    """ONNX Runtime's provider as a reader knows it: `CPUExecutionProvider` is the CPU."""
+    names = [name.removesuffix("ExecutionProvider") for name in execution_provider.split("+")]
+    return "on " + " and ".join({"CUDA": "an NVIDIA GPU", "CPU": "CPU"}.get(n, n) for n in names)
 
 
 def plain(word: str) -> str:

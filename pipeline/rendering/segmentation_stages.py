@@ -1,4 +1,4 @@
-"""The stages of a segmentation side by side, for people to see where a cell was lost or won."""
+"""Draws the stages of a segmentation side by side, to show where a cell was found or lost."""
 
 from __future__ import annotations
 

@@ -1,18 +1,32 @@
-"""Whose smear it is, from which order and specimen: read from DICOM headers, never invented.
+"""Reads patient, order, specimen and acquisition time from DICOM headers, inventing nothing.
 
-FHIR, HL7 and the printed report all speak of the patient by these identifiers alone.
+FHIR, HL7 and the PDF all name the patient by these identifiers alone.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from pydicom import Dataset
+from pydicom.multival import MultiValue
 
 from pipeline.domain import SOPInstanceUID
 from pipeline.errors import NeedsReview
+
+EARLIEST_YEAR = 1900
+"""No blood smear was photographed before; an older date is a device without a clock."""
+
+FILE_NAME_PREFIX = "File: "
+
+OID = re.compile(r"[0-2](\.(0|[1-9][0-9]*))+")
+URI = re.compile(r"(https?://[A-Za-z0-9._~\-]|urn:[A-Za-z0-9][A-Za-z0-9\-]{0,31}:)[!-~]*")
+NOT_IN_URI = re.compile(r'["<>\\^`{|}]')
+PARTIAL_DATE = re.compile(r"\d{4}(\d{2}(\d{2})?)?")
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -21,9 +35,22 @@ class BusinessIdentifier:
 
     value: str
     system: str = ""
-    """A URI, where the issuer gave a universal id."""
+    """A URI that is legal as a FHIR system, where the issuer's universal id is one."""
     assigner: str = ""
     """The issuer's local name."""
+    universal_id: str = ""
+    """The issuer's universal id as the header gives it, of any type."""
+    universal_type: str = ""
+    """The type of `universal_id` (PS3.3 10.14, HL7 table 0301)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Physician:
+    """Who asked for the smear: an identifier and the components of the name."""
+
+    identifier: str = ""
+    family: str = ""
+    given: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,10 +59,15 @@ class SmearOrigin:
 
     patient: BusinessIdentifier | None
     accessions: tuple[BusinessIdentifier, ...]
+    placer_orders: tuple[BusinessIdentifier, ...]
+    """Placer Order Number / Imaging Service Request (0040,2016)."""
+    physicians: tuple[Physician, ...]
+    """Requesting or referring physicians."""
     specimens: tuple[BusinessIdentifier, ...]
     containers: tuple[BusinessIdentifier, ...]
     acquired_at: str
-    """Earliest acquisition as ISO 8601: with time only where the time zone is known."""
+    """Earliest acquisition as ISO 8601, as exact as the headers are: a year, a month, a day, or
+    with time where the time zone is known."""
     study_started_at: Mapping[str, str]
     """By Study Instance UID, in the same form."""
     modalities: Mapping[str, str]
@@ -43,6 +75,8 @@ class SmearOrigin:
     sop_classes: Mapping[SOPInstanceUID, str]
     is_pseudonymised: bool
     """Patient Identity Removed (0012,0062) in every image."""
+    is_phantom: bool
+    """Every image is of a phantom (Quality Control Subject, 0010,0200)."""
 
 
 def read_origin(headers: Mapping[SOPInstanceUID, Dataset]) -> SmearOrigin:
@@ -52,26 +86,85 @@ def read_origin(headers: Mapping[SOPInstanceUID, Dataset]) -> SmearOrigin:
     person it does not belong to.
     """
     sources = [headers[uid] for uid in sorted(headers)]
+    check_one_patient(sources)
     patients = _distinct(sources, _patient)
-    if len(patients) > 1:
-        raise NeedsReview(
-            "The images of one smear carry different Patient IDs (0010,0020); correct the wrong "
-            "images at their source and send them again.",
-            code="smear_with_two_patients",
-        )
     return SmearOrigin(
         patient=patients[0] if patients else None,
         accessions=_distinct(sources, _accession),
+        placer_orders=_distinct(sources, _placer_orders),
+        physicians=tuple(sorted({p for source in sources for p in _physicians(source)})),
         specimens=_distinct(sources, _specimens),
         containers=_distinct(sources, _container),
         acquired_at=min((t for t in map(_acquired_at, sources) if t), default=""),
         study_started_at={
             str(s.StudyInstanceUID): _when(s, "StudyDate", "StudyTime") for s in sources
         },
-        modalities={str(s.SeriesInstanceUID): _text(s, "Modality") for s in sources},
+        modalities={str(s.SeriesInstanceUID): text_of(s, "Modality") for s in sources},
         sop_classes={uid: str(headers[uid].SOPClassUID) for uid in sorted(headers)},
-        is_pseudonymised=all(_text(s, "PatientIdentityRemoved") == "YES" for s in sources),
+        is_pseudonymised=all(text_of(s, "PatientIdentityRemoved") == "YES" for s in sources),
+        is_phantom=is_phantom(sources),
     )
+
+
+def is_phantom(headers: Iterable[Dataset]) -> bool:
+    """Whether every image is of a phantom (Quality Control Subject, 0010,0200)."""
+    return all(text_of(header, "QualityControlSubject") == "YES" for header in headers)
+
+
+def check_one_patient(headers: Iterable[Dataset]) -> None:
+    """Raises NeedsReview unless all images are of one patient, by number, issuer, name and birth.
+
+    Padding, letter case and empty components do not make another patient; a missing name or
+    birth date contradicts nothing.
+    """
+    sources = list(headers)
+    if len(_distinct(sources, _patient)) > 1 or len({*map(_has_patient, sources)}) > 1:
+        raise NeedsReview(
+            "The images of one smear carry different Patient IDs (0010,0020) or issuers; correct "
+            "the wrong images at their source, or gather by series, and send them again.",
+            code="smear_with_two_patients",
+        )
+    names = {name for name in map(_comparable_name, sources) if name}
+    births = {text_of(source, "PatientBirthDate") for source in sources} - {""}
+    if len(names) > 1 or len(births) > 1:
+        raise NeedsReview(
+            "The images of one smear carry one Patient ID (0010,0020) and different names or "
+            "birth dates; correct the wrong images at their source and send them again.",
+            code="smear_with_two_patients",
+        )
+
+
+def _has_patient(source: Dataset) -> bool:
+    return bool(text_of(source, "PatientID"))
+
+
+def _comparable_name(source: Dataset) -> str:
+    """The first component group of a person's name, without padding and case."""
+    group = text_of(source, "PatientName").split("=")[0]
+    return " ".join(group.replace("^", " ").split()).casefold()
+
+
+def text_of(source: Dataset, keyword: str) -> str:
+    """An attribute as one line of text; several values are joined as they stand in the file.
+
+    A control character is shown as U+FFFD: what was there is no part of any legal value, and
+    nothing that breaks lines or messages may pass.
+    """
+    value = source.get(keyword)
+    if value is None:
+        return ""
+    parts = [str(part) for part in value] if isinstance(value, MultiValue) else [str(value)]
+    return CONTROL.sub("\N{REPLACEMENT CHARACTER}", "\\".join(parts).strip("\0").strip())
+
+
+def file_name_of(source: Dataset) -> str:
+    """The name of the photograph that `smearlink send` wrapped, as Image Comments (0020,4000)."""
+    comments = text_of(source, "ImageComments")
+    is_named = comments.startswith(FILE_NAME_PREFIX)
+    return comments.removeprefix(FILE_NAME_PREFIX) if is_named else ""
+
+
+# --- identifiers and their issuers
 
 
 def _distinct(
@@ -82,56 +175,90 @@ def _distinct(
 
 def _patient(source: Dataset) -> Iterator[BusinessIdentifier]:
     """Patient ID and its issuer (PS3.3 C.2.3)."""
-    qualifiers = source.get("IssuerOfPatientIDQualifiersSequence") or [Dataset()]
+    qualifiers = _first(source, "IssuerOfPatientIDQualifiersSequence")
     yield from _identifier(
-        _text(source, "PatientID"),
-        system=_universal_id(qualifiers[0]),
-        assigner=_text(source, "IssuerOfPatientID"),
+        text_of(source, "PatientID"), text_of(source, "IssuerOfPatientID"), qualifiers
     )
 
 
 def _accession(source: Dataset) -> Iterator[BusinessIdentifier]:
     """Accession Number and its issuer (PS3.3 C.7.2.1)."""
     issuer = _first(source, "IssuerOfAccessionNumberSequence")
-    yield from _issued(_text(source, "AccessionNumber"), issuer)
+    yield from _issued(text_of(source, "AccessionNumber"), issuer)
+
+
+def _placer_orders(source: Dataset) -> Iterator[BusinessIdentifier]:
+    """Placer order numbers, of the image and of its requests (PS3.3 C.4.12, 10.6)."""
+    for place in (source, *(source.get("RequestAttributesSequence") or ())):
+        issuer = _first(place, "OrderPlacerIdentifierSequence")
+        yield from _issued(text_of(place, "PlacerOrderNumberImagingServiceRequest"), issuer)
+
+
+def _physicians(source: Dataset) -> Iterator[Physician]:
+    """The requesting physician or, where none is named, the referring one."""
+    for name, identification in (
+        ("RequestingPhysician", "RequestingPhysicianIdentificationSequence"),
+        ("ReferringPhysicianName", "ReferringPhysicianIdentificationSequence"),
+    ):
+        codes = _first(_first(source, identification), "PersonIdentificationCodeSequence")
+        identifier = text_of(codes, "CodeValue")
+        family, _, rest = text_of(source, name).split("=")[0].partition("^")
+        physician = Physician(
+            identifier=identifier, family=family.strip(), given=rest.partition("^")[0].strip()
+        )
+        if physician != Physician():
+            yield physician
+            return
 
 
 def _container(source: Dataset) -> Iterator[BusinessIdentifier]:
     """The slide's own identifier (PS3.3 C.7.6.22)."""
     issuer = _first(source, "IssuerOfTheContainerIdentifierSequence")
-    yield from _issued(_text(source, "ContainerIdentifier"), issuer)
+    yield from _issued(text_of(source, "ContainerIdentifier"), issuer)
 
 
 def _specimens(source: Dataset) -> Iterator[BusinessIdentifier]:
     for specimen in source.get("SpecimenDescriptionSequence") or ():
         issuer = _first(specimen, "IssuerOfTheSpecimenIdentifierSequence")
-        yield from _issued(_text(specimen, "SpecimenIdentifier"), issuer)
+        yield from _issued(text_of(specimen, "SpecimenIdentifier"), issuer)
 
 
 def _issued(value: str, issuer: Dataset) -> Iterator[BusinessIdentifier]:
     """An identifier with an HL7v2 Hierarchic Designator as its issuer (PS3.3 10.14)."""
-    return _identifier(
-        value, system=_universal_id(issuer), assigner=_text(issuer, "LocalNamespaceEntityID")
-    )
+    return _identifier(value, text_of(issuer, "LocalNamespaceEntityID"), issuer)
 
 
-def _identifier(value: str, *, system: str, assigner: str) -> Iterator[BusinessIdentifier]:
+def _identifier(value: str, assigner: str, issuer: Dataset) -> Iterator[BusinessIdentifier]:
+    universal_id = text_of(issuer, "UniversalEntityID")
+    universal_type = text_of(issuer, "UniversalEntityIDType").upper() if universal_id else ""
     if value:
-        yield BusinessIdentifier(value=value, system=system, assigner=assigner)
+        yield BusinessIdentifier(
+            value=value,
+            system=_system(universal_id, universal_type),
+            assigner=assigner,
+            universal_id=universal_id,
+            universal_type=universal_type,
+        )
 
 
-def _universal_id(issuer: Dataset) -> str:
-    """The issuer's universal id as a URI; other kinds of universal id are no URI."""
-    identifier = _text(issuer, "UniversalEntityID")
-    match _text(issuer, "UniversalEntityIDType"):
-        case "ISO":
-            return f"urn:oid:{identifier}"
-        case "UUID":
-            return f"urn:uuid:{identifier.lower()}"
-        case "URI":
-            return identifier
+def _system(universal_id: str, universal_type: str) -> str:
+    """A universal id as a URI that FHIR takes; "" where it is none, such as a DNS name."""
+    match universal_type:
+        case "ISO" if OID.fullmatch(universal_id):
+            return f"urn:oid:{universal_id}"
+        case "UUID" | "GUID":
+            return _uuid_urn(universal_id)
+        case "URI" if URI.fullmatch(universal_id) and not NOT_IN_URI.search(universal_id):
+            return universal_id
         case _:
             return ""
+
+
+def _uuid_urn(text: str) -> str:
+    try:
+        return f"urn:uuid:{UUID(text)}"
+    except ValueError:
+        return ""
 
 
 def _first(source: Dataset, keyword: str) -> Dataset:
@@ -139,24 +266,48 @@ def _first(source: Dataset, keyword: str) -> Dataset:
     return Dataset(sequence[0])
 
 
-def _text(source: Dataset, keyword: str) -> str:
-    return str(source.get(keyword) or "").strip()
+# --- dates and times
 
 
 def _acquired_at(source: Dataset) -> str:
-    """The moment nearest to the picture that the header gives."""
-    moment = _text(source, "AcquisitionDateTime")
-    if moment:
-        return _iso(source, moment[:8], moment[8:14], offset=_offset(moment))
-    return (
-        _when(source, "AcquisitionDate", "AcquisitionTime")
-        or _when(source, "ContentDate", "ContentTime")
-        or _when(source, "StudyDate", "StudyTime")
-    )
+    """The moment nearest to the picture that the header gives.
+
+    A date-time of a year or a month alone (PS3.5 6.2, DT) gives way to a whole date that lies
+    within it, and otherwise stays as exact as it is.
+    """
+    moment = text_of(source, "AcquisitionDateTime")
+    exact = _iso(source, moment[:8], moment[8:14], offset=_offset(moment))
+    if exact:
+        return exact
+    partial = _partial_date(moment)
+    for date, time in (
+        ("AcquisitionDate", "AcquisitionTime"),
+        ("ContentDate", "ContentTime"),
+        ("StudyDate", "StudyTime"),
+    ):
+        day = _when(source, date, time)
+        if day and day.startswith(partial):
+            return day
+    return partial
+
+
+def _partial_date(moment: str) -> str:
+    """A DT value of a year or a month as ISO 8601; "" for anything else."""
+    digits = re.match(r"\d*", moment)
+    date = digits[0] if digits else ""
+    if not PARTIAL_DATE.fullmatch(date) or int(date[:4]) < EARLIEST_YEAR:
+        return ""
+    if len(date) == len("YYYY"):
+        return date
+    return f"{date[:4]}-{date[4:6]}" if len(date) == len("YYYYMM") and _is_month(date) else ""
+
+
+def _is_month(date: str) -> bool:
+    return 1 <= int(date[4:6]) <= 12
 
 
 def _when(source: Dataset, date_keyword: str, time_keyword: str) -> str:
-    return _iso(source, _text(source, date_keyword), _text(source, time_keyword)[:6])
+    return _iso(source, text_of(source, date_keyword), text_of(source, time_keyword)[:6])
 
 
 def _offset(moment: str) -> str:
@@ -165,13 +316,16 @@ def _offset(moment: str) -> str:
 
 
 def _iso(source: Dataset, date: str, time: str, *, offset: str = "") -> str:
-    """ISO 8601 text; a date that is no date gives "", a time without a zone is left out."""
-    zone = offset or _text(source, "TimezoneOffsetFromUTC")
+    """ISO 8601 text; "" for what is no whole date of our time, no time without a zone."""
+    zone = offset or text_of(source, "TimezoneOffsetFromUTC")
+    date = re.sub(r"(\d{4})\.(\d{2})\.(\d{2})", r"\1\2\3", date)
+    if not re.fullmatch(r"\d{8}", date, re.ASCII) or int(date[:4]) < EARLIEST_YEAR:
+        return ""
     try:
         day = datetime.strptime(date, "%Y%m%d").date().isoformat()  # noqa: DTZ007
     except ValueError:
         return ""
-    if len(time) < len("HHMMSS"):
+    if not re.fullmatch(r"\d{6}", time, re.ASCII):
         return day
     try:
         return datetime.strptime(f"{date}{time}{zone}", "%Y%m%d%H%M%S%z").isoformat()

@@ -1,7 +1,7 @@
-"""The figures of a smear, each with its name and code: what FHIR, HL7 and the page all report.
+"""The measurements of a smear, each with its name and code: FHIR, HL7 and the PDF report these.
 
-Always the same list. A figure that could not be taken has the value None, so that an amended
-report never leaves a figure of the former one standing.
+Always the same list, grade and counts first. A measurement that could not be taken has no value
+and says why, so that a new version never leaves a value of the one before standing.
 """
 
 from __future__ import annotations
@@ -11,12 +11,22 @@ from dataclasses import dataclass
 
 from config import codes
 from config.codes import Concept
-from pipeline.domain import CellType, ReferralReason, SmearFindings
+from pipeline.domain import Interval, ReferralReason, SmearFindings
+from pipeline.findings.percentages import (
+    MIN_CELLS_FOR_PERCENT,
+    has_percentages,
+    percent,
+    percent_text,
+)
 from pipeline.findings.smear_summary import (
-    LEUKOCYTES,
+    BLAST_WORD,
+    differential_words,
     found_cell_count,
     referred_cell_count,
+    smudge_cell_count,
+    type_word,
     usable_field_count,
+    wilson,
 )
 from reporting.content.narrative import (
     FLAG_WORDS,
@@ -28,142 +38,165 @@ from reporting.content.narrative import (
 )
 
 NOT_COUNTED = "No white cell could be counted"
-"""Why a figure has no value."""
+"""Why a share has no value where nothing was counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """A share of the counted white cells, 0 to 1; reported in %."""
+    """A share of the counted white cells, 0 to 1; reported in %, as exact as the count allows."""
 
     value: float
+    counted: int
+    """Of how many cells: the share itself, or the interval that it belongs to."""
 
     @property
     def percent(self) -> float:
-        """To two decimals."""
-        return round(100 * self.value, 2)
+        return percent(self.value, self.counted)
+
+    @property
+    def text(self) -> str:
+        """`25 %`."""
+        return percent_text(self.value, self.counted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """One figure; `parts` are figures about it."""
+class Measurement:
+    """One measurement; `parts` are measurements about it."""
 
     name: str
     """Stable: identities are derived from it."""
     title: str
     value: Share | Concept | int | str | None
+    unit: Concept | None = None
+    """Of a whole number: cells or fields."""
     code: Concept | None = None
     """None where no published code fits."""
-    parts: tuple[Figure, ...] = ()
+    parts: tuple[Measurement, ...] = ()
     remark: str = ""
+    absent: str = ""
+    """Why there is no value."""
 
 
-def figures_of(smear: SmearFindings) -> Iterator[Figure]:
-    """Every figure of the smear, the share of blasts first."""
-    yield _blast_share(smear)
-    for cell_type in LEUKOCYTES:
-        yield _cell_type_share(smear, cell_type)
-    yield Figure(
-        name="white-cells-counted",
-        title="White cells counted on the smear",
-        value=smear.white_cells_counted,
-        remark=WARNING_WORDS[smear.count_warning] if smear.count_warning else "",
-    )
-    yield Figure(
-        name="cells-undetermined",
-        title="Cells of undetermined type, in no percentage",
-        value=smear.undetermined_count,
-    )
-    for cell_type, count in smear.not_leukocytes.items():
-        yield Figure(
-            name=f"{cell_type}s-apart",
-            title=f"{cell_type.capitalize()}s found, in no percentage",
-            value=count,
-        )
-    yield _cells_referred(smear)
-    yield Figure(name="cells-found", title="Cells found", value=found_cell_count(smear))
-    yield _field_quality(smear)
-    yield Figure(
+def measurements_of(
+    smear: SmearFindings, *, least_cells: int = MIN_CELLS_FOR_PERCENT
+) -> Iterator[Measurement]:
+    """Every measurement of the smear; no percentages below `least_cells` counted cells."""
+    yield Measurement(
         name="grade",
         title=codes.SMEAR_FINDING.display,
         code=codes.SMEAR_FINDING,
         value=GRADE_WORDS[smear.grade],
         remark=smear.grade_reason,
     )
+    yield from _counts(smear)
+    for word, count in differential_words(smear).items():
+        yield _share(word, count, smear.white_cells_counted, least_cells)
+    yield _field_quality(smear)
 
 
-def _blast_share(smear: SmearFindings) -> Figure:
-    """Leukemic cells per 100 leukocytes with the limits of the 95 % Wilson interval."""
-    code = codes.BLASTS_PER_LEUKOCYTES
-    fraction = smear.leukemic_fraction
-    if fraction is None:
-        return Figure(name="blasts", title=code.display, code=code, value=None)
-    return Figure(
-        name="blasts",
-        title=code.display,
+def _counts(smear: SmearFindings) -> Iterator[Measurement]:
+    """Every cell found, in the one bucket where it stands."""
+    yield _cells("cells-found", "Cells found", found_cell_count(smear))
+    yield _cells(
+        "white-cells-counted",
+        "White cells counted on the smear",
+        smear.white_cells_counted,
+        remark=WARNING_WORDS[smear.count_warning] if smear.count_warning else "",
+    )
+    yield _cells_referred(smear)
+    yield _cells(
+        "cells-undetermined",
+        "Cells of undetermined type, in no percentage",
+        smear.undetermined_count,
+    )
+    for cell_type, count in smear.not_leukocytes.items():
+        words = f"{type_word(cell_type).capitalize()}s found, in no percentage"
+        yield _cells(f"{cell_type}s-apart", words, count)
+
+
+def _share(word: str, count: int, counted: int, least_cells: int) -> Measurement:
+    """Cells of one kind per 100 leukocytes, with their number and the 95 % Wilson interval."""
+    is_blast = word == BLAST_WORD
+    name = "blasts" if is_blast else word.replace(" ", "_")
+    code = codes.BLASTS_PER_LEUKOCYTES if is_blast else codes.CELL_TYPE_SHARE.get(name)
+    title = code.display if code else f"{word.capitalize()}s/Leukocytes in Blood"
+    cells = _cells(f"{name}-count", "Cells called leukemic" if is_blast else "Cells seen", count)
+    if not has_percentages(counted, least=least_cells):
+        return Measurement(
+            name=name,
+            title=title,
+            code=code,
+            value=None,
+            parts=(cells,) if counted else (),
+            absent=_why_no_percentage(counted, least_cells),
+        )
+    interval = wilson(count, counted)
+    return Measurement(
+        name=name,
+        title=title,
         code=code,
-        value=Share(value=fraction.value),
-        parts=(
-            Figure(
-                name="blasts-low",
-                title="Lower limit of the 95% interval",
-                value=Share(value=fraction.low),
-            ),
-            Figure(
-                name="blasts-high",
-                title="Upper limit of the 95% interval",
-                value=Share(value=fraction.high),
-            ),
-            Figure(name="blasts-count", title="Cells called leukemic", value=smear.leukemic_count),
-        ),
+        value=Share(value=interval.value, counted=counted),
+        parts=(*_limits(name, interval, counted), cells),
     )
 
 
-def _cell_type_share(smear: SmearFindings, cell_type: CellType) -> Figure:
-    code = codes.CELL_TYPE_SHARE.get(cell_type)
-    words = f"{cell_type.replace('_', ' ').capitalize()}s/Leukocytes in Blood"
-    title = code.display if code else words
-    counted = smear.white_cells_counted
+def _limits(name: str, interval: Interval, counted: int) -> Iterator[Measurement]:
+    for end, value in (("low", interval.low), ("high", interval.high)):
+        side = "Lower" if end == "low" else "Upper"
+        yield Measurement(
+            name=f"{name}-{end}",
+            title=f"{side} limit of the 95% interval",
+            value=Share(value=value, counted=counted),
+        )
+
+
+def _why_no_percentage(counted: int, least_cells: int) -> str:
     if not counted:
-        return Figure(name=cell_type, title=title, code=code, value=None)
-    seen = smear.differential.get(cell_type, 0)
-    cells = Figure(name=f"{cell_type}-count", title="Cells seen", value=seen)
-    return Figure(
-        name=cell_type, title=title, code=code, value=Share(value=seen / counted), parts=(cells,)
+        return NOT_COUNTED
+    return f"{counted} white cells were counted, and fewer than {least_cells} give no percentage"
+
+
+def _cells(
+    name: str, title: str, count: int, *, parts: tuple[Measurement, ...] = (), remark: str = ""
+) -> Measurement:
+    return Measurement(
+        name=name, title=title, value=count, unit=codes.CELLS_UNIT, parts=parts, remark=remark
     )
 
 
-def _cells_referred(smear: SmearFindings) -> Figure:
-    return Figure(
-        name="cells-referred",
-        title="Cells referred to an expert",
-        value=referred_cell_count(smear),
-        parts=tuple(
-            Figure(
-                name=f"referred-{reason}", title=f"Referred: {REASON_WORDS[reason]}", value=count
-            )
-            for reason in ReferralReason
-            if (count := smear.referred.get(reason, 0))
-        ),
+def _fields(name: str, title: str, count: int) -> Measurement:
+    return Measurement(name=name, title=title, value=count, unit=codes.FIELDS_UNIT)
+
+
+def _cells_referred(smear: SmearFindings) -> Measurement:
+    """A cell with two reasons stands under both; smudge cells are referred as well."""
+    reasons = tuple(
+        _cells(f"referred-{reason}", f"Referred: {REASON_WORDS[reason]}", count)
+        for reason in ReferralReason
+        if (count := smear.referred.get(reason, 0))
+    )
+    smudges = _cells("smudge-cells", "Smudge cells among them", smudge_cell_count(smear))
+    return _cells(
+        "cells-referred",
+        "Cells referred to an expert",
+        referred_cell_count(smear),
+        parts=(smudges, *reasons),
     )
 
 
-def _field_quality(smear: SmearFindings) -> Figure:
+def _field_quality(smear: SmearFindings) -> Measurement:
     """Fields used and refused; the DICOM code where not one could be used."""
     used = usable_field_count(smear)
     refused = refused_fields_by_flag(smear)
-    return Figure(
+    return Measurement(
         name="field-quality",
         title="Quality of the smear's fields",
         value=fields_in_words(smear) if used else codes.UNUSABLE_IMAGE,
         parts=(
-            Figure(name="fields-analysed", title="Fields analysed", value=len(smear.fields)),
-            Figure(name="fields-used", title="Fields used", value=used),
+            _fields("fields-analysed", "Fields analysed", len(smear.fields)),
+            _fields("fields-used", "Fields used", used),
             *(
-                Figure(
-                    name=f"fields-{flag}",
-                    title=f"Fields refused: {FLAG_WORDS[flag]}",
-                    value=refused[flag],
-                )
+                _fields(f"fields-{flag}", f"Fields refused: {FLAG_WORDS[flag]}", refused[flag])
                 for flag in sorted(refused)
             ),
         ),

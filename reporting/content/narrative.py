@@ -1,4 +1,4 @@
-"""The sentences of a report, said once: FHIR, HL7 and the printed page use the same ones.
+"""The sentences of a report, written once: FHIR, HL7 and the PDF use the same ones.
 
 They speak of cells and counts; none proposes a diagnosis.
 """
@@ -9,7 +9,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from pipeline.domain import CountWarning, Grade, QualityFlag, ReferralReason, SmearFindings
-from pipeline.findings.smear_summary import referred_cell_count, usable_field_count
+from pipeline.findings.percentages import MIN_CELLS_FOR_PERCENT, has_percentages, interval_text
+from pipeline.findings.smear_summary import (
+    Bucket,
+    bucket_counts,
+    found_cell_count,
+    referred_cell_count,
+    type_word,
+    usable_field_count,
+)
 
 GRADE_WORDS: Mapping[Grade, str] = {
     Grade.NONE_SEEN: "None seen: no counted white cell was called leukemic",
@@ -19,7 +27,7 @@ GRADE_WORDS: Mapping[Grade, str] = {
 }
 
 WARNING_WORDS: Mapping[CountWarning, str] = {
-    CountWarning.BELOW_100: "Fewer than 100 white cells were counted: the shares are rough.",
+    CountWarning.BELOW_100: "Fewer than 100 white cells were counted: the count is rough.",
     CountWarning.BELOW_200: "Fewer than 200 white cells were counted: short of a full count.",
 }
 
@@ -49,20 +57,51 @@ FLAG_WORDS: Mapping[QualityFlag, str] = {
 }
 
 LIMITS = (
-    "Found and called by software on single images and reviewed by nobody. "
+    "Found and called by software on single images. "
     "It counts cells and names no disease. An expert must look at the smear itself."
 )
 
 
-def findings_in_words(smear: SmearFindings) -> Iterator[str]:
+def findings_in_words(
+    smear: SmearFindings, *, least_cells: int = MIN_CELLS_FOR_PERCENT
+) -> Iterator[str]:
     """The report in sentences: what was found, then what it does not know."""
     yield f"{GRADE_WORDS[smear.grade]}."
     yield smear.grade_reason
+    if smear.leukemic_fraction is not None:
+        yield share_in_words(smear, least_cells=least_cells)
     if smear.count_warning:
         yield WARNING_WORDS[smear.count_warning]
+    yield buckets_in_words(smear)
     yield fields_in_words(smear)
     if referred_cell_count(smear):
         yield referred_in_words(smear)
+
+
+def share_in_words(smear: SmearFindings, *, least_cells: int = MIN_CELLS_FOR_PERCENT) -> str:
+    """The share of blasts with its interval, or that the count is too small for one."""
+    counted = smear.white_cells_counted
+    if smear.leukemic_fraction is None or not has_percentages(counted, least=least_cells):
+        return f"Fewer than {least_cells} white cells were counted, so no percentage is given."
+    return f"Blasts of the counted cells: {interval_text(smear.leukemic_fraction, counted)}."
+
+
+def buckets_in_words(smear: SmearFindings) -> str:
+    """Where every cell that was found stands; the numbers add up."""
+    buckets = bucket_counts(smear)
+    apart = [
+        _count(count, type_word(cell_type))
+        for cell_type, count in smear.not_leukocytes.items()
+        if count
+    ]
+    if buckets[Bucket.UNDETERMINED]:
+        apart.append(f"{buckets[Bucket.UNDETERMINED]} of undetermined type")
+    listed = [
+        f"{buckets[Bucket.COUNTED]} counted",
+        f"{buckets[Bucket.REFERRED]} referred to an expert",
+        *apart,
+    ]
+    return f"{_count(found_cell_count(smear), 'cell')} found: {', '.join(listed)}."
 
 
 def referred_in_words(smear: SmearFindings) -> str:

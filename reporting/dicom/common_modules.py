@@ -1,4 +1,4 @@
-"""What every DICOM object of ours says: whose it is, who made it, from what, and for what.
+"""Builds the modules that all derived objects share: patient, study, series, equipment, SOP Common.
 
 Each function gives a part as a dataset of its own, to be merged with `Dataset.update`.
 """
@@ -44,7 +44,9 @@ SERIES_NUMBERS: Mapping[ResultKind, int] = MappingProxyType(
         ResultKind.KEY_OBJECTS: 9007,
     }
 )
-"""Far above a device's own numbers, the gallery first in a list that sorts by them."""
+"""Of the first version: far above a device's own numbers, the gallery first."""
+NUMBERS_PER_VERSION = 10
+"""A later version has higher numbers than an earlier one, kind by kind in the same order."""
 
 SERIES_WORDS: Mapping[ResultKind, str] = MappingProxyType(
     {
@@ -92,17 +94,22 @@ class Authorship:
 def common_modules(reference: ObjectReference, author: Authorship, *, modality: str) -> Dataset:
     """Patient, study, series, equipment and SOP Common (PS3.3 C.7.1 to C.7.5, C.12.1)."""
     common = patient_and_study(author.header)
-    common.update(_series(reference, author.context, modality))
+    common.update(_series(reference, author, modality))
     common.update(_equipment(author))
     common.update(_sop_common(reference, author))
     return common
 
 
-def _series(reference: ObjectReference, context: ReportContext, modality: str) -> Dataset:
+def _series(reference: ObjectReference, author: Authorship, modality: str) -> Dataset:
+    """General Series (C.7.3.1), dated and numbered so that versions sort in their order."""
+    context = author.context
     series = Dataset()
     series.Modality = modality
     series.SeriesInstanceUID = reference.series_instance_uid
-    series.SeriesNumber = SERIES_NUMBERS[reference.kind]
+    series.SeriesNumber = (
+        SERIES_NUMBERS[reference.kind] + (context.version - 1) * NUMBERS_PER_VERSION
+    )
+    series.SeriesDate, series.SeriesTime = date_and_time(author)
     series.SeriesDescription = series_description(reference.kind, context)
     return series
 
@@ -112,8 +119,8 @@ def series_description(kind: ResultKind, context: ReportContext) -> str:
 
     The label stands in the pixels or the text of each object as well.
     """
-    amended = f", version {context.version}" if context.version > 1 else ""
-    return f"{SERIES_WORDS[kind]}{amended} (RESEARCH USE ONLY)"
+    version = f", version {context.version}" if context.version > 1 else ""
+    return f"{SERIES_WORDS[kind]}{version} (RESEARCH USE ONLY)"
 
 
 def _equipment(author: Authorship) -> Dataset:

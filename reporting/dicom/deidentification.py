@@ -1,4 +1,4 @@
-"""A smear under pseudonyms: its sources and findings re-made, so that every result agrees.
+"""Rebuilds a smear under pseudonyms, sources and findings alike, so that every result agrees.
 
 Nothing is cleaned afterwards. The source datasets and the findings are rewritten first and the
 result set is built from those, so DICOM, FHIR, HL7, table and page cannot contradict each other.
@@ -30,15 +30,19 @@ from pydicom.dataset import FileMetaDataset
 from config import codes
 from config.codes import Concept
 from pipeline.domain import (
+    CellFinding,
     FieldFindings,
+    Reviewer,
     SeriesUID,
     SmearFindings,
     SmearId,
+    SmearReview,
     SOPInstanceUID,
     StudyUID,
 )
 from pipeline.errors import Defect, NeedsReview, Rejected
 from pipeline.findings.smear_summary import gather_smear
+from reporting.content.identifiers import text_of
 from reporting.dicom.source_attributes import code_item
 from reporting.results import ReportContext
 from reporting.secret_files import make_key_file
@@ -98,6 +102,7 @@ KEPT_ALWAYS = (
     "LossyImageCompressionRatio",
     "LossyImageCompressionMethod",
     "BurnedInAnnotation",
+    "QualityControlSubject",
     "PixelData",
     "ExtendedOffsetTable",
     "ExtendedOffsetTableLengths",
@@ -182,14 +187,14 @@ class Pseudonymiser:
         """
         originals = {self.uid(uid): uid for uid in {f.sop_instance_uid for f in smear.fields}}
         first = read_source(smear.fields[0].sop_instance_uid)
+        counted = gather_smear(
+            SmearId(self._pseudonym("smear", smear.smear_id)),
+            map(self._field, smear.fields),
+            acquired=[SOPInstanceUID(self.uid(field.sop_instance_uid)) for field in smear.fields],
+        )
+        review = smear.review and self._review(smear.review, self._shift(first))
         return Variant(
-            smear=gather_smear(
-                SmearId(self._pseudonym("smear", smear.smear_id)),
-                map(self._field, smear.fields),
-                acquired=[
-                    SOPInstanceUID(self.uid(field.sop_instance_uid)) for field in smear.fields
-                ],
-            ),
+            smear=replace(counted, review=review),
             read_source=lambda uid: self.dataset(read_source(SOPInstanceUID(originals[uid]))),
             context=replace(context, issued_at=context.issued_at - self._shift(first)),
         )
@@ -217,9 +222,50 @@ class Pseudonymiser:
         """A UID that stands for `original` everywhere (PS3.5 B.2)."""
         return f"2.25.{UUID(bytes=self._digest('uid', original)[:16], version=5).int}"
 
+    def _review(self, review: SmearReview, shift: timedelta) -> SmearReview:
+        """What people did, under pseudonyms for them too; what they wrote may name a patient."""
+        return replace(
+            review,
+            signatures=tuple(
+                replace(
+                    one,
+                    reviewer=self._reviewer(one.reviewer),
+                    at=one.at - shift,
+                    fields=tuple(map(self._place, one.fields)),
+                    reason="",
+                )
+                for one in review.signatures
+            ),
+            reviewers=tuple(map(self._reviewer, review.reviewers)),
+            changes=tuple(
+                replace(one, cell=self._place(one.cell), reviewer=self._reviewer(one.reviewer))
+                for one in review.changes
+            ),
+            excluded_fields=tuple(map(self._place, review.excluded_fields)),
+            starred=tuple(map(self._place, review.starred)),
+            comments=(),
+        )
+
+    def _reviewer(self, person: Reviewer) -> Reviewer:
+        name = self._pseudonym("R", person.account)
+        return replace(person, account=name, name=name, organization="")
+
+    def _place(self, key: str) -> str:
+        """Of a cell or a field: its SOP Instance UID comes first."""
+        uid, _, rest = key.partition(":")
+        return f"{self.uid(uid)}:{rest}"
+
+    def _cell(self, finding: CellFinding) -> CellFinding:
+        decision = finding.decision
+        if decision is None:
+            return finding
+        person = self._reviewer(decision.reviewer)
+        return replace(finding, decision=replace(decision, reviewer=person, reason=""))
+
     def _field(self, field: FieldFindings) -> FieldFindings:
         return replace(
             field,
+            cells=tuple(map(self._cell, field.cells)),
             study_uid=StudyUID(self.uid(field.study_uid)),
             series_uid=SeriesUID(self.uid(field.series_uid)),
             sop_instance_uid=SOPInstanceUID(self.uid(field.sop_instance_uid)),
@@ -347,8 +393,8 @@ def _refuse_burned_in_text(source: Dataset) -> None:
 
 def _patient_of(source: Dataset) -> str:
     """Whose image it is: the id together with its issuer, or "" when the header does not say."""
-    patient = str(source.get("PatientID") or "").strip()
-    issuer = str(source.get("IssuerOfPatientID") or "").strip()
+    patient = text_of(source, "PatientID")
+    issuer = text_of(source, "IssuerOfPatientID")
     return f"{issuer}\0{patient}" if patient else ""
 
 
@@ -379,9 +425,9 @@ def _shifted(value: str, shift: timedelta) -> str:
     """A DA or DT value moved back; what is no date goes."""
     try:
         day = datetime.strptime(value[:8], "%Y%m%d") - shift  # noqa: DTZ007
-    except ValueError:
+    except (ValueError, OverflowError):
         return ""
-    return f"{day:%Y%m%d}{value[8:]}"
+    return f"{day.year:04d}{day:%m%d}{value[8:]}"
 
 
 def _file_meta(source: Dataset, made: Dataset) -> FileMetaDataset:

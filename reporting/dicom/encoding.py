@@ -13,6 +13,7 @@ from typing import Any
 
 from pydicom import DataElement, Dataset
 from pydicom.charset import default_encoding
+from pydicom.dataelem import RawDataElement
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_data_element, write_dataset
 from pydicom.tag import BaseTag
@@ -33,6 +34,9 @@ _LONGEST_SHORT = 0xFFFF
 _LONG_LENGTH = frozenset({"UT", "UC", "UR"})
 """Of those below, the ones whose length takes 32 bits (PS3.5 7.1.2)."""
 
+_TEXT = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
+"""What Specific Character Set applies to (PS3.5 6.1.2.3)."""
+
 
 class _NotPlain(Exception):
     """The value needs pydicom's writer."""
@@ -51,12 +55,22 @@ def _encode(dataset: Dataset, encodings: Encodings, known: dict[int, bytes]) -> 
     for tag in sorted(dataset.keys()):
         if tag & 0xFFFF == 0 and tag >> 16 > 6:
             continue  # retired group length (PS3.5 7.2)
-        element = dataset.get_item(tag)
+        element: DataElement | RawDataElement = dataset.get_item(int(tag))
+        if isinstance(element, RawDataElement) and element.VR in _TEXT:
+            parts.append(_as_it_came(element))
+            continue
         if not isinstance(element, DataElement) or len(element.VR) != 2:
             # As it was read, or of two possible VRs: what that means for the bytes pydicom knows.
             return _by_pydicom(dataset, encodings)
         parts.append(_element(tag, element, encodings, known))
     return b"".join(parts)
+
+
+def _as_it_came(element: RawDataElement) -> bytes:
+    """Text that was copied undecoded, under the character set of its source."""
+    buffer = _buffer()
+    write_data_element(buffer, element)
+    return buffer.getvalue()
 
 
 def _element(

@@ -1,4 +1,4 @@
-"""A Key Object Selection "For Research" that names the result set and its sources (TID 2010)."""
+"""Builds the Key Object Selection "For Research" that names the result set (TID 2010)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same outlines as a Color Softcopy Presentation State (PS3.3 A.33.2), to be switched off.
+"""Builds the outlines as a Color Softcopy Presentation State (PS3.3 A.33.2), to be switched off.
 
 One graphic layer a call, one for nuclei, and one for the label of research use.
 """

@@ -1,4 +1,4 @@
-"""Pictures as Secondary Capture Image objects (PS3.3 A.8.1): annotated field and gallery."""
+"""Builds annotated fields and galleries as Secondary Capture Image objects (PS3.3 A.8.1)."""
 
 from __future__ import annotations
 

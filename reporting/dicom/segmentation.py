@@ -1,7 +1,8 @@
-"""Cells by call and their nuclei as a Segmentation (PS3.3 A.51), one bit a pixel and segment.
+"""Builds cells by call and their nuclei as a Segmentation (PS3.3 A.51), one bit per pixel.
 
 BINARY and not LABELMAP: viewers and archives in service read it, and cells and their nuclei
-overlap. Its place is told by the source image, as a smear photograph has no frame of reference.
+overlap. Each frame maps pixel by pixel to its source frame, and lies in the source's frame of
+reference where the source has one.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from reporting.dicom.common_modules import (
     date_and_time,
 )
 from reporting.dicom.secondary_capture import lossy_history
-from reporting.dicom.slide_coordinates import UM_PER_MM
+from reporting.dicom.slide_coordinates import UM_PER_MM, frame_of_reference
 from reporting.dicom.source_attributes import SourceFrame, code_item, image_reference
 from reporting.results import ObjectReference
 
@@ -64,6 +65,7 @@ def build_segmentation(
     dataset = common_modules(reference, author, modality=MODALITY_SEGMENTATION.code)
     dataset.update(_image(findings, author, source))
     dataset.update(_dimensions(reference))
+    dataset.update(frame_of_reference(source.header))
     dataset.update(
         common_instance_references(
             reference.study_instance_uid, [InstanceReference.of_source(source.header)]
@@ -73,7 +75,7 @@ def build_segmentation(
         _segment_item(number, segment, author) for number, segment in enumerate(segments, start=1)
     ]
     dataset.NumberOfFrames = len(segments)
-    dataset.SharedFunctionalGroupsSequence = [_shared_groups(findings)]
+    dataset.SharedFunctionalGroupsSequence = [_shared_groups(findings, source)]
     dataset.PerFrameFunctionalGroupsSequence = [
         _frame_groups(number, source) for number in range(1, len(segments) + 1)
     ]
@@ -101,9 +103,10 @@ def _segments(findings: FieldFindings) -> Iterator[_Segment]:
 
 
 def _mask(outlines: Sequence[Contour], findings: FieldFindings) -> NDArray[np.uint8]:
-    """Height × width, 0 or 1."""
+    """Height × width, 0 or 1: the union of the outlines."""
     mask = np.zeros((findings.height, findings.width), dtype=np.uint8)
-    cv2.fillPoly(mask, list(outlines), 1)
+    for outline in outlines:  # one by one: together they would be filled by the even-odd rule
+        cv2.fillPoly(mask, [outline], 1)
     return mask
 
 
@@ -176,11 +179,17 @@ def algorithm_item(author: Authorship) -> Dataset:
     return item
 
 
-def _shared_groups(findings: FieldFindings) -> Dataset:
-    """How large a pixel is and how the masks lie; OHIF 3.12 draws no mask without either group."""
+def _shared_groups(findings: FieldFindings, source: SourceFrame) -> Dataset:
+    """How large a pixel is and how the masks lie.
+
+    OHIF 3.12 draws no mask without an orientation, so a photograph without any frame of reference
+    has one. Where the source lies in the frame of its slide there is none: that of a patient
+    would contradict it.
+    """
     groups = Dataset()
     groups.PixelMeasuresSequence = [_pixel_measures(findings)]
-    groups.PlaneOrientationSequence = [_plane_orientation()]
+    if not source.header.get("FrameOfReferenceUID"):
+        groups.PlaneOrientationSequence = [_plane_orientation()]
     return groups
 
 
@@ -204,6 +213,13 @@ def _plane_orientation() -> Dataset:
     return orientation
 
 
+def _same_pixels(source: SourceFrame) -> Dataset:
+    """The source frame, with each pixel in its own place (Spatial Locations Preserved)."""
+    item = image_reference(source)
+    item.SpatialLocationsPreserved = "YES"
+    return item
+
+
 def _frame_groups(number: int, source: SourceFrame) -> Dataset:
     """One segment, derived from the one source frame (C.7.6.16.2.6), pixel upon pixel.
 
@@ -215,7 +231,7 @@ def _frame_groups(number: int, source: SourceFrame) -> Dataset:
     segment.ReferencedSegmentNumber = number
     derivation = Dataset()
     derivation.DerivationCodeSequence = [code_item(SEGMENTATION_DERIVATION)]
-    derivation.SourceImageSequence = [image_reference(source)]
+    derivation.SourceImageSequence = [_same_pixels(source)]
     groups = Dataset()
     groups.DerivationImageSequence = [derivation]
     groups.FrameContentSequence = [content]

@@ -1,4 +1,4 @@
-"""Where the pixels of an image lie on its slide, if the image says so completely.
+"""Maps the pixels of an image to their place on its slide, if the image gives it completely.
 
 Needed are the frame of reference, the centre of the image (PS3.3 C.8.12.2), its pixel spacing
 and its orientation. The Slide Coordinates Module alone gives no orientation; one is not guessed.
@@ -30,6 +30,15 @@ class SlidePlace:
         """N × 2 image coordinates as N × 2 slide coordinates X, Y in mm."""
         placed: NDArray[np.float64] = (points - self.centre_px) @ self.axes_mm + self.centre_mm
         return placed
+
+
+def frame_of_reference(header: Dataset) -> Dataset:
+    """Frame of Reference Module (C.7.4.1) of the source, or nothing where it has none."""
+    module = Dataset()
+    if header.get("FrameOfReferenceUID"):
+        module.FrameOfReferenceUID = header.FrameOfReferenceUID
+        module.PositionReferenceIndicator = header.get("PositionReferenceIndicator")
+    return module
 
 
 def slide_place(header: Dataset) -> SlidePlace | None:

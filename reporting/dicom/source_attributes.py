@@ -6,17 +6,18 @@ A type 2 attribute that the source lacks is present and empty, as PS3.5 section 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import timedelta, timezone, tzinfo
 from functools import cache
+from typing import cast
 
-from pydicom import DataElement, Dataset
+from pydicom import Dataset
+from pydicom.datadict import dictionary_VR, keyword_for_tag
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import FileMetaDataset
 
 from config.codes import SOURCE_IMAGE, Concept
-from pipeline.errors import NeedsReview
 
 PATIENT_TYPE_2 = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
 STUDY_TYPE_2 = (
@@ -90,6 +91,8 @@ SPECIMEN_TYPE_2 = ("IssuerOfTheContainerIdentifierSequence", "ContainerTypeCodeS
 WEST_MOST, EAST_MOST = timedelta(hours=12), timedelta(hours=14)
 
 PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
+"""Value representations whose bytes mean what Specific Character Set says (PS3.5 6.1.2.3)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -106,14 +109,17 @@ class SourceFrame:
 
 
 def header_of(dataset: Dataset) -> Dataset:
-    """The dataset without its pixels; elements are shared, so treat it as read-only."""
-    header = Dataset({element.tag: element for element in dataset if _is_header(element)})
+    """The dataset without pixels and private attributes; shares elements, so read it only.
+
+    Elements stay as undecoded as they are: text that contradicts its character set can then be
+    copied byte by byte.
+    """
+    header = Dataset()
+    for tag in dataset.keys():  # noqa: SIM118 (a Dataset iterates over decoded elements)
+        if not tag.is_private and keyword_for_tag(tag) not in PIXEL_KEYWORDS:
+            header[tag] = dataset.get_item(tag)
     header.file_meta = getattr(dataset, "file_meta", FileMetaDataset())
     return header
-
-
-def _is_header(element: DataElement) -> bool:
-    return element.keyword not in PIXEL_KEYWORDS and not element.tag.is_private
 
 
 def color_profile(header: Dataset) -> bytes:
@@ -179,29 +185,39 @@ def laterality(header: Dataset) -> Dataset:
 
 
 def copy_when_present(source: Dataset, target: Dataset, keyword: str) -> None:
-    """Put a copy of one attribute into `target`, if `source` has it with a value."""
-    if source.get(keyword) not in (None, "", []):
-        target[keyword] = deepcopy(source[keyword])
+    """Put a copy of one attribute into `target`, if `source` has it with a value.
+
+    The copy has no private attributes at any depth. Text is copied as the bytes that came, under
+    the same character set: decoding and encoding would lose what is wrong in it, and a PACS would
+    then show two names for one patient.
+    """
+    raw = _undecoded_text(source, keyword)
+    if source.get(keyword) in (None, "", []):
+        return
+    if raw is not None:
+        target[keyword] = raw
+        return
+    target[keyword] = deepcopy(source[keyword])
+    if target[keyword].VR == "SQ":
+        for item in target[keyword].value:
+            item.remove_private_tags()
+
+
+def _undecoded_text(source: Dataset, keyword: str) -> RawDataElement | None:
+    """The element as it came, where it is text that depends on the character set."""
+    if keyword not in source:
+        return None
+    element = cast("DataElement | RawDataElement", source.get_item(keyword))
+    vr = dictionary_VR(element.tag)
+    if not isinstance(element, RawDataElement) or vr not in TEXT_VRS or not element.value:
+        return None
+    return element._replace(VR=vr)
 
 
 def copy_or_empty(source: Dataset, target: Dataset, keyword: str) -> None:
     """Put one attribute into `target`, empty if `source` has none (type 2)."""
     setattr(target, keyword, None)
     copy_when_present(source, target, keyword)
-
-
-def check_one_patient(headers: Iterable[Dataset]) -> None:
-    """One report must not speak of two patients: raises NeedsReview when the sources differ."""
-    patients = {
-        (str(header.get("PatientID", "")), str(header.get("IssuerOfPatientID", "")))
-        for header in headers
-    }
-    if len(patients) > 1:
-        raise NeedsReview(
-            "The images of one smear name different patients; correct them at the source "
-            "or gather by series, then send them again.",
-            code="smear_with_two_patients",
-        )
 
 
 # --- references to the source

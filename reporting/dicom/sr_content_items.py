@@ -1,4 +1,4 @@
-"""Content items of structured reports (PS3.3 C.17.3), one small function a value type.
+"""Builds content items of structured reports (PS3.3 C.17.3), one small function per value type.
 
 Written straight to datasets; a library would check and copy each item once more. ADR 0010 and
 `python -m tests.benchmarks.bench_report` say what two hundred cells cost.
@@ -57,6 +57,20 @@ def text(name: Concept, value: str, relation: Relation = Relation.CONTAINS) -> D
     item = _item("TEXT", name, relation)
     item.TextValue = value
     return item
+
+
+def person_name(
+    name: Concept, value: str, relation: Relation = Relation.OBSERVATION_CONTEXT
+) -> Dataset:
+    """A person's name, as one family name: which part is which is not known."""
+    item = _item("PNAME", name, relation)
+    item.PersonName = as_person_name(value)
+    return item
+
+
+def as_person_name(words: str) -> str:
+    """Free text as a value of PN (PS3.5 6.2): at most 64 characters of one component group."""
+    return " ".join(words.replace("^", " ").replace("=", " ").replace("\\", " ").split())[:64]
 
 
 def code(

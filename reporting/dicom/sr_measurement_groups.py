@@ -1,7 +1,8 @@
-"""The measurement groups of the report: the whole smear, poor fields, suspicious cells.
+"""Builds the measurement groups of the report: the whole smear, poor fields, suspicious cells.
 
-OHIF 3.12 opens a report only when it finds coordinates in every group. So a figure of the smear's
-group has the border of the field with the most suspicious cell, and a poor field has its own.
+OHIF 3.12 opens a report only when it finds coordinates in every group. So a measurement of the
+smear's group has the border of the field with the most suspicious cell, and a poor field has its
+own.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from config.codes import (
     ALGORITHM_PARAMETERS,
     ALGORITHM_VERSION,
     ARTIFICIAL_INTELLIGENCE,
+    BLAST,
     BLASTS_PER_LEUKOCYTES,
     BLOOD_SMEAR,
     CELL_TYPE,
@@ -26,6 +28,8 @@ from config.codes import (
     LEUKOCYTE,
     MEASUREMENT_GROUP,
     PERCENT,
+    PERSON_LINEAGE,
+    SMUDGE_CELL,
     TRACKING_IDENTIFIER,
     TRACKING_UNIQUE_IDENTIFIER,
     Concept,
@@ -33,20 +37,28 @@ from config.codes import (
 from config.dicom_codes import (
     ALGORITHM_MANUFACTURER,
     AREA,
+    BLAST_LIMITS,
     CALL,
     CALLS,
     CELLS,
     CELLS_IN_FIELD,
+    CHANGED_COUNT,
+    CONFIRMED_COUNT,
+    DECIDED_BY,
+    DECISION_REASON,
     DIFFERENTIAL_SHARE,
     FIELD_QUALITY,
     FINDING,
     FOUND_COUNT,
+    GRADE,
+    GRADE_REASON,
     LEUKEMIC_COUNT,
     LEUKEMIC_PROBABILITY,
-    LEUKEMIC_SHARE_HIGH,
-    LEUKEMIC_SHARE_LOW,
     LEUKOCYTES_COUNTED,
     MICROMETER,
+    MODEL_COUNT,
+    MODEL_LEUKEMIC,
+    MODEL_REFERRED,
     MOST_SUSPICIOUS_PROBABILITY,
     NORMAL_COUNT,
     NOT_LEUKOCYTE_COUNT,
@@ -55,14 +67,36 @@ from config.dicom_codes import (
     PERIMETER,
     REASON,
     REFERRED_COUNT,
+    SMUDGE_COUNT,
     SOURCE,
     SQUARE_MICROMETER,
+    SUGGESTED_TYPE,
     UNDETERMINED_COUNT,
+    about_type,
     local,
 )
-from pipeline.domain import CellFinding, FieldFindings, SmearFindings
-from pipeline.findings.smear_summary import found_cell_count, referred_cell_count
+from pipeline.domain import (
+    Call,
+    CellFinding,
+    CellType,
+    FieldFindings,
+    SmearFindings,
+)
+from pipeline.findings.percentages import has_percentages, percent
+from pipeline.findings.smear_summary import (
+    BLAST_WORD,
+    Bucket,
+    bucket_of,
+    differential_words,
+    found_cell_count,
+    is_smudge,
+    referred_cell_count,
+    smudge_cell_count,
+    type_word,
+    wilson,
+)
 from pipeline.rendering.gallery import most_suspicious
+from reporting.content.narrative import WARNING_WORDS
 from reporting.derived_uids import derived_uid
 from reporting.dicom.common_modules import MANUFACTURER, Authorship
 from reporting.dicom.graphic_coordinates import closed, outline_points
@@ -138,8 +172,10 @@ def _smear_group(
             *_tracking("smear", derived_uid("tracking", reference.sop_instance_uid, "smear")),
             code(FINDING, LEUKOCYTE),
             *_algorithm(author),
+            *_grade(smear),
             *_counts(smear, sources),
-            *_differential(smear),
+            *_percentages(smear, author.context.min_cells_for_percent),
+            *_review(smear),
             *_most_suspicious_cell(smear, sources),
             *(
                 text(REASON, f"{reason}: {count}")
@@ -150,32 +186,67 @@ def _smear_group(
     )
 
 
+def _grade(smear: SmearFindings) -> Iterator[Dataset]:
+    """First of all, so that no reader meets a share before its warning."""
+    yield code(GRADE, local(f"grade_{smear.grade}"))
+    yield text(GRADE_REASON, smear.grade_reason)
+    if smear.count_warning:
+        yield text(GRADE_REASON, WARNING_WORDS[smear.count_warning])
+
+
 def _counts(smear: SmearFindings, sources: Sequence[SourceFrame]) -> Iterator[Dataset]:
+    """Every cell found, in the one bucket where it stands; the numbers add up."""
     looked_at = [] if _has_cells(smear) else list(_borders(smear.fields, sources))
     yield number(LEUKOCYTES_COUNTED, smear.white_cells_counted, CELLS, looked_at)
     yield number(LEUKEMIC_COUNT, smear.leukemic_count, CELLS)
     yield number(NORMAL_COUNT, smear.normal_count, CELLS)
+    for word, count in differential_words(smear).items():
+        yield number(about_type(word, "count"), count, CELLS)
     yield number(REFERRED_COUNT, referred_cell_count(smear), CELLS)
+    yield number(SMUDGE_COUNT, smudge_cell_count(smear), CELLS)
     yield number(UNDETERMINED_COUNT, smear.undetermined_count, CELLS)
     for cell_type, count in smear.not_leukocytes.items():
-        yield number(NOT_LEUKOCYTE_COUNT[cell_type], count, CELLS)
+        name = NOT_LEUKOCYTE_COUNT.get(cell_type) or about_type(type_word(cell_type), "apart")
+        yield number(name, count, CELLS)
     yield number(FOUND_COUNT, found_cell_count(smear), CELLS)
-    if smear.leukemic_fraction:
-        yield number(BLASTS_PER_LEUKOCYTES, 100 * smear.leukemic_fraction.value, PERCENT)
-        yield number(LEUKEMIC_SHARE_LOW, 100 * smear.leukemic_fraction.low, PERCENT)
-        yield number(LEUKEMIC_SHARE_HIGH, 100 * smear.leukemic_fraction.high, PERCENT)
 
 
 def _has_cells(smear: SmearFindings) -> bool:
     return any(field.cells for field in smear.fields)
 
 
-def _differential(smear: SmearFindings) -> Iterator[Dataset]:
-    if not smear.white_cells_counted:
+def _percentages(smear: SmearFindings, least_cells: int) -> Iterator[Dataset]:
+    """Shares with the limits of their 95 % intervals, or none below the least count."""
+    counted = smear.white_cells_counted
+    if not has_percentages(counted, least=least_cells):
         return
-    for cell_type, count in smear.differential.items():
-        name: Concept = CELL_TYPE_SHARE.get(cell_type) or DIFFERENTIAL_SHARE[cell_type]
-        yield number(name, 100 * count / smear.white_cells_counted, PERCENT)
+    for word, count in differential_words(smear).items():
+        interval = wilson(count, counted)
+        name = _share_name(word)
+        yield number(name, percent(interval.value, counted), PERCENT)
+        is_blast = word == BLAST_WORD
+        for end, value in (("low", interval.low), ("high", interval.high)):
+            limit = BLAST_LIMITS[end] if is_blast else about_type(word, f"share {end}")
+            yield number(limit, percent(value, counted), PERCENT)
+
+
+def _share_name(word: str) -> Concept:
+    if word == BLAST_WORD:
+        return BLASTS_PER_LEUKOCYTES
+    name = word.replace(" ", "_")
+    return CELL_TYPE_SHARE.get(name) or DIFFERENTIAL_SHARE.get(name) or about_type(word, "share")
+
+
+def _review(smear: SmearFindings) -> Iterator[Dataset]:
+    """What people did, and what the network alone had counted."""
+    if smear.review is None:
+        return
+    model = smear.review.model_counts
+    yield number(CHANGED_COUNT, len(smear.review.changes), CELLS)
+    yield number(CONFIRMED_COUNT, smear.review.confirmed, CELLS)
+    yield number(MODEL_COUNT, model.white_cells_counted, CELLS)
+    yield number(MODEL_LEUKEMIC, model.leukemic_count, CELLS)
+    yield number(MODEL_REFERRED, model.referred_count, CELLS)
 
 
 def _most_suspicious_cell(
@@ -243,7 +314,7 @@ def _cell_groups(
                     f"field {number_from_0 + 1} cell {finding.cell.index}",
                     cell_uid(field, finding, author),
                 ),
-                code(FINDING, CELL_TYPE[finding.cell_type]),
+                code(FINDING, cell_finding(finding)),
                 *_algorithm(author),
                 region(
                     IMAGE_REGION,
@@ -255,6 +326,27 @@ def _cell_groups(
             ],
             template="1410",
         )
+
+
+def cell_finding(finding: CellFinding) -> Concept:
+    """What was decided of a cell, as in the differential: never the type of a cell not counted.
+
+    A smudge is a smudge, a referred cell is referred; what the network took it for stands beside
+    it as a suggestion.
+    """
+    if is_smudge(finding):
+        return SMUDGE_CELL
+    if finding.decision is not None and finding.cell_type in PERSON_LINEAGE:
+        return PERSON_LINEAGE[finding.cell_type]
+    match bucket_of(finding):
+        case Bucket.REFERRED:
+            return CALLS[Call.REFERRED]
+        case Bucket.COUNTED if finding.call is Call.LEUKEMIC:
+            return BLAST
+        case Bucket.UNDETERMINED:
+            return local("type undetermined")
+        case Bucket.COUNTED | Bucket.NOT_LEUKOCYTE:
+            return CELL_TYPE[finding.cell_type]
 
 
 def cell_uid(field: FieldFindings, finding: CellFinding, author: Authorship) -> str:
@@ -277,6 +369,18 @@ def _measurements(finding: CellFinding) -> Iterable[Dataset]:
 
 
 def _evaluations(finding: CellFinding) -> Iterable[Dataset]:
-    yield code(CALL, CALLS[finding.call])
+    """The network's call, and its type where that is not the finding; who decided otherwise."""
+    decision = finding.decision
+    call, suggested = finding.call, finding.cell_type
+    if decision is not None:
+        call, suggested = decision.model_call or call, decision.model_type or suggested
+    yield code(CALL, CALLS[call])
+    is_suggestion = decision is not None or bucket_of(finding) is Bucket.REFERRED
+    if is_suggestion and suggested is not CellType.UNDETERMINED:
+        yield code(SUGGESTED_TYPE, CELL_TYPE[suggested])
+    if decision is not None:
+        yield text(DECIDED_BY, decision.reviewer.name)
+        if decision.reason:
+            yield text(DECISION_REASON, decision.reason)
     for reason in finding.reasons:
         yield code(REASON, local(reason))

@@ -1,4 +1,4 @@
-"""The smear's figures as a Comprehensive 3D SR after TID 1500 (PS3.16), as IHE AI Results asks.
+"""Builds the smear's measurements as a Comprehensive 3D SR by TID 1500, as IHE AI Results asks.
 
 The whole smear is one measurement group; each of the first cells, most suspicious first, is a
 planar region with its measurements (TID 1410). Cells beyond the limit stand in the bulk
@@ -30,6 +30,10 @@ from config.dicom_codes import (
     LANGUAGE,
     MICROSCOPY,
     OBSERVER_TYPE,
+    PERSON,
+    PERSON_OBSERVER_NAME,
+    PERSON_OBSERVER_ORGANIZATION,
+    PERSON_OBSERVER_ROLE,
     PROCEDURE_REPORTED,
     SMEARLINK,
     SPECIMEN,
@@ -37,12 +41,11 @@ from config.dicom_codes import (
     SPECIMEN_IDENTIFIER,
     SPECIMEN_UID,
     SUBJECT_CLASS,
+    local,
 )
-from pipeline.domain import (
-    RESEARCH_USE_ONLY,
-    SmearFindings,
-)
-from pipeline.findings.smear_summary import referred_cell_count
+from pipeline.domain import RESEARCH_USE_ONLY, Reviewer, Signature, SmearFindings
+from reporting.content.narrative import GRADE_WORDS, buckets_in_words
+from reporting.content.sign_off import is_signed, review_in_words, standing_signatures
 from reporting.derived_uids import derived_uid
 from reporting.dicom.common_modules import (
     MANUFACTURER,
@@ -55,15 +58,17 @@ from reporting.dicom.common_modules import (
 from reporting.dicom.source_attributes import SourceFrame, code_item, has_specimen
 from reporting.dicom.sr_content_items import (
     Relation,
+    as_person_name,
     code,
     container,
+    person_name,
     root,
     source_image,
     text,
     uid_reference,
 )
 from reporting.dicom.sr_measurement_groups import MOST_CELLS, measurement_groups
-from reporting.results import ObjectReference
+from reporting.results import ObjectReference, PreviousVersion
 
 
 def build_structured_report(
@@ -75,27 +80,59 @@ def build_structured_report(
 ) -> Dataset:
     """The report of one smear; `sources` are the frames of `smear.fields`, in their order."""
     dataset = common_modules(reference, author, modality=MODALITY_STRUCTURED_REPORT.code)
-    dataset.update(_document(author, sources))
+    dataset.update(_document(smear, author, sources))
     dataset.update(
         root(IMAGING_MEASUREMENT_REPORT, "1500", _content(smear, reference, author, sources))
     )
     return dataset
 
 
-def _document(author: Authorship, sources: Sequence[SourceFrame]) -> Dataset:
-    """SR Document Series and General Modules (C.17.1, C.17.2): preliminary, nobody verified it."""
+def _document(smear: SmearFindings, author: Authorship, sources: Sequence[SourceFrame]) -> Dataset:
+    """SR Document Series and General Modules (C.17.1, C.17.2); preliminary until it is signed."""
     document = Dataset()
     document.ReferencedPerformedProcedureStepSequence = []
     document.CodingSchemeIdentificationSequence = [_own_scheme()]
     document.ContentDate, document.ContentTime = date_and_time(author)
     document.CompletionFlag = "COMPLETE"
     document.CompletionFlagDescription = RESEARCH_USE_ONLY
-    document.VerificationFlag = "UNVERIFIED"
-    document.PreliminaryFlag = "PRELIMINARY"
+    signatures = standing_signatures(smear)
+    document.VerificationFlag = "VERIFIED" if signatures else "UNVERIFIED"
+    if signatures:
+        document.VerifyingObserverSequence = [_verifying_observer(one) for one in signatures]
+    document.PreliminaryFlag = "FINAL" if is_signed(smear) else "PRELIMINARY"
     document.PerformedProcedureCodeSequence = [code_item(MICROSCOPY)]
     document.CurrentRequestedProcedureEvidenceSequence = evidence(
         InstanceReference.of_source(source.header) for source in sources
     )
+    document.update(_predecessor(author.context.previous))
+    return document
+
+
+def _verifying_observer(signature: Signature) -> Dataset:
+    """Who signed, and when (C.17.2.3); name and organization are type 1."""
+    item = Dataset()
+    item.VerifyingObserverName = as_person_name(signature.reviewer.name)
+    item.VerifyingObserverIdentificationCodeSequence = []
+    item.VerifyingOrganization = signature.reviewer.organization[:64] or "Not given"
+    item.VerificationDateTime = signature.at.strftime("%Y%m%d%H%M%S%z")
+    return item
+
+
+def _predecessor(previous: PreviousVersion | None) -> Dataset:
+    """The report that this one replaces (Predecessor Documents Sequence, C.17.2)."""
+    document = Dataset()
+    if previous is not None and previous.structured_report is not None:
+        replaced = previous.structured_report
+        document.PredecessorDocumentsSequence = evidence(
+            [
+                InstanceReference(
+                    study_uid=replaced.study_uid,
+                    series_uid=replaced.series_uid,
+                    sop_class_uid=replaced.sop_class_uid,
+                    sop_instance_uid=replaced.sop_instance_uid,
+                )
+            ]
+        )
     return document
 
 
@@ -117,6 +154,8 @@ def _content(
     """TID 1500, in its order of rows."""
     yield code(LANGUAGE, ENGLISH, Relation.CONCEPT_MODIFIER)
     yield from observer(author)
+    for person in smear.review.reviewers if smear.review else ():
+        yield from person_observer(person)
     yield from _subject(author.header)
     yield code(PROCEDURE_REPORTED, MICROSCOPY, Relation.CONCEPT_MODIFIER)
     yield text(COMMENT, _statement(smear, author))
@@ -139,6 +178,16 @@ def observer(author: Authorship) -> Iterator[Dataset]:
     yield text(DEVICE_OBSERVER_SERIAL, author.model.sha256, context)
 
 
+def person_observer(person: Reviewer) -> Iterator[Dataset]:
+    """A person who reviewed, beside the device (TID 1002, TID 1003)."""
+    context = Relation.OBSERVATION_CONTEXT
+    yield code(OBSERVER_TYPE, PERSON, context)
+    yield person_name(PERSON_OBSERVER_NAME, person.name)
+    if person.organization:
+        yield text(PERSON_OBSERVER_ORGANIZATION, person.organization, context)
+    yield code(PERSON_OBSERVER_ROLE, local(person.role), context)
+
+
 def _subject(header: Dataset) -> Iterator[Dataset]:
     """The specimen of the source (TID 1009); without one the patient is the subject by default."""
     if not has_specimen(header):
@@ -155,11 +204,15 @@ def _subject(header: Dataset) -> Iterator[Dataset]:
 
 def _statement(smear: SmearFindings, author: Authorship) -> str:
     """What a reader sees first."""
-    amended = f" Version {author.context.version}, replaces the one before."
-    shown = min(MOST_CELLS, sum(len(field.cells) for field in smear.fields))
+    context = author.context
+    replaces = f" Version {context.version}, replaces the one before."
+    found = sum(len(field.cells) for field in smear.fields)
+    shown = min(MOST_CELLS, found)
+    review = " ".join(review_in_words(smear, least_cells=context.min_cells_for_percent))
     return (
-        f"{RESEARCH_USE_ONLY}. Made by software, reviewed by nobody. {smear.grade_reason} "
-        f"{referred_cell_count(smear)} cells referred to an expert; {shown} cells listed here, "
-        f"most suspicious first. Network sha256 {smear.model.sha256}, run by "
-        f"{smear.model.execution_provider}.{amended if author.context.version > 1 else ''}"
+        f"{RESEARCH_USE_ONLY}. {review} {GRADE_WORDS[smear.grade]}. "
+        f"{smear.grade_reason} {buckets_in_words(smear)} "
+        f"{shown} of {found} cells listed here, most suspicious first. Network sha256 "
+        f"{smear.model.sha256}, run by {smear.model.execution_provider}."
+        f"{replaces if context.version > 1 else ''}"
     )

@@ -1,6 +1,7 @@
-"""The table of a smear: one CSV row a cell, for spreadsheets and for research databases.
+"""Builds the table of a smear: one CSV row per cell, for spreadsheets and research databases.
 
-The first eleven columns are those of the tool that came before, in its order.
+The first eleven columns are those of the tool that came before, in its order; new columns are
+added at the end.
 """
 
 from __future__ import annotations
@@ -9,14 +10,21 @@ import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
 
+from pydicom import Dataset
+
 from pipeline.domain import (
+    CELL_TYPES,
     RESEARCH_USE_ONLY,
     Call,
     CellFinding,
+    CellType,
     FieldFindings,
     SmearFindings,
     SOPInstanceUID,
 )
+from pipeline.findings.smear_summary import bucket_of, finding_word, type_word
+from reporting.content.identifiers import file_name_of, text_of
+from reporting.content.sign_off import sign_off_of
 from reporting.derived_uids import derived_id
 from reporting.results import ObjectReference, ReportContext, Result, ResultKind
 
@@ -40,9 +48,24 @@ COLUMNS = (
     "frame",
     "probability_type",
     "smear",
+    "finding",
+    "bucket",
+    "field",
+    "study_instance_uid",
+    "series_instance_uid",
+    "instance_number",
+    "accession_number",
+    "patient_id",
+    "issuer_of_patient_id",
+    "specimen_id",
+    "slide_id",
+    "file_name",
+    "report_version",
+    "report_status",
 )
 
 MEDIA_TYPE = "text/csv; charset=utf-8"
+
 
 LABEL: Mapping[Call, str] = {
     Call.LEUKEMIC: "leukemic",
@@ -51,21 +74,26 @@ LABEL: Mapping[Call, str] = {
 }
 """For people, where `call` is for programs."""
 
-LineOfCell = dict[str, str | int]
+Row = dict[str, str | int]
 
 
 def build_table(
-    smear: SmearFindings, *, image_uids: Sequence[ObjectReference], context: ReportContext
+    smear: SmearFindings,
+    *,
+    headers: Mapping[SOPInstanceUID, Dataset],
+    image_uids: Sequence[ObjectReference],
+    context: ReportContext,
 ) -> Result:
     """The cells of `smear` as CSV, field by field; boxes in pixels of the source image.
 
-    A smear without a cell gives the header line alone.
+    "field 258 #3" of the pictures is the row with field 258 and cell_index 3. A smear without a
+    cell gives the header line alone.
     """
     table_id = derived_id("table", smear.smear_id, smear.model.key)
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\r\n")
     writer.writeheader()
-    writer.writerows(_lines(smear, _annotated_images(image_uids), context))
+    writer.writerows(_rows(smear, headers, _annotated_images(image_uids), context))
     return Result(
         kind=ResultKind.TABLE,
         name=f"{table_id}.csv",
@@ -75,23 +103,51 @@ def build_table(
     )
 
 
-def _lines(
+def _rows(
     smear: SmearFindings,
+    headers: Mapping[SOPInstanceUID, Dataset],
     annotated: Mapping[tuple[SOPInstanceUID | None, int | None], str],
     context: ReportContext,
-) -> Iterator[LineOfCell]:
-    for field in smear.fields:
-        image = annotated.get((field.sop_instance_uid, field.frame), "")
+) -> Iterator[Row]:
+    for number, field in enumerate(smear.fields, start=1):
+        of_field: Row = {
+            "timestamp": context.issued_at.isoformat(timespec="seconds"),
+            "annotated_image": annotated.get((field.sop_instance_uid, field.frame), ""),
+            "smear": smear.smear_id,
+            "field": number,
+            "report_version": context.version,
+            "report_status": sign_off_of(smear),
+            **_image_columns(field, headers[field.sop_instance_uid]),
+        }
         for cell in field.cells:
-            yield {
-                "timestamp": context.issued_at.isoformat(timespec="seconds"),
-                "annotated_image": image,
-                "smear": smear.smear_id,
-                **_cell_columns(field, cell),
-            }
+            yield {**of_field, **_cell_columns(field, cell)}
 
 
-def _cell_columns(field: FieldFindings, finding: CellFinding) -> LineOfCell:
+def _image_columns(field: FieldFindings, header: Dataset) -> Row:
+    """Which image of which order the field is, by identifiers alone.
+
+    A formula of a spreadsheet must not come in by an identifier.
+    """
+    specimen = next(iter(header.get("SpecimenDescriptionSequence") or ()), Dataset())
+    return {
+        "study_instance_uid": field.study_uid,
+        "series_instance_uid": field.series_uid,
+        "instance_number": _plain(text_of(header, "InstanceNumber")),
+        "accession_number": _plain(text_of(header, "AccessionNumber")),
+        "patient_id": _plain(text_of(header, "PatientID")),
+        "issuer_of_patient_id": _plain(text_of(header, "IssuerOfPatientID")),
+        "specimen_id": _plain(text_of(specimen, "SpecimenIdentifier")),
+        "slide_id": _plain(text_of(header, "ContainerIdentifier")),
+        "file_name": _plain(file_name_of(header)),
+    }
+
+
+def _plain(words: str) -> str:
+    """The words, after an apostrophe where a spreadsheet would read them as a formula."""
+    return f"'{words}" if words.startswith(("=", "+", "@")) else words
+
+
+def _cell_columns(field: FieldFindings, finding: CellFinding) -> Row:
     probability = finding.prediction.leukemic_probability
     box = finding.cell.box
     return {
@@ -105,13 +161,28 @@ def _cell_columns(field: FieldFindings, finding: CellFinding) -> LineOfCell:
         "label": LABEL[finding.call],
         "probability_leukemic": f"{probability:.4f}",
         "probability_normal": f"{1 - probability:.4f}",
-        "cell_type": finding.cell_type,
-        "probability_type": f"{finding.type_probability:.4f}",
+        "cell_type": type_word(finding.cell_type).replace(" ", "_"),
+        "probability_type": _type_probability(finding),
         "call": finding.call,
         "reasons": " ".join(finding.reasons),
         "model_sha256": field.model.sha256,
         "research_use_only": RESEARCH_USE_ONLY,
+        "finding": finding_word(finding),
+        "bucket": bucket_of(finding),
     }
+
+
+def _type_probability(finding: CellFinding) -> str:
+    """Of `cell_type` as it stands in the table; empty for a type that only a person tells."""
+    if finding.cell_type is CellType.UNDETERMINED:
+        return f"{max(finding.prediction.type_probabilities):.4f}"
+    word = type_word(finding.cell_type)
+    own = [
+        probability
+        for one, probability in zip(CELL_TYPES, finding.prediction.type_probabilities, strict=True)
+        if type_word(one) == word
+    ]
+    return f"{sum(own):.4f}" if own else ""
 
 
 def _annotated_images(

@@ -1,37 +1,29 @@
-"""The smear's report on one page, for people: whose it is, the figures, the gallery, the limits.
+"""Builds the smear's report as PDF, for people: the counts on one page, the cells on the next.
 
-The same figures and sentences as in FHIR and HL7. The patient stands there by identifiers alone,
-as everywhere outside DICOM.
+The same measurements and sentences as in FHIR and HL7, grade and counts before any percentage. The
+patient stands there by identifiers alone, as everywhere outside DICOM.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 import cv2
 from pydicom import Dataset
 
-from config import codes
-from config.codes import Concept
-from pipeline.domain import RESEARCH_USE_ONLY, RGB, SmearFindings, SOPInstanceUID
+from pipeline.domain import RESEARCH_USE_ONLY, RGB, Call, SmearFindings, SOPInstanceUID
 from pipeline.errors import Defect
+from pipeline.findings.smear_summary import finding_word, found_cell_count
+from pipeline.rendering.gallery import PHANTOM_WORDS, WINDOW_UM, Card
+from pipeline.rendering.pen import CALL_COLOURS, plain, provider_words
 from reporting.content.identifiers import BusinessIdentifier, SmearOrigin, read_origin
-from reporting.content.measurements import Figure, Share, figures_of
+from reporting.content.measurements import Measurement, Share, measurements_of
 from reporting.content.narrative import LIMITS, findings_in_words
+from reporting.content.sign_off import VERSION_WORDS, review_in_words, sign_off_of
 from reporting.derived_uids import derived_id
-from reporting.documents.pdf_canvas import (
-    HEIGHT_PT,
-    WIDTH_PT,
-    About,
-    Colour,
-    Page,
-    Picture,
-    is_printable,
-    shortened,
-    text_width,
-    wrapped,
-)
+from reporting.documents.pdf_canvas import HEIGHT_PT, WIDTH_PT, About, Canvas, Colour
 from reporting.results import ReportContext, Result, ResultKind
 
 MEDIA_TYPE = "application/pdf"
@@ -40,47 +32,56 @@ TITLE = f"Blood smear report. {RESEARCH_USE_ONLY}"
 MARGIN_PT = 36.0
 INNER_PT = WIDTH_PT - 2 * MARGIN_PT
 COLUMN_PT = INNER_PT / 2
-LEADING_PT = 11.5
+LEADING_PT = 12.0
 BANNER_PT = 18.0
-FOOT_PT = 44.0
-TEXT_PT = 8.5
+FOOT_PT = 46.0
+TEXT_PT = 8.0
 LABEL_PT = 88.0
 """Width of the words before an identifier."""
 
-RED: Colour = (0.70, 0.07, 0.10)
-GREY: Colour = (0.35, 0.35, 0.35)
-WHITE: Colour = (1.0, 1.0, 1.0)
+RED: Colour = (178, 18, 26)
+GREY: Colour = (90, 90, 90)
+PALE: Colour = (200, 200, 200)
+AMBER: Colour = (255, 214, 120)
+WHITE: Colour = (255, 255, 255)
 
-JPEG_QUALITY = 88
-"""Cells still look like themselves; the page stays near 300 KB, which goes into every Bundle."""
+JPEG_QUALITY = 90
+"""Cells still look like themselves; the report stays near 300 KB, which goes into every Bundle."""
+
+CARD_COLUMNS = 3
+CARD_HEIGHT_PT = 120.0
+CARD_GAP_PT = 9.0
 
 NOT_GIVEN = "not given in the images"
 NOT_PRINTABLE = "given in letters that this page cannot show: see the images"
 TOO_LONG = "given, but too long for this page: see the images"
 MOST_LINES = 5
 """Of one identifier on the page. Half an identifier may be another person's: all or none."""
-LEAST_PICTURE_PT = 60.0
-"""A gallery that would be smaller shows nothing; it is in DICOM and FHIR all the same."""
+
+Row = tuple[str, str, str, str]
+"""Of the differential: kind of cell, cells, percentage, interval."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Report:
+    """What every part of the pages needs."""
+
+    smear: SmearFindings
+    origin: SmearOrigin
+    context: ReportContext
+    canvas: Canvas
+    pages: int
 
 
 def build_pdf_report(
     smear: SmearFindings,
     *,
     headers: Mapping[SOPInstanceUID, Dataset],
-    gallery: RGB | None,
+    cards: Sequence[Card],
     context: ReportContext,
 ) -> Result:
-    """One A4 page; raises `NeedsReview` when the headers name two patients."""
+    """A4 pages, the second one with `cards`; raises `NeedsReview` for headers of two patients."""
     report_id = derived_id("pdf-report", smear.smear_id, smear.model.key, str(context.version))
-    page = Page()
-    _banners(page)
-    y = _heading(page, context)
-    y = _identifiers(page, y, read_origin(headers))
-    y = _figures(page, y, list(figures_of(smear)))
-    y = _sentences(page, y, [*findings_in_words(smear), LIMITS])
-    if gallery is not None:
-        _gallery(page, y, gallery)
-    _foot(page, smear, context)
     about = About(
         title=TITLE,
         subject=RESEARCH_USE_ONLY,
@@ -88,59 +89,83 @@ def build_pdf_report(
         created=context.issued_at,
         document_id=UUID(report_id),
     )
+    report = _Report(
+        smear=smear,
+        origin=read_origin(headers),
+        context=context,
+        canvas=Canvas(about, site_font=context.pdf_font),
+        pages=2 if cards else 1,
+    )
+    _counts_page(report)
+    if cards:
+        _cells_page(report, cards)
     return Result(
         kind=ResultKind.PDF_REPORT,
         name=f"{report_id}.pdf",
         media_type=MEDIA_TYPE,
         uid=report_id,
-        content=page.document(about),
+        content=report.canvas.content(),
     )
 
 
-def _banners(page: Page) -> None:
-    """The label at the head and at the foot, so that no half of the page is without it."""
-    middle = (WIDTH_PT - text_width(RESEARCH_USE_ONLY, size=10, bold=True)) / 2
+# --- both pages
+
+
+def _begin_page(report: _Report, number: int) -> float:
+    """Label at head and foot, so that no half of a page is without it; title; whose smear it is."""
+    canvas = report.canvas
+    canvas.add_page()
+    middle = (WIDTH_PT - canvas.width(RESEARCH_USE_ONLY, size=10, bold=True)) / 2
     for top in (0.0, HEIGHT_PT - BANNER_PT):
-        page.box(0, top, WIDTH_PT, BANNER_PT, RED)
-        page.text(middle, top + 12.5, RESEARCH_USE_ONLY, size=10, bold=True, colour=WHITE)
+        canvas.box(0, top, WIDTH_PT, BANNER_PT, RED)
+        canvas.text(middle, top + 12.5, RESEARCH_USE_ONLY, size=10, bold=True, colour=WHITE)
+    _foot(report, number)
+    y = _phantom(canvas) if report.origin.is_phantom else BANNER_PT
+    y = _heading(report, y)
+    return _identifiers(report, y)
 
 
-def _heading(page: Page, context: ReportContext) -> float:
-    state = "preliminary" if context.version == 1 else "amended"
-    page.text(MARGIN_PT, 44, "Blood smear: cells found and counted by software", size=15, bold=True)
-    page.text(
-        MARGIN_PT,
-        58,
-        f"Report version {context.version}, {state}; issued "
-        f"{context.issued_at.isoformat(sep=' ', timespec='seconds')}. No person has reviewed it.",
-        size=TEXT_PT,
-        colour=GREY,
-    )
-    return 76
+def _phantom(canvas: Canvas) -> float:
+    canvas.box(0, BANNER_PT, WIDTH_PT, BANNER_PT, AMBER)
+    canvas.text(MARGIN_PT, BANNER_PT + 12.5, PHANTOM_WORDS, size=9, bold=True)
+    return 2 * BANNER_PT
 
 
-def _identifiers(page: Page, y: float, origin: SmearOrigin) -> float:
+def _heading(report: _Report, y: float) -> float:
+    context = report.context
+    canvas = report.canvas
+    title = "Blood smear: cells found and counted by software"
+    canvas.text(MARGIN_PT, y + 24, title, size=14, bold=True)
+    issued = context.issued_at.isoformat(sep=" ", timespec="seconds")
+    version = f"Report version {context.version}, {VERSION_WORDS[sign_off_of(report.smear)]}"
+    canvas.text(MARGIN_PT, y + 38, f"{version}; issued {issued}.", size=TEXT_PT, colour=GREY)
+    return y + 56
+
+
+def _identifiers(report: _Report, y: float) -> float:
     """Two columns of label and value; a row is as high as its longer value."""
+    canvas, origin = report.canvas, report.origin
     patients = (origin.patient,) if origin.patient else ()
     label = "Patient pseudonym" if origin.is_pseudonymised else "Patient ID"
     cells = [
-        (label, _named(patients)),
-        ("Accession number", _named(origin.accessions)),
-        ("Specimen", _named(origin.specimens)),
-        ("Slide", _named(origin.containers)),
+        (label, _named(canvas, patients)),
+        ("Accession number", _named(canvas, origin.accessions)),
+        ("Specimen", _named(canvas, origin.specimens)),
+        ("Slide", _named(canvas, origin.containers)),
         ("Images taken", [origin.acquired_at.replace("T", " ") or NOT_GIVEN]),
         ("DICOM studies", [str(len(origin.study_started_at))]),
     ]
     for left, right in zip(cells[::2], cells[1::2], strict=True):
         for x, (words, lines) in ((MARGIN_PT, left), (MARGIN_PT + COLUMN_PT, right)):
-            page.text(x, y, words, size=TEXT_PT, colour=GREY)
+            canvas.text(x, y, words, size=TEXT_PT, colour=GREY)
             for number, line in enumerate(lines):
-                page.text(x + LABEL_PT, y + LEADING_PT * number, line, size=TEXT_PT)
+                canvas.text(x + LABEL_PT, y + LEADING_PT * number, line, size=TEXT_PT)
         y += LEADING_PT * max(len(left[1]), len(right[1]))
-    return y + 8
+    canvas.box(MARGIN_PT, y - 4, INNER_PT, 0.6, PALE)
+    return y + 14
 
 
-def _named(identifiers: Sequence[BusinessIdentifier]) -> list[str]:
+def _named(canvas: Canvas, identifiers: Sequence[BusinessIdentifier]) -> list[str]:
     """The identifiers with their issuers, in lines.
 
     One that cannot be printed whole is said to be so: a replaced letter, or half of a number,
@@ -150,100 +175,164 @@ def _named(identifiers: Sequence[BusinessIdentifier]) -> list[str]:
         return [NOT_GIVEN]
     words = "; ".join(f"{i.value} ({i.assigner})" if i.assigner else i.value for i in identifiers)
     room = COLUMN_PT - LABEL_PT - 6
-    lines = list(wrapped(words, width=room, size=TEXT_PT))
-    if not is_printable(words):
-        return list(wrapped(NOT_PRINTABLE, width=room, size=TEXT_PT))
+    if not canvas.is_printable(words):
+        return list(canvas.wrapped(NOT_PRINTABLE, width=room, size=TEXT_PT))
+    lines = list(canvas.wrapped(words, width=room, size=TEXT_PT))
     if len(lines) > MOST_LINES:
-        return list(wrapped(TOO_LONG, width=room, size=TEXT_PT))
+        return list(canvas.wrapped(TOO_LONG, width=room, size=TEXT_PT))
     return lines
 
 
-def _figures(page: Page, y: float, figures: Sequence[Figure]) -> float:
-    """The share of blasts in large letters, what it means beneath, the rest in two columns."""
-    blasts, *others = figures
-    page.box(MARGIN_PT, y - 8, INNER_PT, 0.6, GREY)
-    page.text(MARGIN_PT, y + 8, f"{blasts.title}: {_value(blasts)}", size=12, bold=True)
-    y += 24
-    if blasts.parts:
-        page.text(MARGIN_PT, y - 2, _parts(blasts), size=TEXT_PT, colour=GREY)
-        y += LEADING_PT + 2
-    listed = [f for f in others if isinstance(f.value, Share | int) or f.value is None]
-    rows = -(-len(listed) // 2)
-    for number, figure in enumerate(listed):
-        x = MARGIN_PT + COLUMN_PT * (number // rows)
-        page.text(x, y + LEADING_PT * (number % rows), _in_words(figure), size=TEXT_PT)
-    return y + LEADING_PT * rows + 6
-
-
-def _in_words(figure: Figure) -> str:
-    """With its parts where they fit; the sentences beneath say them too."""
-    alone = f"{figure.title}: {_value(figure)}"
-    whole = f"{alone} ({_parts(figure)})" if figure.parts else alone
-    return whole if text_width(whole, size=TEXT_PT) <= COLUMN_PT - 6 else alone
-
-
-def _parts(figure: Figure) -> str:
-    return "; ".join(
-        f"{part.title[0].lower()}{part.title[1:]} {_value(part)}" for part in figure.parts
+def _foot(report: _Report, number: int) -> None:
+    """What made the report: software, network with its hash, and what really ran it."""
+    canvas, model = report.canvas, report.smear.model
+    lines = (
+        f"smearlink {report.context.software_version}; network {model.name} {model.version}, run "
+        f"{provider_words(model.execution_provider)}; SHA-256 {model.sha256}",
+        f"Smear {report.smear.smear_id}",
     )
+    for position, line in enumerate(lines):
+        y = HEIGHT_PT - BANNER_PT - 15 + 8 * position
+        fitted = canvas.shortened(line, width=INNER_PT - 60, size=6.5)
+        canvas.text(MARGIN_PT, y, fitted, size=6.5, colour=GREY)
+    page = f"Page {number} of {report.pages}"
+    x = WIDTH_PT - MARGIN_PT - canvas.width(page, size=6.5)
+    canvas.text(x, HEIGHT_PT - BANNER_PT - 7, page, size=6.5, colour=GREY)
 
 
-def _value(figure: Figure) -> str:
-    match figure.value:
-        case Share() as share:
-            return f"{share.percent:g} {codes.PERCENT.display}"
-        case Concept() as concept:
-            return concept.display
-        case None:
-            return "not counted"
-        case int() | str() as plain:
-            return str(plain)
+# --- the page of counts
 
 
-def _sentences(page: Page, y: float, sentences: Sequence[str]) -> float:
-    page.box(MARGIN_PT, y - 10, INNER_PT, 0.6, GREY)
-    for line in _lines(sentences):
-        page.text(MARGIN_PT, y + 2, line, size=TEXT_PT)
+def _counts_page(report: _Report) -> None:
+    y = _begin_page(report, 1)
+    least_cells = report.context.min_cells_for_percent
+    measurements = list(measurements_of(report.smear, least_cells=least_cells))
+    y = _grade(report, y)
+    y = _differential(report, y, [m for m in measurements if _is_of_differential(m)])
+    y = _listed(report, y, [m for m in measurements if isinstance(m.value, int)])
+    _grade_words, _reason, *further = findings_in_words(report.smear, least_cells=least_cells)
+    review = review_in_words(report.smear, least_cells=least_cells)
+    _sentences(report, y, [*review, *further, LIMITS])
+
+
+def _grade(report: _Report, y: float) -> float:
+    """The grade in large letters and the counts that it rests on, before any percentage."""
+    grade, reason, *_ = findings_in_words(report.smear)
+    for line in report.canvas.wrapped(grade, width=INNER_PT, size=12, bold=True):
+        report.canvas.text(MARGIN_PT, y + 6, line, size=12, bold=True)
+        y += 15
+    for line in report.canvas.wrapped(reason, width=INNER_PT, size=9):
+        report.canvas.text(MARGIN_PT, y + 6, line, size=9)
         y += LEADING_PT
-    return y
+    return y + 12
 
 
-def _lines(sentences: Sequence[str]) -> Iterator[str]:
+def _is_of_differential(measurement: Measurement) -> bool:
+    return isinstance(measurement.value, Share) or bool(measurement.absent)
+
+
+def _differential(report: _Report, y: float, shares: Sequence[Measurement]) -> float:
+    """A table: kind of cell, cells, percentage with its interval; the cells add up."""
+    columns = (MARGIN_PT, MARGIN_PT + 250, MARGIN_PT + 320, MARGIN_PT + 390)
+    heads: Row = ("Differential", "Cells", "Share", "95% interval")
+    counted = report.smear.white_cells_counted
+    total: Row = ("White cells counted", str(counted), "", "")
+    rows = [heads, *map(_row, shares), total]
+    for number, row in enumerate(rows):
+        is_bold = number in (0, len(rows) - 1)
+        for x, words in zip(columns, row, strict=True):
+            report.canvas.text(x, y, words, size=TEXT_PT, bold=is_bold)
+        y += LEADING_PT
+    return y + 6
+
+
+def _row(share: Measurement) -> Row:
+    texts = {part.name.rpartition("-")[2]: _text(part) for part in share.parts}
+    interval = f"{texts['low']} to {texts['high']}" if "low" in texts else ""
+    return share.title, texts.get("count", "0"), _text(share) if interval else "-", interval
+
+
+def _listed(report: _Report, y: float, counts: Sequence[Measurement]) -> float:
+    """Every other count, with its parts."""
+    for measurement in counts:
+        words = f"{measurement.title}: {_text(measurement)}"
+        parts = "; ".join(
+            f"{part.title[0].lower()}{part.title[1:]} {_text(part)}" for part in measurement.parts
+        )
+        whole = f"{words} ({parts})" if parts else words
+        for line in report.canvas.wrapped(whole, width=INNER_PT, size=TEXT_PT):
+            report.canvas.text(MARGIN_PT, y, line, size=TEXT_PT)
+            y += LEADING_PT
+    return y + 6
+
+
+def _text(measurement: Measurement) -> str:
+    value = measurement.value
+    return value.text if isinstance(value, Share) else str(value)
+
+
+def _sentences(report: _Report, y: float, sentences: Sequence[str]) -> None:
+    report.canvas.box(MARGIN_PT, y - 10, INNER_PT, 0.6, PALE)
+    for line in _lines(report.canvas, sentences):
+        report.canvas.text(MARGIN_PT, y + 4, line, size=TEXT_PT)
+        y += LEADING_PT
+
+
+def _lines(canvas: Canvas, sentences: Sequence[str]) -> Iterator[str]:
     for sentence in sentences:
-        yield from wrapped(sentence, width=INNER_PT, size=TEXT_PT)
+        yield from canvas.wrapped(sentence, width=INNER_PT, size=TEXT_PT)
 
 
-def _gallery(page: Page, y: float, gallery: RGB) -> None:
-    """As large as the rest of the page allows, in its own proportions."""
-    height, width = gallery.shape[:2]
+# --- the page of cells
+
+
+def _cells_page(report: _Report, cards: Sequence[Card]) -> None:
+    """Light and with printed words, as ink on a dark ground prints badly."""
+    y = _begin_page(report, 2)
+    canvas = report.canvas
+    found = found_cell_count(report.smear)
+    title = f"{len(cards)} of {found:,} cells, most suspicious first"
+    canvas.text(MARGIN_PT, y + 4, title, size=11, bold=True)
+    note = (
+        f"Each tile is {WINDOW_UM:g} µm wide. The right one shows where the network saw "
+        "'leukemic'. The number is the probability of being leukemic."
+    )
+    canvas.text(MARGIN_PT, y + 17, note, size=7, colour=GREY)
+    y += 26
     room = HEIGHT_PT - FOOT_PT - y
-    if room < LEAST_PICTURE_PT:
-        return
-    zoom = min(INNER_PT / width, room / height)
-    left = (WIDTH_PT - zoom * width) / 2
-    page.picture(_picture(gallery), left, y, zoom * width, zoom * height)
+    rows = -(-len(cards) // CARD_COLUMNS)
+    height = min(CARD_HEIGHT_PT, room / rows)
+    width = (INNER_PT - CARD_GAP_PT * (CARD_COLUMNS - 1)) / CARD_COLUMNS
+    for rank, card in enumerate(cards):
+        row, column = divmod(rank, CARD_COLUMNS)
+        _card(canvas, card, MARGIN_PT + column * (width + CARD_GAP_PT), y + row * height, width)
 
 
-def _picture(gallery: RGB) -> Picture:
+def _card(canvas: Canvas, card: Card, x: float, y: float, width: float) -> None:
+    finding = card.finding
+    tile = (width - 2) / 2
+    canvas.picture(_jpeg(card.tile), x, y, tile, tile)
+    canvas.picture(_jpeg(card.heat_tile), x + tile + 2, y, tile, tile)
+    canvas.box(x, y + tile + 2, width, 2.2, CALL_COLOURS[finding.call])
+    probability = f"{finding.prediction.leukemic_probability:.2f}"
+    words = canvas.shortened(_card_words(card), width=width - 26, size=8)
+    canvas.text(x, y + tile + 13, probability, size=8, bold=True)
+    canvas.text(x + 24, y + tile + 13, words, size=8)
+    where = f"field {card.field_number} #{finding.cell.index}"
+    canvas.text(x, y + tile + 22, where, size=6.5, colour=GREY)
+
+
+def _card_words(card: Card) -> str:
+    finding = card.finding
+    if finding.call is not Call.REFERRED:
+        return finding_word(finding)
+    return "refer: " + ", ".join(plain(reason) for reason in finding.reasons)
+
+
+def _jpeg(tile: RGB) -> bytes:
     is_coded, jpeg = cv2.imencode(
-        ".jpg",
-        cv2.cvtColor(gallery, cv2.COLOR_RGB2BGR),
-        [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY],
+        ".jpg", cv2.cvtColor(tile, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
     )
     if not is_coded:
-        raise Defect("The gallery could not be coded as JPEG.", code="jpeg_encoding")
-    height, width = gallery.shape[:2]
-    return Picture(jpeg=jpeg.tobytes(), width=width, height=height)
-
-
-def _foot(page: Page, smear: SmearFindings, context: ReportContext) -> None:
-    """What made the report: software, network with its hash, and what really ran it."""
-    model = smear.model
-    lines = (
-        f"smearlink {context.software_version}; {model.name} {model.version} run by "
-        f"{model.execution_provider}; network SHA-256 {model.sha256}",
-        f"Smear {smear.smear_id}",
-    )
-    for number, line in enumerate(lines):
-        y = HEIGHT_PT - BANNER_PT - 15 + 8 * number
-        page.text(MARGIN_PT, y, shortened(line, width=INNER_PT, size=6.5), size=6.5, colour=GREY)
+        raise Defect("A cell could not be coded as JPEG.", code="jpeg_encoding")
+    return jpeg.tobytes()

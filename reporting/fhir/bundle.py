@@ -1,4 +1,4 @@
-"""One smear as a FHIR transaction Bundle (R4B, within what R4 shares): PUTs under ids of our own.
+"""Builds one smear as a FHIR transaction Bundle (R4B, as far as R4 agrees): PUTs under our own ids.
 
 Posting it twice changes nothing; a later version of the report replaces the earlier one under
 the same ids.
@@ -20,6 +20,7 @@ from pipeline.domain import RESEARCH_USE_ONLY, SmearFindings, SOPInstanceUID
 from pipeline.errors import Defect
 from reporting.content.identifiers import read_origin
 from reporting.content.narrative import LIMITS, findings_in_words
+from reporting.content.sign_off import review_in_words
 from reporting.derived_uids import derived_id
 from reporting.fhir.elements import (
     Element,
@@ -30,7 +31,7 @@ from reporting.fhir.elements import (
     research_note,
     resource,
 )
-from reporting.fhir.imaging import build_imaging_studies, build_media
+from reporting.fhir.imaging import build_imaging_studies, build_media, build_replaced_media
 from reporting.fhir.observations import build_observations
 from reporting.fhir.provenance import build_audit_event, build_device, build_provenance
 from reporting.fhir.terminology_check import check_codes
@@ -79,6 +80,7 @@ def _resources(
     yield _specimen(report)
     yield from build_imaging_studies(report)
     yield from media
+    yield from build_replaced_media(report, media)
     yield from observations
     yield diagnostic_report
     yield build_provenance(report, made)
@@ -91,8 +93,7 @@ def _diagnostic_report(
     media: Iterable[Element],
     pdf: bytes | None,
 ) -> Element:
-    """Preliminary, then amended; never final, as nobody has looked."""
-    conclusion = " ".join([f"{RESEARCH_USE_ONLY}.", *findings_in_words(report.smear), LIMITS])
+    """Preliminary until a person has signed."""
     return resource(
         "DiagnosticReport",
         report.resource_id("diagnostic-report"),
@@ -116,13 +117,22 @@ def _diagnostic_report(
             {"comment": picture["content"]["title"], "link": _reference_to(picture)}
             for picture in media
         ],
-        conclusion=conclusion,
+        conclusion=" ".join([f"{RESEARCH_USE_ONLY}.", *_sentences(report)]),
         presentedForm=[_printed_form(report, pdf)] if pdf else [],
     )
 
 
+def _sentences(report: SmearReport) -> list[str]:
+    least = report.context.min_cells_for_percent
+    return [
+        *review_in_words(report.smear, least_cells=least),
+        *findings_in_words(report.smear, least_cells=least),
+        LIMITS,
+    ]
+
+
 def _narrative(report: SmearReport) -> Element:
-    sentences = [RESEARCH_USE_ONLY, *findings_in_words(report.smear), LIMITS]
+    sentences = [RESEARCH_USE_ONLY, *_sentences(report)]
     paragraphs = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
     return {
         "status": "generated",

@@ -1,4 +1,4 @@
-"""The small pieces every FHIR resource of ours is made of: labels, codes, references, figures."""
+"""Builds the elements that all our FHIR resources share: labels, codes, references, quantities."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from config.codes import Concept
 from pipeline.domain import RESEARCH_USE_ONLY, SmearFindings
 from reporting.content.identifiers import BusinessIdentifier, SmearOrigin
 from reporting.content.measurements import Share
+from reporting.content.sign_off import FHIR_STATUS, sign_off_of
 from reporting.derived_uids import derived_id
 from reporting.results import ObjectReference, ReportContext
 
@@ -26,7 +27,7 @@ SECURITY_LABELS = (codes.AI_ASSERTED, codes.HEALTHCARE_RESEARCH)
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SmearReport:
-    """Everything one Bundle speaks of."""
+    """Everything that one Bundle is about."""
 
     smear: SmearFindings
     origin: SmearOrigin
@@ -36,8 +37,8 @@ class SmearReport:
 
     @property
     def status(self) -> str:
-        """Never final: no person has looked. From the second version on, amended."""
-        return "preliminary" if self.context.version == 1 else "amended"
+        """Of the DiagnosticReport and its Observations: final only where a person has signed."""
+        return FHIR_STATUS[sign_off_of(self.smear)]
 
     @property
     def labels(self) -> list[Element]:
@@ -120,14 +121,19 @@ def worded(text: str) -> Element:
     return {"text": text}
 
 
+def quantity(value: float, unit: Concept) -> Element:
+    """A Quantity with its UCUM unit."""
+    return {
+        "value": value,
+        "unit": unit.display,
+        "system": unit.system.url,
+        "code": unit.code,
+    }
+
+
 def percent(share: Share) -> Element:
     """A Quantity in %."""
-    return {
-        "value": share.percent,
-        "unit": codes.PERCENT.display,
-        "system": codes.PERCENT.system.url,
-        "code": codes.PERCENT.code,
-    }
+    return quantity(share.percent, codes.PERCENT)
 
 
 def research_note() -> list[Element]:

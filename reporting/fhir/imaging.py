@@ -1,4 +1,4 @@
-"""The pictures of a smear in FHIR: ImagingStudy by UID, and Media for what a person looks at.
+"""Builds the pictures of a smear in FHIR: ImagingStudy by UID, and Media for people to look at.
 
 An EHR that takes no ImagingStudy (the European laboratory profile forbids the link) still finds
 the annotated images through `DiagnosticReport.media` and `Observation.derivedFrom`.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from config import codes
 from config.codes import Concept
@@ -33,10 +33,11 @@ OBJECT_MODALITY: Mapping[ResultKind, Concept] = {
 }
 """Modality of what we make; our pictures are Secondary Captures of modality OT."""
 
-MOST_FIELD_PICTURES = 24
+MOST_FIELD_PICTURES = 12
 """Annotated fields that become a Media, those with most leukemic calls first; every image stands
 in the ImagingStudy. A smear may have 400 fields, nobody leafs through so many in an EHR, and
-servers cap what one transaction may update (Medplum at 50 resources)."""
+servers cap what one transaction may update (Medplum at 50 resources); as many again may have to be
+withdrawn from the version before."""
 
 
 def build_imaging_studies(report: SmearReport) -> Iterator[Element]:
@@ -63,6 +64,7 @@ def build_imaging_studies(report: SmearReport) -> Iterator[Element]:
 def build_media(report: SmearReport, gallery_picture: bytes | None) -> Iterator[Element]:
     """The gallery with its pixels, so that any EHR shows it; then annotated fields by their UID.
 
+    A picture keeps its id from version to version, so that the new one replaces the old.
     `gallery_picture` is a PNG, or None.
     """
     for image in report.images:
@@ -70,6 +72,30 @@ def build_media(report: SmearReport, gallery_picture: bytes | None) -> Iterator[
             yield _media(report, image, gallery_picture)
     for image in _most_suspicious_fields(report):
         yield _media(report, image, None)
+
+
+def build_replaced_media(report: SmearReport, current: Iterable[Element]) -> Iterator[Element]:
+    """Pictures of the version before that this one does not show: they must not stay current."""
+    previous = report.context.previous
+    shown = {media["id"] for media in current}
+    for media_id in previous.media_ids if previous else ():
+        if media_id not in shown:
+            title = f"Replaced by version {report.context.version}, research use only"
+            yield resource(
+                "Media",
+                media_id,
+                status="entered-in-error",
+                subject=report.subject,
+                content={"contentType": DICOM_MEDIA_TYPE, "title": title},
+                note=research_note(),
+            )
+
+
+def _media_id(report: SmearReport, image: ObjectReference) -> str:
+    """By what the picture shows: the smear, or one frame of one source image."""
+    if image.source is None:
+        return report.resource_id("media", image.kind)
+    return report.resource_id("media", image.kind, image.source, str(image.frame))
 
 
 def _most_suspicious_fields(report: SmearReport) -> Sequence[ObjectReference]:
@@ -90,10 +116,10 @@ def _most_suspicious_fields(report: SmearReport) -> Sequence[ObjectReference]:
 def _media(report: SmearReport, image: ObjectReference, inline: bytes | None) -> Element:
     return resource(
         "Media",
-        report.resource_id("media", image.sop_instance_uid),
+        _media_id(report, image),
         identifier=[dicom_identifier(image.sop_instance_uid)],
         partOf=[reference("ImagingStudy", report.imaging_study_id(image.study_instance_uid))],
-        status="completed",
+        status="entered-in-error" if report.status == "entered-in-error" else "completed",
         type={"coding": [codes.IMAGE.fhir]},
         subject=report.subject,
         createdDateTime=report.issued,

@@ -1,4 +1,4 @@
-"""The figures of a smear as FHIR Observations, one for each."""
+"""Builds the measurements of a smear as FHIR Observations, one for each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from config import codes
 from config.codes import Concept
-from reporting.content.measurements import NOT_COUNTED, Figure, Share, figures_of
+from reporting.content.measurements import Measurement, Share, measurements_of
 from reporting.fhir.elements import (
     Element,
     SmearReport,
@@ -22,23 +22,25 @@ METHOD = "Automated cell finding and ResNet-50 classification on microscope imag
 
 
 def build_observations(report: SmearReport) -> Iterator[Element]:
-    """Every figure of the report, in their order."""
-    for figure in figures_of(report.smear):
-        yield _observation(report, figure)
+    """Every measurement of the report, in their order."""
+    for measurement in measurements_of(
+        report.smear, least_cells=report.context.min_cells_for_percent
+    ):
+        yield _observation(report, measurement)
 
 
-def _observation(report: SmearReport, figure: Figure) -> Element:
-    remark = [{"text": figure.remark}] if figure.remark else []
+def _observation(report: SmearReport, measurement: Measurement) -> Element:
+    remark = [{"text": measurement.remark}] if measurement.remark else []
     return resource(
         "Observation",
-        report.resource_id("observation", figure.name),
-        status=report.status,
+        report.resource_id("observation", measurement.name),
+        status=_status(report),
         category=[coded(codes.LABORATORY)],
-        code=coded(figure.code) if figure.code else worded(figure.title),
+        code=coded(measurement.code) if measurement.code else worded(measurement.title),
         subject=report.subject,
         effectiveDateTime=report.origin.acquired_at,
         issued=report.issued,
-        **_value(figure),
+        **_value(measurement),
         note=[*research_note(), *remark],
         method=worded(METHOD),
         specimen=reference("Specimen", report.specimen_id),
@@ -46,13 +48,18 @@ def _observation(report: SmearReport, figure: Figure) -> Element:
         derivedFrom=[
             reference("ImagingStudy", report.imaging_study_id(uid)) for uid in report.study_uids
         ],
-        component=[{"code": worded(part.title), **_value(part)} for part in figure.parts],
+        component=[{"code": worded(part.title), **_value(part)} for part in measurement.parts],
     )
 
 
-def _value(figure: Figure) -> Element:
-    """`value[x]` by what the figure is, or why there is none."""
-    match figure.value:
+def _status(report: SmearReport) -> str:
+    """As the report's; an Observation has no "appended" (R4 observation-status)."""
+    return "amended" if report.status == "appended" else report.status
+
+
+def _value(measurement: Measurement) -> Element:
+    """`value[x]` by what was measured, or why there is none."""
+    match measurement.value:
         case Share() as share:
             return {"valueQuantity": percent(share)}
         case Concept() as concept:
@@ -62,4 +69,4 @@ def _value(figure: Figure) -> Element:
         case str() as words:
             return {"valueCodeableConcept": worded(words)}
         case None:
-            return {"dataAbsentReason": coded(codes.NOT_PERFORMED, NOT_COUNTED)}
+            return {"dataAbsentReason": coded(codes.NOT_PERFORMED, measurement.absent)}

@@ -1,4 +1,4 @@
-"""What made the report and that it was made: Device, Provenance, AuditEvent."""
+"""Builds Device, Provenance and AuditEvent: what made the report, from what, and that it did."""
 
 from __future__ import annotations
 

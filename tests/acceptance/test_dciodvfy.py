@@ -14,13 +14,14 @@ from PIL import Image, ImageCms
 from pydicom import Dataset, dcmread
 
 from listener.modality.secondary_capture import Order, read_files
-from pipeline.domain import Call, FieldFindings, QualityFlag, SmearFindings
+from pipeline.domain import Call, FieldFindings, QualityFlag, SignOff, SmearFindings
 from reporting.dicom.rejection_note import build_rejection_note
 from reporting.result_set import build_result_set
 from reporting.results import DICOM_KINDS, ReportContext, Result, ResultKind
 from tests.builders import picture
 from tests.findings import make_field_findings, make_smear_findings
 from tests.reporting.headers import make_context
+from tests.reporting.reviews import reviewed
 from tests.reporting.sources import PHOTOMETRIC, SOP_CLASSES, make_source
 
 pytestmark = [
@@ -227,3 +228,12 @@ def test_a_rejection_note_is_a_legal_key_object_selection(tmp_path: Path) -> Non
     note = build_rejection_note(headers, version=2, issued_at=CONTEXT.issued_at)
 
     assert errors_in([note], tmp_path) == []
+
+
+@pytest.mark.parametrize("sign_off", list(SignOff))
+def test_reviewed_reports(sign_off: SignOff, tmp_path: Path) -> None:
+    smear = reviewed(make_smear_findings(), sign_off)
+
+    results = results_of(smear, lambda field: make_source("microscopic", field))
+
+    assert errors_in(results, tmp_path) == []

@@ -30,6 +30,7 @@ from pipeline.errors import Rejected
 from reporting.audit.trail import AuditSink
 from reporting.delivery import DeliveryPostponed, Receipt, Reporter
 from reporting.derived_uids import derived_uid
+from reporting.result_set import Refuse
 from reporting.results import ReportContext, Result, ResultKind
 from tests.findings import MODEL, make_field_findings
 
@@ -99,6 +100,7 @@ def quick_results(
     *,
     read_source: Callable[[SOPInstanceUID], Dataset],
     context: ReportContext,
+    refuse: Refuse | None = None,
 ) -> Iterator[Result]:
     """One object a field, a gallery of the smear, and a bundle whose version says when."""
     stamp = context.issued_at.isoformat().encode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 from pydicom import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage, VLMicroscopicImageStorage
@@ -14,9 +15,14 @@ from reporting.results import ObjectReference, ReportContext, ResultKind
 ISSUED_AT = datetime(2026, 11, 22, 20, 30, 15, tzinfo=UTC)
 
 
-def make_context(version: int = 1) -> ReportContext:
+def make_context(
+    version: int = 1, *, min_cells_for_percent: int = 1, pdf_font: Path | None = None
+) -> ReportContext:
+    """With percentages of few cells, as tests have few."""
     return ReportContext(
         version=version,
+        min_cells_for_percent=min_cells_for_percent,
+        pdf_font=pdf_font,
         issued_at=ISSUED_AT,
         software_version="0.1.0",
         compress_images=True,

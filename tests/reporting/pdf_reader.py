@@ -1,63 +1,44 @@
-"""Reads back the one page that `pdf_canvas` writes: its lines, pictures and cross table."""
+"""Reads back what `pdf_report` writes, by pypdf: words, their places, pictures."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
+from io import BytesIO
 
-LINE = re.compile(
-    rb"BT /(F[12]) ([0-9.]+) Tf ([0-9.\-]+) ([0-9.\-]+) Td \(((?:\\.|[^\\)])*)\) Tj ET"
-)
-PICTURE = re.compile(rb"q ([0-9.\-]+) 0 0 ([0-9.\-]+) ([0-9.\-]+) ([0-9.\-]+) cm /Im1 Do Q")
-ESCAPE = re.compile(rb"\\(\d{3}|.)", re.DOTALL)
+from pypdf import PdfReader
 
 
 @dataclass(frozen=True, slots=True)
-class PrintedLine:
-    """One line of text; y is counted up from the lower edge, as PDF does."""
+class PrintedWords:
+    """Words in one place; y is counted up from the lower edge, as PDF does."""
 
     words: str
+    page: int
     x: float
     y: float
-    size: float
-    is_bold: bool
 
 
-def printed_lines(pdf: bytes) -> list[PrintedLine]:
-    return [
-        PrintedLine(
-            words=ESCAPE.sub(_character, m[5]).decode("cp1252"),
-            x=float(m[3]),
-            y=float(m[4]),
-            size=float(m[2]),
-            is_bold=m[1] == b"F2",
-        )
-        for m in LINE.finditer(pdf)
-    ]
+def printed(pdf: bytes) -> list[PrintedWords]:
+    found: list[PrintedWords] = []
+    for number, page in enumerate(PdfReader(BytesIO(pdf)).pages, start=1):
+
+        def visit(words, _cm, matrix, _font, _size, number=number):
+            if words.strip():
+                found.append(PrintedWords(words.strip(), number, matrix[4], matrix[5]))
+
+        page.extract_text(visitor_text=visit)
+    return found
 
 
-def printed_words(pdf: bytes) -> str:
-    return "\n".join(line.words for line in printed_lines(pdf))
+def printed_text(pdf: bytes) -> str:
+    """All words of all pages, single-spaced."""
+    pages = PdfReader(BytesIO(pdf)).pages
+    return " ".join(" ".join(page.extract_text() for page in pages).split())
 
 
-def picture_box(pdf: bytes) -> tuple[float, float, float, float] | None:
-    """Left, bottom, width and height of the picture."""
-    found = PICTURE.search(pdf)
-    return (float(found[3]), float(found[4]), float(found[1]), float(found[2])) if found else None
+def page_count(pdf: bytes) -> int:
+    return len(PdfReader(BytesIO(pdf)).pages)
 
 
-def dangling_offsets(pdf: bytes) -> list[int]:
-    """Entries of the cross-reference table at which no object begins (ISO 32000-1, 7.5.4)."""
-    start = int(pdf.rsplit(b"startxref\n", 1)[1].split(b"\n", 1)[0])
-    assert pdf[start:].startswith(b"xref\n")
-    offsets = [int(o) for o in re.findall(rb"(\d{10}) 00000 n ", pdf[start:])]
-    return [
-        offset
-        for number, offset in enumerate(offsets, start=1)
-        if not pdf[offset:].startswith(b"%d 0 obj\n" % number)
-    ]
-
-
-def _character(match: re.Match[bytes]) -> bytes:
-    code = match[1]
-    return bytes([int(code, 8)]) if len(code) == 3 else code
+def picture_count(pdf: bytes) -> int:
+    return sum(len(page.images) for page in PdfReader(BytesIO(pdf)).pages)

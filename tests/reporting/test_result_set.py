@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydicom import Dataset
+from pydicom import DataElement, Dataset
+from pydicom.config import IGNORE
+from pydicom.datadict import dictionary_VR
 
 import reporting.result_set
 from pipeline.domain import Call, FieldFindings
 from pipeline.errors import Defect, NeedsReview
+from reporting.result_set import build_result_set
 from reporting.results import DICOM_KINDS, Result, ResultKind
 from tests.findings import make_field_findings, make_smear_findings
 from tests.reporting.made import context_for, read, results_of
@@ -119,6 +122,47 @@ def test_an_amended_set_has_objects_and_series_of_its_own() -> None:
     for keyword in ("SOPInstanceUID", "SeriesInstanceUID"):
         assert not {one[keyword].value for one in first} & {one[keyword].value for one in second}
     assert all("version 2" in one.SeriesDescription for one in second)
+    assert max(one.SeriesNumber for one in first) < min(one.SeriesNumber for one in second)
+    assert all(one.SeriesDate and one.SeriesTime for one in (*first, *second))
+
+
+def test_what_is_odd_in_one_document_keeps_no_other_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    of = fields()
+    sources = {field.sop_instance_uid: make_source("microscopic", field) for field in of}
+    monkeypatch.setattr(reporting.result_set, "build_bundle", _overflows)
+    refused: list[tuple[ResultKind, str]] = []
+
+    made = list(
+        build_result_set(
+            make_smear_findings(of),
+            read_source=sources.__getitem__,
+            context=context_for(*ResultKind),
+            refuse=lambda kind, err: refused.append((kind, err.code)),
+        )
+    )
+
+    assert refused == [(ResultKind.FHIR_BUNDLE, "result_not_built")]
+    documents = {ResultKind.TABLE, ResultKind.PDF_REPORT, ResultKind.HL7_MESSAGE}
+    assert {one.kind for one in made} >= DICOM_KINDS - {ResultKind.BULK_ANNOTATIONS} | documents
+
+
+def _overflows(*_args: object, **_kwargs: object) -> Result:
+    raise OverflowError("date value out of range")
+
+
+@pytest.mark.parametrize("date", ["00010101", "99991231", "00000000", "2026", "10000101"])
+def test_an_odd_date_keeps_no_result_back(date: str) -> None:
+    of = fields()
+    sources = {field.sop_instance_uid: make_source("microscopic", field) for field in of}
+    for source in sources.values():
+        for keyword in ("StudyDate", "ContentDate", "AcquisitionDateTime", "PatientBirthDate"):
+            source[keyword] = DataElement(
+                keyword, dictionary_VR(keyword), date, validation_mode=IGNORE
+            )
+
+    made = results_of(make_smear_findings(of), sources, *ResultKind)
+
+    assert {one.kind for one in made} == set(ResultKind) - {ResultKind.BULK_ANNOTATIONS}
 
 
 def test_a_kind_is_a_series_numbered_from_one() -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydicom import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from pipeline.errors import NeedsReview
-from reporting.content.identifiers import BusinessIdentifier, SmearOrigin, read_origin
+from reporting.content.identifiers import BusinessIdentifier, SmearOrigin, read_origin, text_of
 
 
 def header(uid: str = "1.2.3.1", **attributes: Any) -> Dataset:
@@ -82,7 +84,88 @@ def test_an_issuer_with_a_universal_id_becomes_a_uri(
 
     origin = origin_of(header(PatientID="A", IssuerOfPatientIDQualifiersSequence=[item]))
 
-    assert origin.patient == BusinessIdentifier(value="A", system=system)
+    assert origin.patient is not None
+    assert (origin.patient.value, origin.patient.system) == ("A", system)
+    assert (origin.patient.universal_id, origin.patient.universal_type) == (identifier, kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "identifier"),
+    [
+        ("URI", "http://a b/c"),
+        ("URI", "javascript:alert(1)"),
+        ("URI", "no-scheme"),
+        ("ISO", "HOSPITAL"),
+        ("ISO", "1.02.3"),
+        ("UUID", "not-a-uuid"),
+    ],
+)
+def test_what_is_no_legal_uri_is_no_system(kind: str, identifier: str) -> None:
+    item = issuer(UniversalEntityID=identifier, UniversalEntityIDType=kind)
+
+    origin = origin_of(header(PatientID="A", IssuerOfPatientIDQualifiersSequence=[item]))
+
+    assert origin.patient is not None
+    assert origin.patient.system == ""
+
+
+def test_the_same_id_of_two_dns_issuers_is_two_patients() -> None:
+    north, south = (
+        issuer(UniversalEntityID=name, UniversalEntityIDType="DNS") for name in ("a.ex", "b.ex")
+    )
+
+    with pytest.raises(NeedsReview):
+        origin_of(
+            header("1.2.3.1", PatientID="A", IssuerOfPatientIDQualifiersSequence=[north]),
+            header("1.2.3.2", PatientID="A", IssuerOfPatientIDQualifiersSequence=[south]),
+        )
+
+
+def test_padding_makes_no_other_patient() -> None:
+    origin = origin_of(header("1.2.3.1", PatientID="P-19"), header("1.2.3.2", PatientID=" P-19"))
+
+    assert origin.patient == BusinessIdentifier(value="P-19")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"PatientName": "Meyer^Anna"}, {"PatientName": "Schulz^Eva"}),
+        ({"PatientBirthDate": "19700101"}, {"PatientBirthDate": "19700102"}),
+    ],
+)
+def test_two_persons_under_one_id_are_noticed(one: dict[str, str], other: dict[str, str]) -> None:
+    with pytest.raises(NeedsReview) as refused:
+        origin_of(
+            header("1.2.3.1", PatientID="A", **one), header("1.2.3.2", PatientID="A", **other)
+        )
+
+    assert not any(value in refused.value.message for value in (*one.values(), *other.values()))
+
+
+def test_a_missing_name_and_another_spelling_contradict_nothing() -> None:
+    names = ("MEYER^ANNA", "Meyer^Anna^^", "")
+
+    origin = origin_of(
+        *(header(f"1.2.3.{n}", PatientID="A", PatientName=name) for n, name in enumerate(names))
+    )
+
+    assert origin.patient == BusinessIdentifier(value="A")
+
+
+def test_a_backslash_stays_what_it_is() -> None:
+    """DICOM reads it as two values; FHIR and HL7 must not see a Python list."""
+    origin = origin_of(header(PatientID="HOSP\\0815", AccessionNumber="A\\7"))
+
+    assert origin.patient == BusinessIdentifier(value="HOSP\\0815")
+    assert origin.accessions == (BusinessIdentifier(value="A\\7"),)
+
+
+@given(st.text())
+def test_no_identifier_holds_a_control_character(value: str) -> None:
+    found = text_of(header(ContainerIdentifier=value), "ContainerIdentifier")
+
+    assert not any(letter < " " or "\x7f" <= letter <= "\x9f" for letter in found)
 
 
 def test_order_and_specimen_come_with_their_issuers() -> None:
@@ -109,7 +192,14 @@ def test_order_and_specimen_come_with_their_issuers() -> None:
     [
         ({"AcquisitionDateTime": "20261122203015.25+0100"}, "2026-11-22T20:30:15+01:00"),
         ({"AcquisitionDateTime": "20261122203015"}, "2026-11-22"),
-        ({"AcquisitionDateTime": "2026"}, ""),
+        ({"AcquisitionDateTime": "2026"}, "2026"),
+        ({"AcquisitionDateTime": "2026", "StudyDate": "20260105"}, "2026-01-05"),
+        ({"AcquisitionDateTime": "202611", "StudyDate": "20260105"}, "2026-11"),
+        ({"AcquisitionDateTime": "202613"}, ""),
+        ({"StudyDate": "202611"}, ""),
+        ({"StudyDate": "2026.11.22"}, "2026-11-22"),
+        ({"StudyDate": "00010101"}, ""),
+        ({"AcquisitionDateTime": "0001"}, ""),
         (
             {"StudyDate": "20261122", "StudyTime": "0830", "TimezoneOffsetFromUTC": "-0500"},
             "2026-11-22",

@@ -55,6 +55,7 @@ def test_referred_cells_and_refused_fields_are_told() -> None:
     said = " ".join(findings_in_words(make_smear_findings(fields)))
 
     assert "2 cells referred to an expert (uncertain 2)." in said
+    assert "2 cells found: 0 counted, 2 referred to an expert." in said
     assert "1 of 2 fields used; refused: out of focus 1." in said
 
 

@@ -15,14 +15,16 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from pipeline.domain import Call, SmearId, SOPInstanceUID
+from pipeline.domain import Call, SignOff, SmearId, SOPInstanceUID
 from pipeline.errors import Defect, NeedsReview, Rejected
 from pipeline.findings.smear_summary import gather_smear
 from reporting.dicom.deidentification import Option, Pseudonymiser, Variant, read_site_key
 from reporting.documents.csv_table import build_table
 from reporting.fhir.bundle import build_bundle
-from tests.findings import make_field_findings
+from tests.findings import make_field_findings, make_smear_findings
 from tests.reporting.headers import ISSUED_AT, make_context, make_headers, make_references
+from tests.reporting.reviews import reviewed
+from tests.reporting.sources import make_source
 
 KEY = bytes(range(32))
 ALL = frozenset(Option)
@@ -98,7 +100,7 @@ def everything(variant: Variant) -> str:
         pdf=None,
         context=variant.context,
     )
-    table = build_table(variant.smear, image_uids=images, context=variant.context)
+    table = build_table(variant.smear, headers=headers, image_uids=images, context=variant.context)
     dicom = [f"{d.to_json()} {d.file_meta.to_json()}" for d in headers.values()]
     return " ".join([bundle.content.decode(), table.content.decode(), *dicom])
 
@@ -268,3 +270,17 @@ def test_a_missing_key_is_made_once_by_whoever_comes_first(tmp_path: Path) -> No
     assert len(seen) == 8
     assert path.stat().st_mode & 0o777 == 0o600
     assert [p.name for p in path.parent.iterdir()] == ["site.key"]
+
+
+def test_reviewers_are_pseudonyms_too_and_their_words_stay_behind() -> None:
+    smear = reviewed(make_smear_findings())
+    of = {f.sop_instance_uid: make_source("microscopic", f) for f in smear.fields}
+
+    variant = Pseudonymiser(KEY).variant(smear, read_source=of.__getitem__, context=make_context())
+
+    review = variant.smear.review
+    assert review is not None
+    assert review.sign_off is SignOff.FINAL
+    assert "Meyer" not in repr(review)
+    assert "Lab North" not in repr(review)
+    assert review.signatures[0].reviewer.name == review.reviewers[0].name

@@ -10,7 +10,7 @@ from pydicom.pixels import pixel_array
 
 from pipeline.domain import Call, Scale, ScaleSource
 from reporting.results import ResultKind
-from tests.findings import make_field_findings
+from tests.findings import make_cell, make_cell_finding, make_field_findings
 from tests.reporting.made import made
 from tests.reporting.sources import make_source
 
@@ -46,7 +46,7 @@ def test_highdicom_finds_each_segment_by_its_source_frame() -> None:
     )
 
     found = segmentation.get_pixels_by_source_instance(
-        [FIELD.sop_instance_uid], combine_segments=False, ignore_spatial_locations=True
+        [FIELD.sop_instance_uid], combine_segments=False
     )
 
     assert found.shape == (1, 163, 241, segmentation.number_of_segments)
@@ -91,6 +91,32 @@ def test_masks_lie_on_the_photograph_and_nowhere_in_a_patient() -> None:
     assert orientation.ImageOrientationPatient == [1, 0, 0, 0, 1, 0]
     assert "FrameOfReferenceUID" not in segmentation
     assert "PlanePositionSequence" not in groups
+
+
+def test_masks_lie_in_the_frame_of_reference_of_the_slide() -> None:
+    source = make_source("slide_coordinates", FIELD)
+
+    segmentation = made(ResultKind.SEGMENTATION, FIELD, source=source)
+
+    [groups] = segmentation.SharedFunctionalGroupsSequence
+    assert segmentation.FrameOfReferenceUID == source.FrameOfReferenceUID
+    assert segmentation.PositionReferenceIndicator == "SLIDE_CORNER"
+    assert "PlaneOrientationSequence" not in groups
+
+
+def test_overlapping_outlines_leave_no_hole() -> None:
+    cells = [
+        make_cell_finding(make_cell(number, 100 + 30 * number, 80, radius=40), Call.NORMAL)
+        for number in (1, 2)
+    ]
+    field = make_field_findings(width=241, height=163, cells=cells)
+
+    segmentation = made(ResultKind.SEGMENTATION, field, source=source_of(field))
+
+    alone = np.zeros((163, 241), np.uint8)
+    for one in cells:
+        cv2.fillPoly(alone, [one.cell.contour], 1)
+    np.testing.assert_array_equal(segmentation.pixel_array[0], alone)
 
 
 def test_frames_are_told_apart_by_their_segment() -> None:

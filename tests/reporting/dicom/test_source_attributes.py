@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from io import BytesIO
 
 import pytest
-from pydicom import Dataset
+from pydicom import Dataset, dcmread, dcmwrite
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import (
+    UID,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    SecondaryCaptureImageStorage,
+)
 
-from pipeline.errors import NeedsReview
+from reporting.dicom.common_modules import part10_bytes
 from reporting.dicom.source_attributes import (
     COPIED_WHEN_PRESENT,
     PATIENT_TYPE_2,
     STUDY_TYPE_2,
     SourceFrame,
-    check_one_patient,
     copy_or_empty,
     header_of,
     image_reference,
@@ -59,15 +66,46 @@ def test_an_illegal_offset_is_not_passed_on() -> None:
     assert "TimezoneOffsetFromUTC" not in patient_and_study(header)
 
 
-def test_two_patients_are_not_mixed() -> None:
-    one, other = Dataset(), Dataset()
-    one.PatientID = other.PatientID = "P-1"
-    check_one_patient([one, other])
+def _file(*, syntax: UID) -> bytes:
+    """An image whose text is Latin-1 although it claims UTF-8."""
+    image = Dataset()
+    image.SpecificCharacterSet = "ISO_IR 192"
+    image.SOPClassUID, image.SOPInstanceUID = SecondaryCaptureImageStorage, "1.2.3"
+    image.StudyInstanceUID = "1.2"
+    image.PatientName, image.PatientID, image.StudyDescription = "MUELLER^A", "P-17", "BLUT"
+    image.file_meta = FileMetaDataset()
+    image.file_meta.TransferSyntaxUID = syntax
+    buffer = BytesIO()
+    dcmwrite(buffer, image, enforce_file_format=True)
+    return buffer.getvalue().replace(b"MUELLER", b"M\xdcLLER ").replace(b"BLUT", b"BL\xdcT")
 
-    other.IssuerOfPatientID = "ELSEWHERE"
 
-    with pytest.raises(NeedsReview):
-        check_one_patient([one, other])
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_a_name_in_the_wrong_character_set_is_passed_on_as_it_came(syntax: UID) -> None:
+    """A PACS then shows the same name for source and result, whatever it makes of the bytes."""
+    copied = patient_and_study(header_of(dcmread(BytesIO(_file(syntax=syntax)))))
+    copied.SOPClassUID, copied.SOPInstanceUID = SecondaryCaptureImageStorage, "1.2.4"
+
+    written = part10_bytes(copied)
+
+    assert b"M\xdcLLER ^A" in written
+    assert b"BL\xdcT" in written
+    assert dcmread(BytesIO(written)).PatientID == "P-17"
+
+
+def test_no_private_attribute_comes_along_at_any_depth() -> None:
+    inner, item, header = Dataset(), Dataset(), Dataset()
+    item.PatientID, item.TypeOfPatientID = "OLD", "TEXT"
+    for one in (inner, item):
+        one.private_block(0x0011, "ACME", create=True).add_new(0x01, "LO", "a note")
+    item.IssuerOfPatientIDQualifiersSequence = [inner]
+    header.OtherPatientIDsSequence = [item]
+
+    copied = patient_and_study(header)
+
+    assert copied.OtherPatientIDsSequence[0].PatientID == "OLD"
+    assert not [element for element in copied.iterall() if element.tag.is_private]
+    assert [element for element in header.iterall() if element.tag.is_private]
 
 
 @pytest.mark.parametrize("keyword", [*PATIENT_TYPE_2, *STUDY_TYPE_2])

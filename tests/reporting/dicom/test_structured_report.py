@@ -12,14 +12,33 @@ from pydicom import Dataset
 
 from config.codes import CELL_TYPE
 from config.dicom_codes import LEUKEMIC_PROBABILITY, MOST_SUSPICIOUS_PROBABILITY
-from pipeline.domain import RESEARCH_USE_ONLY, Call, QualityFlag
+from pipeline.domain import (
+    RESEARCH_USE_ONLY,
+    Call,
+    CellKind,
+    CellType,
+    QualityFlag,
+    ReferralReason,
+)
 from reporting.dicom.sr_measurement_groups import MOST_CELLS
-from reporting.results import ResultKind
-from tests.findings import MODEL, make_field_findings, make_smear_findings
+from reporting.results import DocumentReference, PreviousVersion, ResultKind
+from tests.findings import (
+    MODEL,
+    make_cell,
+    make_cell_finding,
+    make_field_findings,
+    make_smear_findings,
+)
 from tests.reporting.made import made, read, results_of
 from tests.reporting.sources import make_source
 
 FIELD = make_field_findings()
+SUGGESTION = "Type suggested by the network"
+FINDING_WORDS = {
+    Call.LEUKEMIC: "Blast cell",
+    Call.NORMAL: "Lymphocyte",
+    Call.REFERRED: "Referred to an expert",
+}
 PROBABILITY = LEUKEMIC_PROBABILITY.display
 MOST_SUSPICIOUS = MOST_SUSPICIOUS_PROBABILITY.dicom
 
@@ -172,7 +191,15 @@ class TestWhatItSays:
         assert numbers(report, "Cells called normal") == [smear.normal_count]
         assert smear.leukemic_fraction is not None
         [share] = numbers(report, "Blasts/Leukocytes in Blood")
-        assert share == pytest.approx(100 * smear.leukemic_fraction.value, abs=1e-4)
+        assert share == round(100 * smear.leukemic_fraction.value)
+        assert numbers(report, "Cells found") == [len(FIELD.cells)]
+        assert named(report, "Grade of the smear, for reading order only")
+
+    def test_no_percentage_of_few_cells(self) -> None:
+        report = report_of(min_cells_for_percent=50)
+
+        assert numbers(report, "Blasts/Leukocytes in Blood") == []
+        assert numbers(report, "Cells called leukemic") == [1]
 
     def test_no_share_is_made_up_when_nothing_was_counted(self) -> None:
         report = report_of(make_field_findings(calls=[Call.REFERRED]))
@@ -196,7 +223,10 @@ class TestWhatItSays:
             [area] = numbers(group, "Area")
             assert area == pytest.approx(one.cell.shape.area_um2, rel=1e-5)
             [finding] = named(group, "Finding")
-            assert finding.ConceptCodeSequence[0].CodeValue == CELL_TYPE[one.cell_type].code
+            assert finding.ConceptCodeSequence[0].CodeMeaning == FINDING_WORDS[one.call]
+            suggested = [c.ConceptCodeSequence[0].CodeValue for c in named(group, SUGGESTION)]
+            is_referred = one.call is Call.REFERRED
+            assert suggested == ([CELL_TYPE[one.cell_type].code] if is_referred else [])
 
     def test_regions_lie_on_their_cells(self) -> None:
         report = report_of()
@@ -256,7 +286,48 @@ def test_a_crowded_smear_lists_the_most_suspicious_cells() -> None:
     assert len(regions) == MOST_CELLS < len(field.cells)
     listed = [numbers(group, PROBABILITY)[0] for group in regions]
     assert listed == sorted(listed, reverse=True)
-    assert f"{MOST_CELLS} cells listed" in named(report, "Comment")[0].TextValue
+    assert (
+        f"{MOST_CELLS} of {len(field.cells)} cells listed" in named(report, "Comment")[0].TextValue
+    )
+
+
+def test_a_smudge_is_a_smudge() -> None:
+    smudge = make_cell_finding(
+        make_cell(1, 90, 90, kind=CellKind.SMUDGE_CELL),
+        Call.REFERRED,
+        cell_type=CellType.MYELOBLAST,
+        reasons=[ReferralReason.SMUDGE_CELL],
+    )
+
+    report = report_of(make_field_findings(cells=[smudge]))
+
+    [group] = [g for g in named(report, "Measurement Group") if named(g, "Image Region")]
+    assert named(group, "Finding")[0].ConceptCodeSequence[0].CodeMeaning == "Smudge cell"
+    assert numbers(report, "Smudge cells among the cells referred") == [1]
+
+
+def test_a_later_version_names_the_one_that_it_replaces() -> None:
+    first = report_of()
+    replaced = DocumentReference(
+        study_uid=first.StudyInstanceUID,
+        series_uid=first.SeriesInstanceUID,
+        sop_class_uid=first.SOPClassUID,
+        sop_instance_uid=first.SOPInstanceUID,
+    )
+
+    second = report_of(
+        version=2, previous=PreviousVersion(structured_report=replaced, media_ids=())
+    )
+
+    [study] = second.PredecessorDocumentsSequence
+    [series] = study.ReferencedSeriesSequence
+    [document] = series.ReferencedSOPSequence
+    assert study.StudyInstanceUID == first.StudyInstanceUID
+    assert series.SeriesInstanceUID == first.SeriesInstanceUID
+    assert document.ReferencedSOPInstanceUID == first.SOPInstanceUID
+    assert "PredecessorDocumentsSequence" not in first
+    assert second.SeriesNumber > first.SeriesNumber
+    assert second.SeriesDate
 
 
 def test_a_cell_keeps_its_tracking_uid_in_an_amended_report() -> None:

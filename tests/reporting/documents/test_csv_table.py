@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 
 from pipeline.domain import RESEARCH_USE_ONLY, Call, QualityFlag, SmearFindings
 from reporting.documents.csv_table import COLUMNS, build_table
-from reporting.results import ObjectReference, ReportContext, ResultKind
+from reporting.results import ObjectReference, ReportContext, Result, ResultKind
 from tests.findings import make_field_findings, make_smear_findings
+from tests.reporting.headers import make_headers
 
 CONTEXT = ReportContext(
     version=1,
@@ -21,8 +22,14 @@ CONTEXT = ReportContext(
 )
 
 
+def table_of(smear: SmearFindings, *images: ObjectReference, **header: str) -> Result:
+    return build_table(
+        smear, headers=make_headers(smear, **header), image_uids=images, context=CONTEXT
+    )
+
+
 def rows(smear: SmearFindings, *images: ObjectReference) -> list[dict[str, str]]:
-    content = build_table(smear, image_uids=images, context=CONTEXT).content.decode()
+    content = table_of(smear, *images).content.decode()
     return list(csv.DictReader(io.StringIO(content, newline="")))
 
 
@@ -99,10 +106,35 @@ def test_a_replay_gives_the_same_bytes_and_another_network_another_table() -> No
     smear = make_smear_findings()
     other = replace(smear, model=replace(smear.model, sha256="aa" * 32))
 
-    first, again, changed = (
-        build_table(s, image_uids=(), context=CONTEXT) for s in (smear, smear, other)
-    )
+    first, again, changed = (table_of(s) for s in (smear, smear, other))
 
     assert first == again
     assert first.uid != changed.uid
     assert first.name == f"{first.uid}.csv"
+
+
+def test_a_row_leads_to_its_file_order_and_patient() -> None:
+    """`field 2 #1` of a picture is the row with field 2 and cell_index 1."""
+    smear = make_smear_findings()
+    content = table_of(smear, ImageComments="File: blast 7.png", InstanceNumber="4").content
+
+    table = list(csv.DictReader(io.StringIO(content.decode(), newline="")))
+
+    [row] = [r for r in table if (r["field"], r["cell_index"]) == ("2", "1")]
+    assert row["source"] == smear.fields[1].sop_instance_uid
+    assert (row["file_name"], row["instance_number"]) == ("blast 7.png", "4")
+    assert (row["accession_number"], row["patient_id"]) == ("ACC-5", "PID-77")
+    assert (row["report_version"], row["report_status"]) == ("1", "unsigned")
+
+
+def test_no_identifier_becomes_a_formula() -> None:
+    table = table_of(make_smear_findings(), AccessionNumber="=HYPERLINK(1)").content.decode()
+
+    assert '"=' not in table
+    assert ",=" not in table
+
+
+def test_no_lineage_is_claimed() -> None:
+    assert {r["cell_type"] for r in rows(make_smear_findings()) if r["call"] == "leukemic"} == {
+        "blast"
+    }

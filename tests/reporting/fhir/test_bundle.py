@@ -9,13 +9,22 @@ from typing import Any
 
 import pytest
 
-from pipeline.domain import RESEARCH_USE_ONLY, Call, QualityFlag, SmearFindings, SmearId
+from pipeline.domain import (
+    RESEARCH_USE_ONLY,
+    Call,
+    QualityFlag,
+    SignOff,
+    SmearFindings,
+    SmearId,
+)
 from pipeline.errors import NeedsReview
 from pipeline.findings.smear_summary import gather_smear
 from reporting.fhir.bundle import build_bundle
 from reporting.fhir.imaging import MOST_FIELD_PICTURES
+from reporting.results import PreviousVersion
 from tests.findings import make_field_findings, make_smear_findings
 from tests.reporting.headers import make_context, make_headers, make_references
+from tests.reporting.reviews import reviewed
 
 PNG = b"\x89PNG a picture"
 PDF = b"%PDF-1.4 a page"
@@ -135,19 +144,64 @@ def test_a_replay_gives_the_same_bytes() -> None:
     assert bundle_of(make_smear_findings()) == bundle_of(make_smear_findings())
 
 
-def test_an_amended_report_takes_the_place_of_the_first() -> None:
+def test_a_later_version_takes_the_place_of_the_first_and_stays_preliminary() -> None:
     first = bundle_of(smear_of(Call.NORMAL))
-    amended = bundle_of(smear_of(Call.NORMAL, Call.LEUKEMIC), version=2)
+    second = bundle_of(smear_of(Call.NORMAL, Call.LEUKEMIC), version=2)
 
-    [was], [now] = (resources(bundle, "DiagnosticReport") for bundle in (first, amended))
+    [was], [now] = (resources(bundle, "DiagnosticReport") for bundle in (first, second))
     assert was["id"] == now["id"]
-    assert (was["status"], now["status"]) == ("preliminary", "amended")
-    assert {o["id"] for o in resources(first, "Observation")} == {
-        o["id"] for o in resources(amended, "Observation")
-    }
-    assert {p["id"] for p in resources(first, "Provenance")}.isdisjoint(
-        p["id"] for p in resources(amended, "Provenance")
+    assert (was["status"], now["status"]) == ("preliminary", "preliminary")
+    for kind in ("Observation", "Media"):
+        assert ids(first, kind) == ids(second, kind)
+    assert ids(first, "Provenance").isdisjoint(ids(second, "Provenance"))
+
+
+def ids(bundle: dict[str, Any], kind: str) -> set[str]:
+    return {made["id"] for made in resources(bundle, kind)}
+
+
+@pytest.mark.parametrize(
+    ("sign_off", "of_report", "of_observations"),
+    [
+        (SignOff.UNSIGNED, "preliminary", "preliminary"),
+        (SignOff.FINAL, "final", "final"),
+        (SignOff.CORRECTED, "corrected", "corrected"),
+        (SignOff.AMENDED, "amended", "amended"),
+        (SignOff.APPENDED, "appended", "amended"),
+        (SignOff.WITHDRAWN, "entered-in-error", "entered-in-error"),
+    ],
+)
+def test_the_status_follows_the_signature(
+    sign_off: SignOff, of_report: str, of_observations: str
+) -> None:
+    bundle = bundle_of(reviewed(smear_of(Call.NORMAL), sign_off))
+
+    [report] = resources(bundle, "DiagnosticReport")
+    assert report["status"] == of_report
+    assert {one["status"] for one in resources(bundle, "Observation")} == {of_observations}
+
+
+def test_pictures_that_a_new_version_does_not_show_are_not_left_current() -> None:
+    smear = smear_of(Call.NORMAL, fields=2)
+    [gallery, *fields] = [media["id"] for media in resources(bundle_of(smear), "Media")]
+    previous = PreviousVersion(structured_report=None, media_ids=(gallery, *fields, "old-picture"))
+
+    result = build_bundle(
+        smear,
+        headers=make_headers(smear),
+        image_uids=make_references(smear)[:1],
+        gallery_png=PNG,
+        pdf=PDF,
+        context=replace(make_context(2), previous=previous),
     )
+
+    status = {m["id"]: m["status"] for m in resources(json.loads(result.content), "Media")}
+    assert status == {
+        fields[0]: "completed",
+        gallery: "entered-in-error",
+        fields[1]: "entered-in-error",
+        "old-picture": "entered-in-error",
+    }
 
 
 def test_a_new_version_of_the_network_amends_the_same_report() -> None:
@@ -172,10 +226,10 @@ def test_figures_carry_interval_and_unit() -> None:
         "code": "%",
     }
     low, high, cells = blasts["component"]
-    assert low["valueQuantity"]["value"] == pytest.approx(11.19, abs=0.01)
-    assert high["valueQuantity"]["value"] == pytest.approx(46.87, abs=0.01)
+    # Wilson for 5 of 20 is 11.19 to 46.87 %; twenty cells support whole percents.
+    assert low["valueQuantity"]["value"] == 11
+    assert high["valueQuantity"]["value"] == 47
     assert cells["valueInteger"] == 5
-    assert figure(bundle, "Lymphoblasts/Leukocytes in Blood")["valueQuantity"]["value"] == 25
     assert figure(bundle, "White cells counted on the smear")["valueInteger"] == 20
 
 

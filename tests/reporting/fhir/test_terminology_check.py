@@ -47,6 +47,11 @@ def bundle() -> dict[str, Any]:
     return json.loads(result.content)
 
 
+def with_value(bundle: dict[str, Any]) -> dict[str, Any]:
+    resources = [entry["resource"] for entry in bundle["entry"]]
+    return next(resource for resource in resources if "valueQuantity" in resource)
+
+
 def first(bundle: dict[str, Any], kind: str) -> dict[str, Any]:
     return next(e["resource"] for e in bundle["entry"] if e["resource"]["resourceType"] == kind)
 
@@ -93,7 +98,7 @@ def test_an_element_that_nobody_thought_of_is_found(bundle: dict[str, Any]) -> N
 
 
 def test_a_unit_of_another_kind_is_found(bundle: dict[str, Any]) -> None:
-    first(bundle, "Observation")["valueQuantity"]["code"] = "mg"
+    with_value(bundle)["valueQuantity"]["code"] = "mg"
 
     assert problems(bundle) == ("Quantity.code is 'mg', which is not in its value set",)
 
