@@ -89,7 +89,7 @@ def analyse_files(
         rows = csv.DictWriter(table, COLUMNS, lineterminator="\r\n")
         rows.writeheader()
         for number, path in enumerate(images, start=1):
-            place = f"[{number}/{len(images)}] {path.name}"
+            place = f"[{number}/{len(images)}]"
             try:
                 with translate_errors():
                     for frame in _frames(path, classifier, segmenter, image_limits(settings)):
@@ -97,11 +97,11 @@ def analyse_files(
                         _keep_pictures(frame, out / picture, segmenter if with_stages else None)
                         write(_record(frame, f"{picture}_annotated.png"))
                         rows.writerows(_rows(frame, f"{picture}_annotated.png"))
-                        _say(f"{place}: {len(frame.found.cells)} cells")
+                        _say(f"{place} {path}: {len(frame.found.cells)} cells")
             except SmearlinkError as err:
                 failed += 1
                 write({"file": str(path), "code": err.code, "error": err.message})
-                _say(f"{place}: not analysed, {err.message}")
+                _say(f"{place} not analysed: {_named(path, err.message)}")
     return failed
 
 
@@ -240,6 +240,10 @@ def _opened(path: Path) -> io.TextIOWrapper:
         return path.open("w", newline="", encoding="utf-8")
     except OSError as err:
         raise _unwritable(path, err) from err
+
+
+def _named(path: Path, message: str) -> str:
+    return message if message.startswith(str(path)) else f"{path}: {message}"
 
 
 def _unwritable(path: Path, err: OSError) -> Rejected:

@@ -122,7 +122,7 @@ def send_with_progress(
                 stored += sent.is_stored
                 if not sent.is_stored:
                     why = sent.comment or describe_status(sent.status)
-                    problems.append(f"{sent_files[-1].name} 0x{sent.status:04X} {why}")
+                    problems.append(f"{sent_files[-1]} 0x{sent.status:04X} {why}")
     finally:  # also when the receiver breaks off: what it has is said
         _show_sent(stored, problems, len(found.images))
     return len(problems)

@@ -58,7 +58,7 @@ def find_images(paths: Sequence[Path]) -> FoundFiles:
     skipped: dict[Path, None] = {}
     for path in paths:
         if not path.exists():
-            raise Rejected(f"There is no {path}", code="no_such_file")
+            raise Rejected(f"There is no {path}: check its name", code="no_such_file")
         if path.is_file():
             images[path] = None
             continue

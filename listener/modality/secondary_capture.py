@@ -162,9 +162,9 @@ def _look_at(path: Path, limits: ImageLimits) -> _File:
 
 def _problem(path: Path, err: Rejected | OSError) -> Rejected:
     if isinstance(err, Rejected):
-        return Rejected(f"{path.name} {err.message}", code=err.code)
+        return Rejected(f"{path} {err.message}", code=err.code)
     return Rejected(
-        f"{path.name} cannot be read ({err.strerror}): check its permissions and its disk",
+        f"{path} cannot be read ({err.strerror}): check its permissions and its disk",
         code="unreadable_file",
     )
 

@@ -181,8 +181,9 @@ def test_what_is_skipped_and_how_far_it_is_goes_to_standard_error(
     assert failed == 1
     said = capsys.readouterr().err
     assert "skipped 1 .txt, not an image: notes.txt" in said
-    assert "[1/2] field.png: " in said
-    assert "[2/2] smears.zip: not analysed, smears.zip is a zip archive: unpack it first" in said
+    assert f"[1/2] {tmp_path / 'in' / 'field.png'}: " in said
+    archive = tmp_path / "in" / "smears.zip"
+    assert f"[2/2] not analysed: {archive} is a zip archive: unpack it first" in said
     assert {one.get("code") for one in told} == {None, "not_an_image"}
 
 
