@@ -79,14 +79,29 @@ class SmearOrigin:
     """Every image is of a phantom (Quality Control Subject, 0010,0200)."""
 
 
+def _check_one_study_per_series(sources: Iterable[Dataset]) -> None:
+    """Raises NeedsReview when the images of one series name several studies."""
+    pairs = {
+        (str(one.get("SeriesInstanceUID", "")), str(one.get("StudyInstanceUID", "")))
+        for one in sources
+    }
+    if len(pairs) > len({series for series, _ in pairs}):
+        raise NeedsReview(
+            "The images of one series (0020,000E) name several studies (0020,000D); correct the "
+            "wrong images at their source and send them again.",
+            code="series_in_two_studies",
+        )
+
+
 def read_origin(headers: Mapping[SOPInstanceUID, Dataset]) -> SmearOrigin:
     """Read the headers of one smear's images.
 
-    Raises `NeedsReview` when they name two patients: such a report would be filed under a
-    person it does not belong to.
+    Raises `NeedsReview` when they name two patients, or one series in two studies: such a report
+    would be filed where it does not belong.
     """
     sources = [headers[uid] for uid in sorted(headers)]
     check_one_patient(sources)
+    _check_one_study_per_series(sources)
     patients = _distinct(sources, _patient)
     return SmearOrigin(
         patient=patients[0] if patients else None,

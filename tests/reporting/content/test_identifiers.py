@@ -52,6 +52,26 @@ def test_the_same_id_of_two_issuers_is_two_patients() -> None:
         )
 
 
+def test_one_series_in_two_studies_waits_for_a_person() -> None:
+    same = {"SeriesInstanceUID": "1.2.9"}
+    with pytest.raises(NeedsReview) as refused:
+        origin_of(
+            header("1.2.3.1", StudyInstanceUID="1.2.1", **same),
+            header("1.2.3.2", StudyInstanceUID="1.2.2", **same),
+        )
+
+    assert refused.value.code == "series_in_two_studies"
+
+
+def test_a_specimen_in_two_series_of_two_studies_is_one_smear() -> None:
+    origin = origin_of(
+        header("1.2.3.1", StudyInstanceUID="1.2.1", SeriesInstanceUID="1.2.8"),
+        header("1.2.3.2", StudyInstanceUID="1.2.2", SeriesInstanceUID="1.2.9"),
+    )
+
+    assert set(origin.study_started_at) == {"1.2.1", "1.2.2"}
+
+
 @pytest.mark.parametrize("empty", [{}, {"PatientID": ""}, {"PatientID": None}])
 def test_a_missing_patient_id_stays_missing(empty: dict[str, Any]) -> None:
     assert origin_of(header(**empty)).patient is None
