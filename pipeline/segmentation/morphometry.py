@@ -89,7 +89,7 @@ def _covered_px(contour: Contour, lobes: tuple[Contour, ...]) -> tuple[int, int]
 
     Contours run through the centers of their outermost pixels, so these count as covered.
     """
-    x, y, width, height = cv2.boundingRect(contour)
+    x, y, width, height = cv2.boundingRect(np.concatenate([contour, *lobes]))
     corner = np.array([x, y], np.int32)
     cell: Mask = np.zeros((height, width), np.uint8)
     nucleus = np.zeros_like(cell)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import cv2
@@ -13,8 +14,13 @@ from hypothesis import strategies as st
 from listener.demo.phantom import Recipe, draw_field
 from listener.demo.phantom.camera import Optics
 from listener.demo.phantom.cells import WHITE_CELLS
-from listener.demo.phantom.field import PhantomField
-from pipeline.domain import CellType
+from listener.demo.phantom.field import BLASTS, PhantomField
+from models.classifier import OnnxClassifier
+from models.segmenter import OnnxSegmenter
+from pipeline.domain import Call, CellFinding, CellType, SOPInstanceUID, SourceImage
+from pipeline.findings.crops import cut_crops
+from pipeline.findings.decision import assess
+from pipeline.segmentation.find_cells import find_cells
 
 SMALL = Recipe(
     width=480, height=360, um_per_px=0.15, white_cells=(CellType.NEUTROPHIL, CellType.LYMPHOBLAST)
@@ -88,3 +94,46 @@ def test_a_strong_stain_is_darker_and_a_bluish_one_bluer() -> None:
     assert strong.pixels.mean() < plain.pixels.mean()
     blueness = [float(f.pixels[..., 2].mean() - f.pixels[..., 0].mean()) for f in (bluish, plain)]
     assert blueness[0] > blueness[1]
+
+
+SEEDS_NOT_DRAWN_BY = range(7000, 7004)
+"""Nothing was chosen by these: neither how cells are drawn nor what the network learned."""
+
+
+def called(kind: CellType) -> list[CellFinding | None]:
+    """What is said of each drawn cell of a type; None where it was not found."""
+    classifier, segmenter = OnnxClassifier.load(), OnnxSegmenter.load()
+    said: list[CellFinding | None] = []
+    for seed in SEEDS_NOT_DRAWN_BY:
+        drawn = draw_field(seed, Recipe(width=960, height=720, white_cells=(kind,) * 5))
+        image = SourceImage(
+            sop_instance_uid=SOPInstanceUID("2.25.1"), frame=1, pixels=drawn.pixels, spacing_um=None
+        )
+        found = find_cells(image, segmenter)
+        answers = classifier.classify(cut_crops(image, found.cells, found.scale))
+        findings = assess(found.cells, answers, classifier.policy, found.quality)
+        said += [at(cell.centre, findings) for cell in drawn.cells]
+    return said
+
+
+def at(place: tuple[float, float], findings: Sequence[CellFinding]) -> CellFinding | None:
+    """The finding whose outline holds the place."""
+    holds = (f for f in findings if cv2.pointPolygonTest(f.cell.contour, place, False) >= 0)
+    return next(holds, None)
+
+
+@pytest.mark.parametrize("kind", BLASTS)
+def test_drawn_blasts_are_called_leukemic(kind: CellType) -> None:
+    calls = [finding.call if finding else None for finding in called(kind)]
+
+    assert calls.count(Call.LEUKEMIC) >= 0.9 * len(calls)
+    assert calls.count(Call.NORMAL) <= 0.02 * len(calls)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in WHITE_CELLS if kind not in BLASTS])
+def test_drawn_normal_cells_get_their_type(kind: CellType) -> None:
+    said = called(kind)
+
+    right = [finding for finding in said if finding and finding.cell_type is kind]
+    assert len(right) >= 0.9 * len(said)
+    assert not [finding for finding in said if finding and finding.call is Call.LEUKEMIC]

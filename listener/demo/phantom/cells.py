@@ -15,9 +15,11 @@ from listener.demo.phantom.stain_densities import (
     BASOPHILIA,
     BLAST_CHROMATIN,
     CHROMATIN,
+    DEEP_BASOPHILIA,
     EOSINOPHIL_GRANULE,
     GREY_CYTOPLASM,
     HAEMOGLOBIN,
+    LYMPHOCYTE_CHROMATIN,
     NEUTROPHIL_GRANULE,
     PALE_CYTOPLASM,
     PLATELET,
@@ -83,24 +85,31 @@ def _neutrophil(patch: Patch, random: np.random.Generator, radius_um: float) -> 
     nucleus = _lobed(patch, random, lobes=int(random.integers(3, 6)), radius_um=radius_um)
     fine = granules(patch, random, size_um=0.3, share=0.3)
     cytoplasm = PALE_CYTOPLASM + fine[..., None] * NEUTROPHIL_GRANULE
-    return _compose(patch, random, body, cytoplasm, nucleus, CHROMATIN, clump_um=0.8, clumping=0.16)
+    pattern = _chromatin_blocks(patch, random, 0.9)
+    return _compose(
+        patch, random, body, cytoplasm, nucleus, CHROMATIN, pattern=pattern, clumping=0.32
+    )
 
 
 def _eosinophil(patch: Patch, random: np.random.Generator, radius_um: float) -> DrawnCell:
     body = blob(patch, random, radius_um=radius_um, roughness=0.03)
     nucleus = _lobed(patch, random, lobes=2, radius_um=radius_um * 1.08)
-    coarse = granules(patch, random, size_um=0.6, share=0.8)
+    coarse = granules(patch, random, size_um=0.6, share=0.65)
     cytoplasm = PALE_CYTOPLASM + coarse[..., None] * EOSINOPHIL_GRANULE
-    return _compose(patch, random, body, cytoplasm, nucleus, CHROMATIN, clump_um=0.8, clumping=0.16)
+    pattern = _chromatin_blocks(patch, random, 0.9)
+    return _compose(
+        patch, random, body, cytoplasm, nucleus, CHROMATIN, pattern=pattern, clumping=0.32
+    )
 
 
 def _basophil(patch: Patch, random: np.random.Generator, radius_um: float) -> DrawnCell:
     body = blob(patch, random, radius_um=radius_um, roughness=0.03)
     nucleus = _lobed(patch, random, lobes=2, radius_um=radius_um * 1.1)
-    coarse = granules(patch, random, size_um=0.8, share=0.5) * cover(body - 0.4, 0.1)
+    coarse = granules(patch, random, size_um=0.6, share=0.5) * cover(body - 0.3, 0.1)
+    pattern = _chromatin_blocks(patch, random, 0.9)
     cytoplasm = PALE_CYTOPLASM + coarse[..., None] * BASOPHIL_GRANULE
     drawn = _compose(
-        patch, random, body, cytoplasm, nucleus, CHROMATIN * 0.75, clump_um=0.9, clumping=0.2
+        patch, random, body, cytoplasm, nucleus, CHROMATIN * 0.75, pattern=pattern, clumping=0.3
     )
     over_nucleus = (0.45 * coarse * cover(body, RIM_UM))[..., None] * BASOPHIL_GRANULE
     return DrawnCell(density=drawn.density + over_nucleus, body=body, nucleus=nucleus)
@@ -111,9 +120,18 @@ def _lymphocyte(patch: Patch, random: np.random.Generator, radius_um: float) -> 
     aside = tuple(random.normal(0, 0.06 * radius_um, 2))
     nucleus = blob(patch, random, radius_um=0.82 * radius_um, at=aside, roughness=0.03)
     nucleus = np.minimum(nucleus, body - 0.25)
-    cytoplasm = np.broadcast_to(BASOPHILIA * 0.8, (*patch.x.shape, 3))
+    cytoplasm = np.broadcast_to(BASOPHILIA, (*patch.x.shape, 3))
+    pattern = np.float32(0.5) * _chromatin_blocks(patch, random, 1.2)
     return _compose(
-        patch, random, body, cytoplasm, nucleus, CHROMATIN * 1.08, clump_um=1.5, clumping=0.16
+        patch,
+        random,
+        body,
+        cytoplasm,
+        nucleus,
+        LYMPHOCYTE_CHROMATIN,
+        pattern=pattern,
+        clumping=0.32,
+        edging=0.45,
     )
 
 
@@ -124,19 +142,29 @@ def _monocyte(patch: Patch, random: np.random.Generator, radius_um: float) -> Dr
     kidney = blob(
         patch,
         random,
-        radius_um=0.68 * radius_um,
+        radius_um=0.69 * radius_um,
         at=(-0.12 * towards[0], -0.12 * towards[1]),
-        roughness=0.05,
+        roughness=0.06,
+        stretch=random.uniform(1.0, 1.3),
     )
     notch = blob(
-        patch, random, radius_um=0.42 * radius_um, at=(0.66 * towards[0], 0.66 * towards[1])
+        patch, random, radius_um=0.5 * radius_um, at=(0.66 * towards[0], 0.66 * towards[1])
     )
     nucleus = np.minimum(np.minimum(kidney, -notch), body - 0.3)
     vacuoles = granules(patch, random, size_um=0.9, share=0.06)
+    pattern = _chromatin_net(patch, random, 0.9)
     dust = granules(patch, random, size_um=0.4, share=0.3)
     cytoplasm = (0.85 + 0.25 * dust - 0.7 * vacuoles)[..., None] * GREY_CYTOPLASM
     return _compose(
-        patch, random, body, cytoplasm, nucleus, CHROMATIN * 0.8, clump_um=1.0, clumping=0.18
+        patch,
+        random,
+        body,
+        cytoplasm,
+        nucleus,
+        CHROMATIN * 0.8,
+        pattern=pattern,
+        clumping=0.25,
+        mottling=0.28,
     )
 
 
@@ -145,9 +173,9 @@ def _lymphoblast(patch: Patch, random: np.random.Generator, radius_um: float) ->
         patch, random, radius_um=radius_um, roughness=0.05, stretch=random.uniform(1.0, 1.12)
     )
     aside = tuple(random.normal(0, 0.05 * radius_um, 2))
-    nucleus = blob(patch, random, radius_um=0.9 * radius_um, at=aside, roughness=0.06)
-    nucleus = np.minimum(nucleus, body - 0.22)
-    cytoplasm = np.broadcast_to(BASOPHILIA * 1.15, (*patch.x.shape, 3))
+    nucleus = blob(patch, random, radius_um=0.94 * radius_um, at=aside, roughness=0.06)
+    nucleus = _indented(patch, random, np.minimum(nucleus, body - 0.22), radius_um)
+    cytoplasm = np.broadcast_to(DEEP_BASOPHILIA, (*patch.x.shape, 3))
     nucleoli = _nucleoli(patch, random, nucleus, number=int(random.integers(1, 3)))
     return _compose(
         patch,
@@ -156,8 +184,9 @@ def _lymphoblast(patch: Patch, random: np.random.Generator, radius_um: float) ->
         cytoplasm,
         nucleus,
         BLAST_CHROMATIN,
-        clump_um=0.9,
+        pattern=_chromatin_dust(patch, random, 0.55),
         clumping=0.15,
+        edging=0.45,
         nucleoli=nucleoli,
     )
 
@@ -165,9 +194,9 @@ def _lymphoblast(patch: Patch, random: np.random.Generator, radius_um: float) ->
 def _myeloblast(patch: Patch, random: np.random.Generator, radius_um: float) -> DrawnCell:
     body = blob(patch, random, radius_um=radius_um, roughness=0.06, stretch=1.1)
     aside = tuple(random.normal(0, 0.1 * radius_um, 2))
-    nucleus = blob(patch, random, radius_um=0.8 * radius_um, at=aside, roughness=0.06)
-    nucleus = np.minimum(nucleus, body - 0.25)
-    cytoplasm = np.broadcast_to(BASOPHILIA, (*patch.x.shape, 3))
+    nucleus = blob(patch, random, radius_um=0.9 * radius_um, at=aside, roughness=0.06)
+    nucleus = _indented(patch, random, np.minimum(nucleus, body - 0.25), radius_um)
+    cytoplasm = np.broadcast_to(DEEP_BASOPHILIA, (*patch.x.shape, 3))
     nucleoli = _nucleoli(patch, random, nucleus, number=int(random.integers(2, 5)))
     return _compose(
         patch,
@@ -175,11 +204,20 @@ def _myeloblast(patch: Patch, random: np.random.Generator, radius_um: float) -> 
         body,
         cytoplasm,
         nucleus,
-        BLAST_CHROMATIN * 0.92,
-        clump_um=0.7,
-        clumping=0.13,
+        BLAST_CHROMATIN,
+        pattern=_chromatin_dust(patch, random, 0.6),
+        clumping=0.15,
+        edging=0.45,
         nucleoli=nucleoli,
     )
+
+
+def _indented(patch: Patch, random: np.random.Generator, nucleus: Map, radius_um: float) -> Map:
+    """The nucleus with a shallow dent in its rim, as blasts often have."""
+    angle, depth = random.uniform(0, 2 * np.pi), random.uniform(0.85, 1.15) * radius_um
+    at = (depth * float(np.cos(angle)), depth * float(np.sin(angle)))
+    dent = blob(patch, random, radius_um=random.uniform(0.15, 0.35) * radius_um, at=at)
+    return np.minimum(nucleus, -dent)
 
 
 def _lobed(patch: Patch, random: np.random.Generator, *, lobes: int, radius_um: float) -> Map:
@@ -221,6 +259,27 @@ def _nucleoli(patch: Patch, random: np.random.Generator, nucleus: Map, *, number
     return cover(union(spots), 0.2)
 
 
+def _chromatin_blocks(patch: Patch, random: np.random.Generator, size_um: float) -> Map:
+    """Clumped, as in mature cells: dense blocks with clear gaps between them."""
+    blocks = np.tanh(1.6 * grain(patch, random, size_um=size_um))
+    fine = grain(patch, random, size_um=size_um / 2.5)
+    return np.asarray(0.75 * blocks + 0.5 * fine, dtype=np.float32)
+
+
+def _chromatin_net(patch: Patch, random: np.random.Generator, size_um: float) -> Map:
+    """Open, as in monocytes: threads that cross, and no blocks."""
+    threads = 0.8 - np.abs(grain(patch, random, size_um=size_um))
+    fine = grain(patch, random, size_um=size_um / 2)
+    return np.asarray(threads + 0.35 * fine, dtype=np.float32)
+
+
+def _chromatin_dust(patch: Patch, random: np.random.Generator, size_um: float) -> Map:
+    """Fine and even, as in blasts: faint threads, and clouds that are wider than they."""
+    threads = 0.8 - np.abs(grain(patch, random, size_um=size_um))
+    clouds = grain(patch, random, size_um=2.5 * size_um)
+    return np.asarray(0.4 * threads + 0.4 * clouds, dtype=np.float32)
+
+
 def _compose(
     patch: Patch,
     random: np.random.Generator,
@@ -229,20 +288,21 @@ def _compose(
     nucleus: Map,
     chromatin: Density,
     *,
-    clump_um: float,
+    pattern: Map,
     clumping: float,
     nucleoli: Map | None = None,
+    mottling: float = 0.1,
+    edging: float = 0.28,
 ) -> DrawnCell:
-    """Cytoplasm, a slightly denser membrane, and a nucleus with clumped chromatin over it."""
+    """Cytoplasm with a denser rim, and over it a nucleus with its membrane and chromatin."""
     strength = random.normal(1.0, 0.06)
-    clumps = 1 + clumping * grain(patch, random, size_um=clump_um)
-    clumps += 0.5 * clumping * grain(patch, random, size_um=clump_um / 3)
-    edge = 1 + 0.14 * np.exp(-((nucleus / 0.35) ** 2))
-    amount = cover(nucleus, RIM_UM) * np.clip(clumps, 0.4, 1.7) * edge
+    clumps = 1 + clumping * pattern
+    edge = 1 + edging * np.exp(-(((nucleus - 0.12) / 0.16) ** 2))
+    amount = cover(nucleus, RIM_UM) * np.clip(clumps, 0.35, 1.7) * edge
     if nucleoli is not None:
-        amount = amount * (1 - 0.25 * nucleoli)
-    membrane = 1 + 0.3 * np.exp(-((body / 0.3) ** 2))
-    mottled = 1 + 0.16 * grain(patch, random, size_um=0.8)
+        amount = amount * (1 - 0.1 * nucleoli)
+    membrane = 1 + 0.45 * np.exp(-(((body - 0.1) / 0.3) ** 2))
+    mottled = 1 + mottling * grain(patch, random, size_um=0.6)
     plasma = (cover(body, RIM_UM * 1.5) * membrane * mottled)[..., None] * cytoplasm
     hidden = 1 - 0.75 * cover(nucleus, RIM_UM)
     density = strength * (plasma * hidden[..., None] + amount[..., None] * chromatin)
@@ -261,7 +321,7 @@ WHITE_CELLS: Mapping[CellType, Kind] = {
     CellType.NEUTROPHIL: Kind(diameter_um=(12.0, 14.0), draw=_neutrophil),
     CellType.EOSINOPHIL: Kind(diameter_um=(12.5, 14.5), draw=_eosinophil),
     CellType.BASOPHIL: Kind(diameter_um=(11.0, 13.0), draw=_basophil),
-    CellType.LYMPHOCYTE: Kind(diameter_um=(8.5, 10.5), draw=_lymphocyte),
+    CellType.LYMPHOCYTE: Kind(diameter_um=(9.0, 11.5), draw=_lymphocyte),
     CellType.MONOCYTE: Kind(diameter_um=(14.5, 17.0), draw=_monocyte),
     CellType.LYMPHOBLAST: Kind(diameter_um=(11.5, 15.0), draw=_lymphoblast),
     CellType.MYELOBLAST: Kind(diameter_um=(14.0, 17.0), draw=_myeloblast),
