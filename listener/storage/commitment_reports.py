@@ -13,6 +13,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -82,12 +83,9 @@ class CommitmentReports:
         A delivery that still waits requests commitment again under a new transaction.
         """
         for path in self._root.iterdir() if self._root.is_dir() else ():
-            if path.stat().st_mtime >= before.timestamp():
-                continue
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # another worker was faster
+                if path.stat().st_mtime < before.timestamp():
+                    _remove(path)
 
     def _folder_of(self, transaction_uid: str) -> Path | None:
         """The folder of an open request; None for anything else, whatever its text."""
@@ -95,6 +93,13 @@ class CommitmentReports:
             return None
         folder = self._root / transaction_uid
         return folder if folder.is_dir() else None
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _destination_in(folder: Path) -> str:

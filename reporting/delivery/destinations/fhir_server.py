@@ -167,7 +167,7 @@ def _taken_whole(reply: _Reply) -> str:
         return ""
     said = reply.resource
     if said.get("resourceType") == "OperationOutcome":
-        _raise_for_issues(reply, _issues_of(said), "an OperationOutcome with an error")
+        _raise_for_issues(reply, _issues_of(said), "its OperationOutcome")
         return "; ".join(reply.issues)
     if said.get("resourceType") != "Bundle":
         raise DeliveryPostponed(
@@ -193,7 +193,7 @@ def _raise_for_entries(reply: _Reply, bundle: Mapping[str, Any]) -> None:
             status=refused[0],
             issues=issues,
         )
-    _raise_for_issues(reply, issues, "an entry's outcome with an error")
+    _raise_for_issues(reply, issues, "the outcome of an entry")
     sent = len(json.loads(reply.result.content)["entry"])
     if len(responses) < sent:
         raise reply.refused(
@@ -208,7 +208,7 @@ def _raise_for_issues(reply: _Reply, issues: Sequence[Mapping[str, Any]], what: 
     errors = [issue for issue in issues if issue.get("severity") in FAILURES]
     if not errors:
         return
-    why = f"success with {what}"
+    why = f"it answers success and reports an error in {what}"
     if all(issue.get("code") in TRANSIENT for issue in errors):
         raise reply.postponed(why, "fhir_error_outcome", issues=errors)
     raise reply.refused(why, "fhir_error_outcome", issues=errors)
