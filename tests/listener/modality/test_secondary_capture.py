@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from datetime import datetime
 from pathlib import Path
 from struct import pack
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from pydicom import FileDataset, dcmread
 from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit, SecondaryCaptureImageStorage
 
@@ -15,6 +20,7 @@ from listener.modality.secondary_capture import Order, check_image, read_files, 
 from pipeline.decoding.frames import ImageLimits, read_frames
 from pipeline.errors import Rejected
 from tests.builders import build_image, file_bytes, picture
+from tests.pipeline.decoding.photographs.files import ICC_PROFILE
 
 # --- what is no image
 
@@ -214,6 +220,121 @@ def test_dicom_passes_as_it_is_and_comes_first(tmp_path: Path) -> None:
 
     assert [read.path for read in found] == [dicom, photograph]
     assert found[0].image == dcmread(dicom)
+
+
+# --- when, and what it is called
+
+
+def _taken(path: Path, text: str, *, number: int = 1) -> Path:
+    exif = Image.Exif()
+    exif[0x0132] = text
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture(number=number)).save(path, "JPEG", exif=exif)
+    return path
+
+
+def test_study_date_is_that_of_the_first_picture_by_the_camera(tmp_path: Path) -> None:
+    paths = [
+        _taken(tmp_path / "a.jpg", "2026:11:03 08:00:00", number=1),
+        _taken(tmp_path / "b.jpg", "2026:11:02 23:59:59", number=2),
+    ]
+
+    images = list(to_dicom(paths))
+
+    assert {image.StudyDate for image in images} == {"20261102"}
+    assert {image.StudyTime for image in images} == {"235959"}
+    assert [image.AcquisitionDateTime for image in images] == ["20261103080000", "20261102235959"]
+
+
+def test_without_a_camera_s_date_that_of_the_file_counts(tmp_path: Path) -> None:
+    path = _write(tmp_path / "a.png", picture())
+    moment = datetime(2026, 5, 4, 3, 2, 1).timestamp()  # noqa: DTZ001 - as cameras date
+    os.utime(path, (moment, moment))
+
+    image = _only(path)
+
+    assert (image.StudyDate, image.StudyTime) == ("20260504", "030201")
+
+
+@pytest.mark.parametrize(
+    ("order", "description"),
+    [
+        (Order(), "Photographs"),
+        (Order(specimen="S26-1"), "Photographs, slide S26-1"),
+        (Order(specimen="S" * 64), f"Photographs, slide {'S' * 64}"[:64]),
+    ],
+)
+def test_a_viewer_has_a_line_for_study_and_series(
+    tmp_path: Path, order: Order, description: str
+) -> None:
+    (image,) = to_dicom([_write(tmp_path / "a.png", picture())], order)
+
+    assert image.StudyDescription == "Blood smear"
+    assert image.SeriesDescription == description
+    assert image.StudyID
+    assert ("Laterality" in image) == (not order.specimen)
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        Order(accession="A-1"),
+        Order(patient_id="P-1"),
+        Order(specimen="S-1"),
+        Order(spacing_um=0.1),
+        Order(spacing_um=0.2),
+    ],
+)
+def test_other_words_of_the_sender_are_another_image(tmp_path: Path, order: Order) -> None:
+    """A receiver refuses one UID with two contents."""
+    path = _write(tmp_path / "a.png", picture())
+    (plain,), (worded,) = to_dicom([path]), to_dicom([path], order)
+
+    assert plain.SOPInstanceUID != worded.SOPInstanceUID
+
+
+def test_a_folder_inside_a_folder_divides_no_series(tmp_path: Path) -> None:
+    names = ("a.png", "b/x.png", "c.png")
+    paths = [_write(tmp_path / name, picture(number=at)) for at, name in enumerate(names)]
+
+    series = [(read.path.name, read.image) for read in read_files(paths)]
+
+    by_name = {name: image.SeriesInstanceUID for name, image in series if image}
+    assert by_name["a.png"] == by_name["c.png"] != by_name["x.png"]
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF"])
+def test_the_profile_is_in_the_object_and_even(tmp_path: Path, form: str) -> None:
+    profile = ICC_PROFILE + b"\0" * (1 - len(ICC_PROFILE) % 2)
+    path = tmp_path / "a"
+    Image.fromarray(picture()).save(path, form, icc_profile=profile)
+
+    image = _only(path)
+
+    assert bytes(image.ICCProfile).startswith(ICC_PROFILE)
+    assert len(image.ICCProfile) % 2 == 0
+
+
+def test_a_file_that_may_not_be_read_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [_write(tmp_path / name, picture()) for name in ("a.png", "b.png")]
+    opened = Path.open
+
+    def refuse(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path.name == "a.png":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+
+    reads = {read.path.name: read for read in read_files(paths)}
+
+    problem = reads["a.png"].problem
+    assert problem is not None
+    assert problem.code == "unreadable_file"
+    assert "Permission denied" in problem.message
+    assert reads["b.png"].image is not None
 
 
 def _write(path: Path, rgb: np.ndarray) -> Path:

@@ -20,7 +20,13 @@ def test_without_attributes_nothing_is_known() -> None:
     assert spacing_um(Dataset()) is None
 
 
-@pytest.mark.parametrize("mm", [(0.5, 0.5), (1e-6, 1e-6), (0.0001, 0.0002), (0.0, 0.0)])
+@pytest.mark.parametrize(
+    "mm",
+    [
+        *((0.5, 0.5), (1e-6, 1e-6), (0.0001, 0.0002), (0.0, 0.0), (-0.0001, -0.0001)),
+        *((0.0021, 0.0021), (0.000019, 0.000019), (0.0001, 0.000103), (1e9, 1e9)),
+    ],
+)
 def test_a_scanner_s_or_uneven_spacing_is_not_believed(mm: tuple[float, float]) -> None:
     assert spacing_um(spaced(*mm)) is None
 
