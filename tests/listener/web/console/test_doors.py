@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 import time
 from collections.abc import Iterator
@@ -424,3 +425,14 @@ def test_every_page_forbids_scripts_and_pictures_from_elsewhere(site: ConsoleSit
             assert "style=" not in answer.text
             assert "onclick" not in answer.text
             assert answer.text.count("RESEARCH USE ONLY") >= 2
+
+
+def test_every_line_about_the_two_old_pages_names_a_test_that_is_there() -> None:
+    text = Path("docs/console.md").read_text(encoding="utf-8")
+    table = text.split("## What the two old pages could do", 1)[1].split("\n## ", 1)[0]
+
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", table)
+
+    assert len(named) >= 9
+    for file, test in named:
+        assert f"def {test}(" in Path(file).read_text(encoding="utf-8")
