@@ -173,6 +173,7 @@ def running(settings: Settings, *, listens: bool = True) -> Iterator[Service]:
                     model=classifier.identity,
                     policy=classifier.policy,
                     limits=image_limits(settings),
+                    analysis=analysis,
                     software_version=SOFTWARE_VERSION,
                 ),
             )

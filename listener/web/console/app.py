@@ -26,6 +26,7 @@ from listener.storage.smear_grouping import GatherBy
 from listener.web.console.accounts import Accounts
 from listener.web.console.audit_index import AuditIndex
 from listener.web.console.audit_pages import AuditPages
+from listener.web.console.blind_reading import BlindPage
 from listener.web.console.database import ConsoleDatabase
 from listener.web.console.exports import EXPORT_WORDS, Exporter, ExportPage
 from listener.web.console.gate import Door, Gate, Handler, SignInLimiter, TrustedProxy
@@ -237,6 +238,15 @@ class Console:
         yield _get("/smears/{smear}/sprites/{digest}/{name}", pages.sprite, look)
         yield _get("/smears/{smear}/fields/{number:int}", pages.field, look)
         yield _get("/smears/{smear}/fields/{number:int}/{kind}", pages.field_picture, look)
+        blind = BlindPage(
+            open_smear=pages.opened,
+            pictures=self.pictures,
+            reviews=parts.reviews,
+            layout=self.layout,
+            audit=parts.audit,
+            class_keys={**DEFAULT_KEYS, **parts.settings.class_keys},
+        )
+        yield _get("/smears/{smear}/read", blind.show, Permission.REVIEW)
         yield _post("/smears/{smear}/review", review.act, Permission.REVIEW)
         yield _post("/smears/{smear}/sign", review.sign, Permission.REVIEW)
         yield _post("/export", export.export, Permission.TAKE_AWAY)

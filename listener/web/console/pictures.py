@@ -13,6 +13,7 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -29,7 +30,7 @@ from listener.storage.inbox import Inbox
 from listener.web.console.galleries import PlacedCell, place_cells
 from listener.web.console.smear_files import OpenSmear
 from pipeline.decoding.frames import ImageLimits, read_frames
-from pipeline.domain import RGB, FieldFindings, SourceImage
+from pipeline.domain import RGB, FieldFindings, SmearFindings, SourceImage
 from pipeline.errors import NeedsReview, Rejected
 from pipeline.rendering.annotated_field import draw_field
 from pipeline.rendering.sprite import cut_tile, draw_heat_overlay, draw_sprite, heat_tile
@@ -39,6 +40,8 @@ PICTURES = "1"
 DECODERS = 2
 QUALITY = 90
 THUMB_PX = 360
+ALL = "all"
+"""In place of a class: the sprite of a reader to whom no suggestion is shown."""
 
 
 class Pictures:
@@ -61,13 +64,16 @@ class Pictures:
         parts = [
             PICTURES,
             smear.model.key,
-            *(f"{f.sop_instance_uid}#{f.frame}" for f in smear.fields),
+            # The number of cells changes when a person adds a missed one.
+            *(f"{f.sop_instance_uid}#{f.frame}:{len(f.cells)}" for f in smear.fields),
         ]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
     def sprite(self, opened: OpenSmear, cell_class: str, *, is_heat: bool) -> Path:
         """The sprite of a class; Rejected `no_such_file` for a class that the smear has not."""
         placed = place_cells(opened.smear)
+        if cell_class == ALL and not is_heat:
+            placed = {ALL: all_cells(opened.smear)}
         if cell_class not in placed:
             raise Rejected("This smear has no cell of that class", code="no_such_file")
         ending = "-heat.jpg" if is_heat else ".jpg"
@@ -195,6 +201,16 @@ class Pictures:
             if image.frame == field.frame:
                 return image
         raise NeedsReview("The image lost a frame", code="image_retired")
+
+
+def all_cells(smear: SmearFindings) -> list[PlacedCell]:
+    """Every cell in the order of fields, placed in one sprite that tells no class."""
+    cells = [cell for some in place_cells(smear).values() for cell in some]
+    ordered = sorted(cells, key=lambda cell: (cell.field_number, cell.number))
+    return [
+        replace(cell, cell_class=ALL, sprite_position=position)
+        for position, cell in enumerate(ordered)
+    ]
 
 
 def _small(pixels: RGB) -> RGB:

@@ -32,6 +32,7 @@ from pipeline.findings.review import (
     UNIDENTIFIED,
     Act,
     CellKey,
+    FieldKey,
     ReviewEvent,
 )
 
@@ -55,7 +56,7 @@ DEFAULT_KEYS: Mapping[str, str] = {
 }
 """One key a class, shown beside its name; `console.class_keys` gives others."""
 
-_ACTS = frozenset(Act) - SIGNING - {Act.ADD_CELL, Act.EXCLUDE_FIELD, Act.INCLUDE_FIELD}
+_ACTS = frozenset(Act) - SIGNING
 _SHOWN_SINCE = 20
 NO_SUCH_ACT = "There is no such act."
 
@@ -100,6 +101,7 @@ class ReviewPages:
             _event(visitor, form, act),
             to=to,
             cells=tuple(CellKey(str(key)) for key in form.getlist("cell"))[:MOST_CELLS],
+            fields=tuple(FieldKey(str(key)) for key in form.getlist("field"))[:MOST_CELLS],
             comment=str(form.get("comment", ""))[:2000],
             undoes=str(form.get("undoes", "")),
         )
@@ -146,22 +148,42 @@ class ReviewPages:
                 request, visitor, 428, "revision_missing", "The page did not say what it showed."
             )
         try:
-            kept = self._reviews.record(smear_id, event, seen_revision=seen)
+            kept = self._kept(smear_id, event, form, seen)
         except StaleReview as err:
-            return self._stale(request, visitor, smear_id, err)
+            return self._stale(request, visitor, form, smear_id, err)
         except Rejected as err:
             return self._problem(request, visitor, 409, err.code, err.message)
         if not _wants_json(request):
             place = str(form.get("back", ""))
-            back = f"?{place}" if place.isprintable() and "\r" not in place else ""
-            return RedirectResponse(f"/smears/{smear_id}{back}", status_code=303)
+            back = f"?{place}" if place and place.isprintable() else ""
+            page = "/read" if form.get("blind") == "1" else ""
+            number = str(form.get("field_number", ""))
+            if number.isdigit():
+                page = f"/fields/{number}"
+            return RedirectResponse(f"/smears/{smear_id}{page}{back}", status_code=303)
         headers = {**CONSOLE_HEADERS, "ETag": f'"{kept.revision}"'}
         return JSONResponse({"revision": kept.revision, "id": kept.id}, headers=headers)
 
+    def _kept(
+        self, smear_id: SmearId, event: ReviewEvent, form: FormData, seen: int
+    ) -> ReviewEvent:
+        if event.act is not Act.ADD_CELL:
+            return self._reviews.record(smear_id, event, seen_revision=seen)
+        return self._reviews.add_cell(
+            smear_id, event, place=(_number(form, "x"), _number(form, "y")), seen_revision=seen
+        )
+
     def _stale(
-        self, request: Request, visitor: Visitor, smear_id: SmearId, err: StaleReview
+        self,
+        request: Request,
+        visitor: Visitor,
+        form: FormData,
+        smear_id: SmearId,
+        err: StaleReview,
     ) -> Response:
-        since = [_told(event) for event in err.since[-_SHOWN_SINCE:]]
+        # A reader to whom no suggestion is shown is not told another's decisions either.
+        is_blind = form.get("blind") == "1"
+        since = [] if is_blind else [_told(event) for event in err.since[-_SHOWN_SINCE:]]
         if _wants_json(request):
             body = {"title": err.code, "detail": err.message, "since": since}
             return JSONResponse(body, status_code=412, headers=dict(CONSOLE_HEADERS))
@@ -197,7 +219,19 @@ def _event(visitor: Visitor, form: FormData, act: Act) -> ReviewEvent:
         act=act,
         before=tuple(str(one) for one in form.getlist("before"))[:MOST_CELLS],
         reason=str(form.get("reason", ""))[:500],
+        is_blind=form.get("blind") == "1",
     )
+
+
+def _number(form: FormData, name: str) -> float:
+    """A place in pixels; Rejected `review_incomplete` for what is no number."""
+    try:
+        number = float(str(form.get(name, "")))
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < 1e6:
+        raise Rejected("Point to the missed cell.", code="review_incomplete")
+    return number
 
 
 def _seen_revision(request: Request, form: FormData) -> int | None:

@@ -44,6 +44,7 @@ from pipeline.domain import (
 )
 from pipeline.errors import NeedsReview, Rejected
 from pipeline.findings.decision import BLASTS
+from pipeline.findings.review import field_key, with_added
 from pipeline.findings.smear_summary import referred_cell_count, usable_field_count, wilson
 from pipeline.rendering.sprite import TILE_PX, WINDOW_UM, sprite_place, sprite_size
 from reporting.audit.trail import AuditSink, Event
@@ -115,7 +116,9 @@ class SmearPages:
         opened = self._files.open(SmearId(smear_id)) if is_uid(smear_id) else None
         if opened is None:
             return None
-        return replace(opened, smear=self._reviews.read(SmearId(smear_id)).found)
+        read = self._reviews.read(SmearId(smear_id))
+        fields = with_added(read.found.fields, read.state)
+        return replace(opened, smear=replace(read.found, fields=fields))
 
     async def show(self, request: Request, visitor: Visitor) -> Response:
         """The page of a smear."""
@@ -238,6 +241,7 @@ class SmearPages:
     ) -> Response:
         query = request.query_params
         field = opened.smear.fields[number - 1]
+        state = self._reviews.read(opened.smear.smear_id).state
         chosen = query.get("cell", "")
         cells = sorted(field.cells, key=lambda one: one.cell.index)
         cell = next((one for one in cells if str(one.cell.index) == chosen), None)
@@ -262,6 +266,11 @@ class SmearPages:
             type_words=type_words,
             scale_bar=scale_bar(field),
             has_image=self._files.header(field.sop_instance_uid) is not None,
+            field_key=field_key(field),
+            is_excluded=field_key(field) in state.excluded,
+            revision=state.revision,
+            event_id=uuid4().hex,
+            class_keys=self._class_keys,
         )
 
 

@@ -18,11 +18,12 @@ from listener.web.console.indexer import FollowedAudit, Indexer
 from listener.web.console.smear_index import SmearIndex
 from listener.workflow.delivery import is_confirmed
 from listener.workflow.destinations import Destinations
+from listener.workflow.image_analysis import ImageAnalysis
 from listener.workflow.reviews import Reviews
 from listener.workflow.worker import Workflow
 from models.classifier import MODEL_FOLDER
 from pipeline.decoding.frames import ImageLimits
-from pipeline.domain import DecisionPolicy, ModelIdentity
+from pipeline.domain import CellFinding, DecisionPolicy, FieldFindings, ModelIdentity
 from pipeline.errors import NeedsReview
 from reporting.audit.trail import public_path
 from reporting.dicom.deidentification import Pseudonymiser, read_site_key
@@ -39,6 +40,7 @@ class RunningParts:
     model: ModelIdentity
     policy: DecisionPolicy
     limits: ImageLimits
+    analysis: ImageAnalysis
     software_version: str
 
 
@@ -52,6 +54,10 @@ def console_parts(settings: Settings, running: RunningParts) -> ConsoleParts:
         except NeedsReview:
             return False
         return is_confirmed(index, destination, folder.receipts(name))
+
+    def find_at(field: FieldFindings, x: float, y: float) -> CellFinding:
+        dataset = running.store.inbox.read(field.sop_instance_uid)
+        return running.analysis.find_at(dataset, field, x, y)
 
     def destination_checks() -> Mapping[str, Callable[[], str]]:
         return {one.name: one.destination.check for one in running.destinations}
@@ -81,6 +87,7 @@ def console_parts(settings: Settings, running: RunningParts) -> ConsoleParts:
             settings=settings.review,
             audit=running.audit,
             enqueue=lambda job: workflow.client.enqueue(job),
+            find_at=find_at,
         ),
         pseudonymiser=lambda: Pseudonymiser(
             read_site_key(settings.pseudonym_key_file),

@@ -153,7 +153,7 @@ class Review {
 
   write(act, cells, { to = "", comment = "" }) {
     const data = new FormData();
-    for (const [name, value] of [["act", act], ["to", to], ["comment", comment], ["event_id", crypto.randomUUID().replaceAll("-", "")]]) data.set(name, value);
+    for (const [name, value] of [["blind", this.form.elements.blind?.value ?? ""], ["act", act], ["to", to], ["comment", comment], ["event_id", crypto.randomUUID().replaceAll("-", "")]]) data.set(name, value);
     for (const cell of cells) { data.append("cell", cell.dataset.cell); data.append("before", cell.dataset.now); }
     this.queue = this.queue.then(() => this.send(act, to, cells, data)).catch(error => this.say(error.message));
   }
@@ -323,6 +323,13 @@ if (viewerBox) {
     event.preventDefault();
     const factor = Number(link.dataset.zoom);
     factor ? viewer.zoom(factor) : viewer.whole();
+  });
+  viewerBox.addEventListener("dblclick", event => {
+    const { x, y } = viewer.place(event);
+    if (!one("#field-review #x")) return;
+    one("#x").value = x.toFixed(1);
+    one("#y").value = y.toFixed(1);
+    one("#to").focus();
   });
   const flip = id => { const box = one(id); if (box) { box.checked = !box.checked; toggle(box); } };
   const go = rel => { const link = one(`.toolbar a[rel=${rel}]`); if (link) link.click(); return Boolean(link); };

@@ -33,7 +33,15 @@ from listener.web.console.smear_index import SmearRow
 from listener.workflow.reviews import Reviews
 from models.classifier import MODEL_FOLDER
 from pipeline.decoding.frames import ImageLimits
-from pipeline.domain import DecisionPolicy, FieldFindings, Reviewer, SmearId, SOPInstanceUID
+from pipeline.domain import (
+    Call,
+    CellFinding,
+    DecisionPolicy,
+    FieldFindings,
+    Reviewer,
+    SmearId,
+    SOPInstanceUID,
+)
 from pipeline.errors import RetryLater
 from pipeline.findings.review import Act, ReviewEvent, cell_key
 from pipeline.findings.smear_summary import gather_smear
@@ -42,7 +50,7 @@ from reporting.dicom.deidentification import Pseudonymiser
 from reporting.result_set import build_result_set
 from reporting.results import ReportContext, ResultKind
 from tests.fakes import RecordingAudit
-from tests.findings import MODEL
+from tests.findings import MODEL, make_cell, make_cell_finding
 from tests.reporting.sources import make_source
 
 NOW = datetime(2026, 11, 28, 9, 30, tzinfo=UTC)
@@ -114,6 +122,7 @@ class ConsoleSite:
                 audit=self.sink or self.audit,
                 enqueue=self.enqueued.append,
                 clock=self.clock,
+                find_at=find_at,
             ),
             is_delivered=lambda _index, _name, _folder: True,
             pseudonymiser=lambda: Pseudonymiser(b"k" * 32),
@@ -253,6 +262,11 @@ class ConsoleSite:
         from listener.web.console.accounts import Accounts
 
         Accounts(self.database, hasher=QUICK_HASHER).add(name, PASSWORD, roles)
+
+
+def find_at(_field: FieldFindings, x: float, y: float) -> CellFinding:
+    """Outlines a cell wherever it is asked for."""
+    return make_cell_finding(make_cell(1, round(x), round(y)), Call.NORMAL)
 
 
 def put_image(inbox: Inbox, source: Dataset) -> None:

@@ -433,6 +433,6 @@ def test_every_line_about_the_two_old_pages_names_a_test_that_is_there() -> None
 
     named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", table)
 
-    assert len(named) >= 9
+    assert len(named) >= 8
     for file, test in named:
         assert f"def {test}(" in Path(file).read_text(encoding="utf-8")

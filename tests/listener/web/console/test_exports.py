@@ -20,7 +20,8 @@ from reporting.audit.trail import Event
 from tests.findings import make_field_findings
 from tests.listener.web.console.site import PATIENT, ConsoleSite, csrf_of, sign_in
 
-SECRETS = (b"PID-4711", b"Doe", b"ACC-1")
+SECRETS = (b"PID-4711", b"Doe^Jane", b"Doe, Jane", b"ACC-1")
+"""None of them can stand in Base64 by chance."""
 
 
 @pytest.fixture

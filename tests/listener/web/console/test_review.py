@@ -285,6 +285,105 @@ def test_with_a_reason_it_is_signed_all_the_same(rosa: TestClient, site: Console
     assert site.parts.reviews.read(smear_of(site)).state.signatures[0].reason
 
 
+def field_form(client: TestClient, site: ConsoleSite) -> dict[str, str]:
+    page = client.get(f"/smears/{smear_of(site)}/fields/1").text.split('id="field-review"', 1)[1]
+    names = ("csrf", "event_id", "revision", "field", "field_number")
+    return {name: page.split(f'name="{name}" value="', 1)[1].split('"', 1)[0] for name in names}
+
+
+def test_a_field_is_excluded_and_counted_again(rosa: TestClient, site: ConsoleSite) -> None:
+    place = f"/smears/{smear_of(site)}/review"
+
+    rosa.post(place, data=field_form(rosa, site) | {"act": "exclude_field"})
+    excluded = site.parts.reviews.read(smear_of(site)).smear.white_cells_counted
+    told = rosa.get(f"/smears/{smear_of(site)}/fields/1").text
+    answer = rosa.post(place, data=field_form(rosa, site) | {"act": "include_field"})
+
+    assert excluded == 0
+    assert "excluded from the count" in told
+    assert answer.headers["location"].endswith("/fields/1")
+    assert site.parts.reviews.read(smear_of(site)).smear.white_cells_counted == 3
+
+
+def test_a_missed_cell_is_outlined_counted_and_shown(rosa: TestClient, site: ConsoleSite) -> None:
+    place = {"act": "add_cell", "x": "300.5", "y": "200", "to": "monocyte"}
+
+    answer = rosa.post(f"/smears/{smear_of(site)}/review", data=field_form(rosa, site) | place)
+
+    shown = page(rosa, site)
+    sprites = {part.split('"')[0] for part in shown.split('<image href="')[1:]}
+    assert answer.status_code == 303
+    assert shown.count('class="cell ') == 5
+    assert 'id="class-monocyte"' in shown
+    assert {rosa.get(sprite).status_code for sprite in sprites} == {200}
+    assert "5 cells" in rosa.get(f"/smears/{smear_of(site)}/fields/1").text
+
+
+@pytest.mark.parametrize("place", [{}, {"x": "a", "y": "1"}, {"x": "-1", "y": "1"}])
+def test_a_missed_cell_needs_a_place(
+    rosa: TestClient, site: ConsoleSite, place: dict[str, str]
+) -> None:
+    data = field_form(rosa, site) | {"act": "add_cell", "to": "monocyte"} | place
+
+    answer = rosa.post(f"/smears/{smear_of(site)}/review", data=data)
+
+    assert answer.status_code == 409
+    assert site.parts.reviews.events(smear_of(site)) == ()
+
+
+# --- a second reader, blind
+
+
+def test_the_second_reading_holds_no_suggestion(rosa: TestClient, site: ConsoleSite) -> None:
+    write(rosa, site, "reclassify", [CELLS[1]], seen=0, to="monocyte")
+    rosa.cookies.clear()
+    sign_in(rosa, "rita")
+
+    page = rosa.get(f"/smears/{smear_of(site)}/read")
+    cells = page.text.split('<ul class="gallery"', 1)[1]
+    picture = rosa.get(cells.split('<image href="', 1)[1].split('"', 1)[0])
+
+    assert page.status_code == picture.status_code == 200
+    assert cells.count('class="cell"') == 4
+    for word in ("blast", "monocyte", "lymphocyte", "unidentified", "leukemic", "0.97", "0.04"):
+        assert word not in cells
+    assert "Agreement" not in page.text
+    assert "grade" not in page.text
+
+
+def test_a_blind_reader_who_is_behind_is_not_told_what_the_other_said(
+    rosa: TestClient, site: ConsoleSite
+) -> None:
+    write(rosa, site, "reclassify", [CELLS[0]], seen=0, to="monocyte")
+
+    late = write(rosa, site, "reclassify", [CELLS[0]], seen=0, to="basophil", blind="1")
+
+    assert late.status_code == 412
+    assert late.json()["since"] == []
+
+
+def test_once_every_cell_is_named_the_agreement_is_shown(
+    rosa: TestClient, site: ConsoleSite
+) -> None:
+    write(rosa, site, "reclassify", CELLS[:2], seen=0, to="lymphocyte")
+    write(rosa, site, "reclassify", CELLS[2:], seen=1, to="blast")
+    rosa.cookies.clear()
+    sign_in(rosa, "rita")
+    write(rosa, site, "reclassify", CELLS[:2], seen=2, to="lymphocyte", blind="1")
+    before = rosa.get(f"/smears/{smear_of(site)}/read").text
+
+    write(rosa, site, "reclassify", CELLS[2:], seen=3, to="myeloblast", blind="1")
+
+    after = rosa.get(f"/smears/{smear_of(site)}/read").text
+    row = after.split("<bdi>rosa</bdi>", 1)[1].split("</tr>", 1)[0]
+    assert "2 of 4 named" in before
+    assert "Agreement" not in before
+    assert "1.00" in row
+    assert "100.0 %" in row
+    assert "the network" in after
+    assert all(event.is_blind for event in site.parts.reviews.events(smear_of(site))[2:])
+
+
 # --- keys
 
 
