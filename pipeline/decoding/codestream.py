@@ -43,6 +43,9 @@ _COD_TRANSFORM_AT = 4
 _TILE_PART = Struct(">HHHL")
 """SOT, its length, the tile's number, and the length of the tile-part (T.800 A.4.2)."""
 _SEGMENT_LENGTH = Struct(">H")
+_SCAN = b"\xff\xda"
+_MAX_SCANS = 100
+"""Progressive encoders write about ten; each one costs the decoder a pass over all pixels."""
 _ADOBE_BYTES = 12
 _ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x65\x00\x00\x00\x00"
 """An APP14 segment up to its last byte, the color transform: 0 none, 1 YCbCr."""
@@ -218,6 +221,8 @@ def decode_jpeg(frame: bytes, *, photometric: str) -> tuple[NDArray[Any], str]:
     Raises Rejected `corrupt_pixel_data` for whatever libjpeg warns of, and for colors that
     shift half-way: cells must not be judged on what a decoder made up.
     """
+    if frame.count(_SCAN) > _MAX_SCANS:
+        raise _corrupt("it has more scans than any encoder writes")
     stated = frame if _states_color(frame) else _with_color(frame, photometric)
     factors = _sampling_factors(frame)
     is_gray = len(factors) == 1

@@ -150,6 +150,15 @@ class TestDecodeJpeg:
 
         assert np.abs(pixels.astype(int) - picture()).mean() < 5
 
+    def test_scans_without_number_are_not_decoded(self) -> None:
+        frame = pillow_jpeg(progressive=True)
+        last = frame.rindex(b"\xff\xda")
+
+        with pytest.raises(Rejected, match="more scans") as caught:
+            decode_jpeg(frame[:-2] + frame[last:-2] * 200 + frame[-2:], photometric="YBR_FULL")
+
+        assert caught.value.code == "corrupt_pixel_data"
+
     def test_gray_keeps_its_photometric_interpretation(self) -> None:
         target = io.BytesIO()
         Image.fromarray(picture()[:, :, 1]).save(target, "JPEG", quality=95)
