@@ -1,4 +1,4 @@
-"""DIMSE commands and statuses (PS3.7): what we understand, and what we answer."""
+"""Decodes DIMSE commands and encodes responses (PS3.7)."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ class CommandField(IntEnum):
 
 
 class Status(IntEnum):
-    """What we answer, and why."""
+    """The statuses of our responses."""
 
     SUCCESS = 0x0000
     """Done; for C-STORE: durable."""
     PROCESSING_FAILURE = 0x0110
     """A fault of our own (PS3.7 C.5.9); nothing was kept, send it again."""
     INVALID_SOP_INSTANCE = 0x0117
-    """The SOP Instance UID is no UID (PS3.7 9.1.1.1.9)."""
+    """Invalid SOP Instance UID (PS3.7 9.1.1.1.9)."""
     SOP_CLASS_NOT_SUPPORTED = 0x0122
-    """An object of this class is not taken, a whole-slide image for one (PS3.7 9.1.1.1.9)."""
+    """SOP class that is not accepted, for example a whole-slide image (PS3.7 9.1.1.1.9)."""
     UNRECOGNIZED_OPERATION = 0x0211
     """A command that a storage SCP does not know (PS3.7 C.5.4)."""
     NO_SUCH_EVENT_TYPE = 0x0113
@@ -48,9 +48,9 @@ class Status(IntEnum):
     DATASET_MISMATCH = 0xA900
     """Dataset and command name another SOP class or instance (PS3.4 table B.2-1)."""
     CANNOT_UNDERSTAND = 0xC000
-    """The dataset is no dataset, or breaks off (PS3.4 table B.2-1)."""
+    """Not a dataset, or a truncated one (PS3.4 table B.2-1)."""
     CANNOT_UNDERSTAND_TOO_LARGE = 0xC010
-    """Larger than this site takes; sending it again does not help."""
+    """Larger than this site accepts; sending it again does not help."""
     CANNOT_UNDERSTAND_CONFLICT = 0xC011
     """This SOP Instance UID is stored with other content; the first one is kept."""
 

@@ -1,4 +1,4 @@
-"""Who may open an association with us, and what may be sent in it (PS3.8 7.1, PS3.7 annex D)."""
+"""Accepts or rejects associations and their presentation contexts (PS3.8 7.1, PS3.7 annex D)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ IMAGE_SOP_CLASSES: tuple[UID, ...] = (
     VLSlideCoordinatesMicroscopicImageStorage,
     VLPhotographicImageStorage,
 )
-"""What we take and analyse."""
+"""What is accepted and analysed."""
 
 REFUSED_SOP_CLASSES: tuple[UID, ...] = (VLWholeSlideMicroscopyImageStorage,)
 """Negotiated only so that each object can be answered with a status that says why."""
@@ -86,7 +86,7 @@ class Rejection(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerBinding:
-    """A calling AE title is believed only from these addresses and with this certificate."""
+    """A calling AE title is accepted only from these addresses and with this certificate."""
 
     ae_title: str
     networks: tuple[IPv4Network | IPv6Network, ...] = ()
@@ -103,7 +103,7 @@ class AccessPolicy:
 
     called_aes: frozenset[str] = frozenset()
     calling_aes: frozenset[str] = frozenset()
-    ties: tuple[PeerBinding, ...] = ()
+    bindings: tuple[PeerBinding, ...] = ()
 
     @property
     def bound_aes(self) -> frozenset[str]:
@@ -111,13 +111,13 @@ class AccessPolicy:
 
         A binding that names neither proves nothing.
         """
-        unproved = {one.ae_title for one in self.ties if not one.proves_something}
-        return frozenset(one.ae_title for one in self.ties) - unproved
+        unproved = {one.ae_title for one in self.bindings if not one.proves_something}
+        return frozenset(one.ae_title for one in self.bindings) - unproved
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who stands at the other end, as far as the network can say."""
+    """The peer, as far as the network identifies it."""
 
     ae_title: str
     address: str
@@ -154,8 +154,8 @@ def rejection_of_caller(
         return Rejection.CALLED_AE_UNKNOWN
     if policy.calling_aes and caller.ae_title not in policy.calling_aes:
         return Rejection.CALLING_AE_UNKNOWN
-    bindings = [one for one in policy.ties if one.ae_title == caller.ae_title]
-    if bindings and not any(_is_tied(caller, one) for one in bindings):
+    bindings = [one for one in policy.bindings if one.ae_title == caller.ae_title]
+    if bindings and not any(_is_bound(caller, one) for one in bindings):
         return Rejection.CALLING_AE_UNKNOWN
     return None
 
@@ -218,11 +218,11 @@ def _result_for(
     return _ACCEPTANCE, syntax
 
 
-def _is_tied(caller: Caller, tie: PeerBinding) -> bool:
-    address_fits = not tie.networks or any(
-        ip_address(caller.address) in network for network in tie.networks
+def _is_bound(caller: Caller, binding: PeerBinding) -> bool:
+    address_fits = not binding.networks or any(
+        ip_address(caller.address) in network for network in binding.networks
     )
-    subject = tie.certificate_subject
+    subject = binding.certificate_subject
     return address_fits and (not subject or subject == caller.certificate_subject)
 
 

@@ -313,7 +313,7 @@ def _access(settings: DicomSettings) -> AccessPolicy:
     return AccessPolicy(
         called_aes=frozenset(called),
         calling_aes=frozenset(settings.allowed_calling_aes),
-        ties=tuple(
+        bindings=tuple(
             PeerBinding(
                 ae_title=peer.ae_title,
                 networks=tuple(ip_network(text, strict=False) for text in peer.addresses),

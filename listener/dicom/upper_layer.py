@@ -1,7 +1,7 @@
-"""Read and write DICOM Upper Layer PDUs (PS3.8 section 9.3) on a socket that may be hostile.
+"""Reads and writes DICOM Upper Layer PDUs (PS3.8 section 9.3) on a socket that may be hostile.
 
 Nothing is read without a deadline and nothing is kept beyond a length that was agreed. Payloads
-are handed on as slices of one buffer, so an image passes through without being copied.
+are passed on as slices of one buffer, so an image passes through without being copied.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class AbortReason(IntEnum):
 
 
 class AssociationEnded(Exception):
-    """The association ends here, whatever was going on; `code` is a stable word."""
+    """The association ends here, whatever was in progress; `code` is a stable word."""
 
     code = "interrupted"
 
@@ -60,7 +60,7 @@ class PeerAborted(AssociationEnded):
 
 
 class ConnectionLost(AssociationEnded):
-    """The peer is gone, silent, or no DICOM peer; it may not hear us any more."""
+    """The peer is gone, silent, or not a DICOM peer; it may not receive an A-ABORT."""
 
     def __init__(self, message: str, *, code: str) -> None:
         super().__init__(message)
@@ -68,7 +68,7 @@ class ConnectionLost(AssociationEnded):
 
 
 class ProtocolViolation(AssociationEnded):
-    """The peer said something that the protocol does not allow; it is answered with A-ABORT."""
+    """The peer sent what the protocol does not allow; the response is an A-ABORT."""
 
     code = "protocol_broken"
 
@@ -173,7 +173,7 @@ class UpperLayer:
         return MAX_ASSOCIATE_BYTES if kind is PduType.ASSOCIATE_RQ else _CONTROL_BYTES
 
     def _fill(self, count: int, deadline: float) -> None:
-        """Have `count` bytes lie together from `_start` on."""
+        """Makes `count` contiguous bytes available from `_start` on."""
         if self._end - self._start >= count:
             return
         if self._start == self._end or self._start + count > len(self._buffer):

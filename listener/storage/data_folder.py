@@ -1,4 +1,4 @@
-"""Everything that a data folder holds, opened with the settings that bear on it."""
+"""Opens the data folder: inbox, results, commitment reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The durable spool: an image is promised to its sender when, and only when, it lies here.
+"""The durable inbox: a sender is told Success when, and only when, its image lies here.
 
 Maildir style. An image grows in `tmp/`, is fsynced, gets its final name
 `new/<SOP Instance UID>.dcm` by a hard link that never overwrites, and the folder is fsynced; then
@@ -53,12 +53,12 @@ Bytes = bytes | bytearray | memoryview
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InboxLimits:
-    """What one image may cost."""
+    """Limits for one image."""
 
     max_object_bytes: int = 512 * 2**20
     """Of the dataset, inflated if it was deflated."""
     min_free_bytes: int = 0
-    """Below this room nothing is taken in, so that results still fit on the disk."""
+    """With less free space nothing is received, so that results still fit on the disk."""
 
 
 def _now() -> datetime:
@@ -66,7 +66,7 @@ def _now() -> datetime:
 
 
 class Inbox:
-    """Takes images in, finds them again, sets aside those that a person must see.
+    """Stores received images, finds them again, and parks those that a person must see.
 
     Several processes may share one inbox; it needs a file system with hard links.
     """
@@ -88,7 +88,7 @@ class Inbox:
 
     @contextmanager
     def receive(self, request: StoreRequest) -> Iterator[IncomingImage]:
-        """Take an image in, piece by piece; without `commit` nothing of it stays.
+        """Receives an image piece by piece; nothing of it stays without `commit`.
 
         Raises Rejected `invalid_uid`, RetryLater `disk_full` or `inbox_unwritable`.
         """
@@ -113,7 +113,7 @@ class Inbox:
             os.close(descriptor)
 
     def path_of(self, sop_instance_uid: str) -> Path:
-        """Where the image lies, parked ones included; Rejected `image_absent` when nowhere."""
+        """Path of an image, parked ones included; raises Rejected `image_absent`."""
         found = self._find(sop_instance_uid)
         if found is None:
             raise Rejected("No such image in the inbox", code="image_absent")
@@ -128,7 +128,7 @@ class Inbox:
         return self._read(sop_instance_uid, stop_before_pixels=True)
 
     def facts(self, sop_instance_uid: str) -> StoredInstance:
-        """What was noted when the image came in."""
+        """What was noted when the image was received."""
         return read_received(self.path_of(sop_instance_uid))
 
     def waiting(self) -> Iterator[SOPInstanceUID]:
@@ -143,30 +143,30 @@ class Inbox:
         return is_uid(sop_instance_uid) and (self._new / f"{sop_instance_uid}.dcm").exists()
 
     def parked(self) -> Iterator[tuple[SOPInstanceUID, str]]:
-        """Every image that was set aside, with the code that says why."""
+        """Every parked image, with the code that says why."""
         for path in self._parked.glob("*/*.dcm"):
             yield SOPInstanceUID(path.stem), path.parent.name
 
     def park(self, sop_instance_uid: str, code: str) -> None:
-        """Set an image aside under a stable word; parking it again changes the word."""
+        """Parks an image under a code; parking it again changes the code."""
         folder = self._parked / code
         make_folder(folder)
         self._disk.sync_folder(self._parked)
         self._move(self.path_of(sop_instance_uid), folder)
 
     def unpark(self, sop_instance_uid: str) -> None:
-        """Put a parked image back among the waiting."""
+        """Makes a parked image wait again."""
         self._move(self.path_of(sop_instance_uid), self._new)
 
     def remove(self, sop_instance_uid: str) -> None:
-        """Forget an image for good; nothing happens when it is gone already."""
+        """Deletes an image; does nothing when there is none."""
         found = self._find(sop_instance_uid)
         if found is not None:
             found.unlink(missing_ok=True)
             self._disk.sync_folder(found.parent)
 
     def delete_partial_files(self) -> int:
-        """Remove what dead receivers left half-written, and say how many files that was.
+        """Deletes the partial files of receivers that died; returns how many there were.
 
         A file that a living process writes is locked by it and stays.
         """
@@ -176,7 +176,7 @@ class Inbox:
         return len(abandoned)
 
     def check_free_space(self) -> None:
-        """Raise RetryLater `disk_full` when there is less room than the site keeps free."""
+        """Raises RetryLater `disk_full` when there is less free space than the site wants."""
         if self._disk.free_bytes(self._tmp) < self._limits.min_free_bytes:
             raise _disk_full()
 
@@ -201,7 +201,7 @@ class Inbox:
         return published
 
     def _settle(self, finished: Path, target: Path, image: StoredInstance) -> StoredInstance:
-        """What a file under the same name makes of the finished one."""
+        """Compares the finished file with the one that has its name already."""
         try:
             stored = read_received(target)
             check_digest(stored)
@@ -253,7 +253,7 @@ def _with_known_vrs(path: Path) -> BytesIO:
 
 
 class IncomingImage:
-    """One image on its way in; made by `Inbox.receive`."""
+    """One image that is being received; made by `Inbox.receive`."""
 
     def __init__(
         self,
@@ -284,7 +284,7 @@ class IncomingImage:
             disk.write(descriptor, memoryview(header))
 
     def write(self, data: Bytes) -> None:
-        """Append a piece of the dataset, as it came.
+        """Appends a piece of the dataset, unchanged.
 
         Raises Rejected `object_too_large`, RetryLater `disk_full` or `inbox_unwritable`.
         """
@@ -353,7 +353,7 @@ def _check_same(header: DatasetIdentifiers, request: StoreRequest) -> None:
 
 
 def _invalid_uid(name: str) -> Rejected:
-    return Rejected(f"The {name} is no UID (PS3.5 9.1)", code="invalid_uid")
+    return Rejected(f"Invalid {name} (PS3.5 9.1)", code="invalid_uid")
 
 
 def _disk_full() -> RetryLater:
@@ -362,7 +362,7 @@ def _disk_full() -> RetryLater:
 
 @contextmanager
 def _disk_trouble() -> Iterator[None]:
-    """Name what the disk said for what happens next."""
+    """Translates errors of the disk."""
     try:
         yield
     except OSError as err:

@@ -1,4 +1,4 @@
-"""The head of a stored image: File Meta Information (PS3.10 7.1) with our reception facts in it.
+"""Writes and reads the File Meta Information of stored images (PS3.10 7.1), with reception facts.
 
 The facts of a reception (when, from whom, SHA-256, whose series) are Private Information
 (0002,0102) of a fixed length, the last element before the dataset, so that they can be filled in
@@ -33,7 +33,7 @@ FACTS_CREATOR_UID = derived_uid("private_information", "reception facts")
 """Private Information Creator UID (0002,0100) of our reception facts."""
 FACTS_BYTES = 1024
 MAX_HEADER_BYTES = 64 * 1024
-"""A file header that somebody else wrote is a few hundred bytes; nobody's is longer than this."""
+"""The longest file header of a sender that is read; usual ones have a few hundred bytes."""
 
 _PREAMBLE_BYTES = 132
 _GROUP_LENGTH = Struct("<HH2sHL")
@@ -44,13 +44,13 @@ _NOTED = ("received_at", "source", "sha256", "study_uid", "series_uid", "specime
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreRequest:
-    """What a sender says that it is about to send."""
+    """What a sender announces before it sends a dataset."""
 
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
     source: str
-    """Calling AE title, or the name of another way in; at most 16 characters."""
+    """Calling AE title, or the name of another protocol; at most 16 characters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

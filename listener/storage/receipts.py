@@ -21,7 +21,7 @@ from reporting.durable_files import make_folder, private_opener, sync_folder, ta
 
 
 class DeliveryState(StrEnum):
-    """How far a destination stands behind a result."""
+    """How far a destination has confirmed a result."""
 
     CONFIRMED = "confirmed"
     """Accepted for good: nothing more to do."""
@@ -55,7 +55,7 @@ class ReceiptJournal:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep every other delivery of this smear to this destination out, in all processes.
+        """Excludes every other delivery of this smear to this destination, in all processes.
 
         The lock dies with its holder. Raises RetryLater `delivery_in_hand` when it is taken.
         """
@@ -81,7 +81,7 @@ class ReceiptJournal:
         return {line.uid: line for line in _parsed(text)}
 
     def append(self, lines: Iterable[ReceiptLine]) -> None:
-        """Add lines; on return they would survive a power cut."""
+        """Appends lines; durable on return."""
         text = "".join(json.dumps(asdict(line), separators=(",", ":")) + "\n" for line in lines)
         if not text:
             return
@@ -97,7 +97,7 @@ class ReceiptJournal:
 
 
 def iso(moment: datetime) -> str:
-    """A moment as the journals write it."""
+    """A time as the journals write it."""
     return moment.isoformat(timespec="milliseconds")
 
 

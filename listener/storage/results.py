@@ -1,4 +1,4 @@
-"""Where findings, reports and receipts lie, smear by smear.
+"""Stores findings, reports and receipts, one folder per smear.
 
     results/tmp/<worker>/                       drafts of one worker; swept when it is dead
     results/<smear>/fields/<image>.json         what was found in an image, all frames
@@ -84,13 +84,13 @@ class ResultsFolder:
         self._worker_id = worker_id
 
     def smear(self, smear_id: SmearId) -> SmearFolder:
-        """The folder of one smear; nothing is made on disk yet."""
+        """The folder of one smear; it need not exist yet."""
         return SmearFolder(
             self._root / _safe(smear_id), smear_id=smear_id, tmp=self._tmp(self._worker_id)
         )
 
     def smears(self) -> Iterator[SmearId]:
-        """Every smear of which something was found, in no order."""
+        """Every smear with findings, in no order."""
         if not self._root.is_dir():
             return
         with os.scandir(self._root) as entries:
@@ -99,7 +99,7 @@ class ResultsFolder:
                     yield SmearId(entry.name)
 
     def sweep_drafts(self, worker_id: str) -> int:
-        """Remove what a dead worker left half-made (or this one, before it starts).
+        """Deletes the drafts of a worker that died (or of this one, before it starts).
 
         A draft is first taken away, in one step: its worker may have lost its lock alone and be
         about to publish it, and a report must not lose its files while it gets its name.
@@ -133,7 +133,7 @@ class SmearFolder:
         self._tmp = tmp
 
     def has_fields(self, image: SOPInstanceUID) -> bool:
-        """True when an image was analysed, all its frames."""
+        """Whether all frames of an image were analysed."""
         return self._fields_path(image).exists()
 
     def analysed(self) -> frozenset[SOPInstanceUID]:
@@ -142,7 +142,7 @@ class SmearFolder:
         return frozenset(SOPInstanceUID(path.stem) for path in folder.glob("*.json"))
 
     def save_fields(self, image: SOPInstanceUID, fields: Sequence[FieldFindings]) -> None:
-        """Keep what was found in all frames of an image; durable on return."""
+        """Stores the findings of all frames of an image; durable on return."""
         record = {
             "format": 1,
             "research_use_only": True,
@@ -155,7 +155,7 @@ class SmearFolder:
         publish_file(path, _json(record), tmp=self._tmp)
 
     def fields(self, image: SOPInstanceUID) -> tuple[FieldFindings, ...]:
-        """What was found in all frames of an image."""
+        """The findings of all frames of an image."""
         record = json.loads(self._fields_path(image).read_bytes())
         return tuple(field_from_record(field) for field in record["fields"])
 
@@ -257,7 +257,7 @@ class SmearFolder:
         return ReceiptJournal(self._path / "receipts" / f"{_safe(destination)}.jsonl")
 
     def review(self) -> ReviewLog:
-        """What people did to this smear."""
+        """The review log of this smear."""
         return ReviewLog(self._path / "review", tmp=self._tmp)
 
     def _written(

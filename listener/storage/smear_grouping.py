@@ -16,7 +16,7 @@ GatherBy = Literal["series", "specimen"]
 
 
 def smear_id_of(image: StoredInstance, gather_by: GatherBy) -> SmearId:
-    """Name the smear that an image belongs to; safe as a folder name, free of patient data.
+    """Id of the smear that an image belongs to; safe as a folder name, free of patient data.
 
     An image that names no specimen is gathered by its series.
     """

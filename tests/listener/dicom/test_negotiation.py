@@ -91,31 +91,31 @@ class TestWhoIsTurnedAway:
     def test_a_name_tied_to_address_and_certificate(
         self, address: str, subject: str, *, is_welcome: bool
     ) -> None:
-        tie = PeerBinding(
+        binding = PeerBinding(
             ae_title="SCOPE1",
             networks=(ip_network("10.0.0.0/8"),),
             certificate_subject="CN=scope1",
         )
         someone = caller(address=address, certificate_subject=subject)
 
-        refusal = rejection_for(request(), someone, AccessPolicy(ties=(tie,)))
+        refusal = rejection_for(request(), someone, AccessPolicy(bindings=(binding,)))
 
         assert refusal is (None if is_welcome else Rejection.CALLING_AE_UNKNOWN)
 
     def test_one_tie_of_several_is_enough(self) -> None:
-        ties = tuple(
+        bindings = tuple(
             PeerBinding(ae_title="SCOPE1", networks=(ip_network(network),))
             for network in ("192.0.2.0/24", "10.1.2.3/32")
         )
 
-        assert rejection_for(request(), caller(), AccessPolicy(ties=ties)) is None
+        assert rejection_for(request(), caller(), AccessPolicy(bindings=bindings)) is None
 
 
 class TestWhoHasProvedIt:
     NETWORK = (ip_network("10.0.0.0/8"),)
 
     @pytest.mark.parametrize(
-        ("ties", "bound"),
+        ("bindings", "bound"),
         [
             ([], set()),
             ([PeerBinding(ae_title="PACS")], set()),
@@ -132,9 +132,9 @@ class TestWhoHasProvedIt:
         ],
     )
     def test_a_binding_that_names_nothing_proves_nothing(
-        self, ties: list[PeerBinding], bound: set[str]
+        self, bindings: list[PeerBinding], bound: set[str]
     ) -> None:
-        assert AccessPolicy(ties=tuple(ties)).bound_aes == bound
+        assert AccessPolicy(bindings=tuple(bindings)).bound_aes == bound
 
 
 class TestWhatIsAgreed:
