@@ -74,7 +74,7 @@ LEUKEMIC_SHARE_HIGH = Concept(
 BLAST_LIMITS: Mapping[str, Concept] = MappingProxyType(
     {"low": LEUKEMIC_SHARE_LOW, "high": LEUKEMIC_SHARE_HIGH}
 )
-SMUDGE_COUNT = Concept(SMEARLINK, "SMUDGECOUNT", "Smudge cells among the cells referred")
+SMUDGE_COUNT = Concept(SMEARLINK, "SMUDGEREFERRED", "Smudge cells among the cells referred")
 GRADE = Concept(SMEARLINK, "GRADE", "Grade of the smear, for reading order only")
 GRADE_REASON = Concept(SMEARLINK, "GRADEREASON", "Reason of the grade")
 ERYTHROBLAST_SHARE = Concept(SMEARLINK, "ERYTHROSHARE", "Erythroblasts per white cells")

@@ -186,7 +186,12 @@ def counted_word(cell: CellFinding) -> str:
 
 
 def finding_word(cell: CellFinding) -> str:
-    """What was decided of any cell, in one word: its type, or why it has none."""
+    """What was decided of any cell, in one word: its type, or why it has none.
+
+    A person may tell the lineage of a blast.
+    """
+    if cell.decision is not None and bucket_of(cell) is Bucket.COUNTED:
+        return cell.cell_type.replace("_", " ")
     if is_smudge(cell):
         return SMUDGE_WORD
     match bucket_of(cell):

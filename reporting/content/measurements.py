@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from config import codes
 from config.codes import Concept
-from pipeline.domain import Interval, ReferralReason, SmearFindings
+from pipeline.domain import Interval, ReferralReason, SmearFindings, SmearReview
 from pipeline.findings.percentages import (
     MIN_CELLS_FOR_PERCENT,
     has_percentages,
@@ -91,7 +91,25 @@ def measurements_of(
     yield from _counts(smear)
     for word, count in differential_words(smear).items():
         yield _share(word, count, smear.white_cells_counted, least_cells)
+    if smear.review is not None:
+        yield _model_counts(smear.review)
     yield _field_quality(smear)
+
+
+def _model_counts(review: SmearReview) -> Measurement:
+    """What the network alone counted, beside the counts that people left."""
+    model = review.model_counts
+    return _cells(
+        "model-counted",
+        "White cells counted by the network alone",
+        model.white_cells_counted,
+        parts=(
+            _cells("model-leukemic", "Cells it called leukemic", model.leukemic_count),
+            _cells("model-referred", "Cells it referred", model.referred_count),
+            _cells("changed", "Cells changed by a person", len(review.changes)),
+            _cells("confirmed", "Cells confirmed by a person", review.confirmed),
+        ),
+    )
 
 
 def _counts(smear: SmearFindings) -> Iterator[Measurement]:

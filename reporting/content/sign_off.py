@@ -8,8 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from pipeline.domain import Signature, SignatureMeaning, SignOff, SmearFindings, SmearReview
+from pipeline.domain import (
+    Call,
+    CellChange,
+    Signature,
+    SignatureMeaning,
+    SignOff,
+    SmearFindings,
+    SmearReview,
+)
 from pipeline.findings.percentages import has_percentages, interval_text
+from pipeline.findings.smear_summary import type_word
+
+MOST_CHANGES = 12
+"""Changed cells that are listed in a sentence; all of them stand in the table."""
 
 FHIR_STATUS: Mapping[SignOff, str] = {
     SignOff.UNSIGNED: "preliminary",
@@ -79,7 +91,30 @@ def review_in_words(smear: SmearFindings, *, least_cells: int) -> Iterator[str]:
     yield _state_in_words(smear, review)
     yield from map(signature_in_words, review.signatures)
     yield _work_in_words(review)
+    if review.changes:
+        yield changes_in_words(smear)
     yield _model_in_words(review, least_cells)
+
+
+def changes_in_words(smear: SmearFindings) -> str:
+    """Which cells people changed, from what to what; the first of them where there are many."""
+    changes = smear.review.changes if smear.review else ()
+    shown = "; ".join(_change_in_words(smear, change) for change in changes[:MOST_CHANGES])
+    more = f"; and {len(changes) - MOST_CHANGES} more" if len(changes) > MOST_CHANGES else ""
+    return f"Changed: {shown}{more}."
+
+
+def _change_in_words(smear: SmearFindings, change: CellChange) -> str:
+    was = "referred" if change.model_call is Call.REFERRED else type_word(change.model_type)
+    to = change.to.replace("_", " ")
+    return f"{cell_in_words(smear, change.cell)} {was} to {to} ({change.reviewer.name})"
+
+
+def cell_in_words(smear: SmearFindings, key: str) -> str:
+    """`field 3 #41`, as on the pictures, of a cell key."""
+    field, _, index = key.rpartition(":")
+    numbers = {f"{f.sop_instance_uid}:{f.frame}": n for n, f in enumerate(smear.fields, start=1)}
+    return f"field {numbers.get(field, '?')} #{index}"
 
 
 def short_review_words(smear: SmearFindings) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from pydicom import Dataset
 
-from config.codes import CELL_TYPE, LEUKOCYTE, MODALITY_ANNOTATION, Concept
+from config.codes import LEUKOCYTE, MODALITY_ANNOTATION, Concept
 from config.dicom_codes import (
     ANATOMICAL_STRUCTURE,
     AREA,
@@ -35,6 +35,7 @@ from reporting.dicom.graphic_coordinates import outline_points
 from reporting.dicom.segmentation import algorithm_item
 from reporting.dicom.slide_coordinates import SlidePlace
 from reporting.dicom.source_attributes import SourceFrame, code_item, image_reference
+from reporting.dicom.sr_measurement_groups import cell_finding
 from reporting.results import ObjectReference
 
 Figure = Callable[[CellFinding], float]
@@ -122,9 +123,9 @@ def _group(
 
 
 def _common_type(cells: Sequence[CellFinding]) -> Concept:
-    """The cell type that all share, or leukocyte."""
-    types = {finding.cell_type for finding in cells}
-    return CELL_TYPE[types.pop()] if len(types) == 1 else LEUKOCYTE
+    """What was decided of all of them alike, or leukocyte; referred cells have no type."""
+    decided = {cell_finding(one) for one in cells if one.call is not Call.REFERRED}
+    return decided.pop() if len(decided) == 1 else LEUKOCYTE
 
 
 def _polygons(cells: Sequence[CellFinding], place: SlidePlace) -> Dataset:

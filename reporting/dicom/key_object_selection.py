@@ -9,6 +9,7 @@ from pydicom import Dataset
 from config.codes import FOR_RESEARCH, MODALITY_KEY_OBJECTS
 from config.dicom_codes import ENGLISH, KEY_OBJECT_DESCRIPTION, LANGUAGE
 from pipeline.domain import RESEARCH_USE_ONLY, SmearFindings
+from reporting.content.sign_off import cell_in_words
 from reporting.dicom.common_modules import (
     Authorship,
     InstanceReference,
@@ -54,8 +55,16 @@ def _content(
 ) -> Iterator[Dataset]:
     yield code(LANGUAGE, ENGLISH, Relation.CONCEPT_MODIFIER)
     yield from observer(author)
-    yield text(KEY_OBJECT_DESCRIPTION, f"{RESEARCH_USE_ONLY}. {smear.grade_reason}")
+    yield text(
+        KEY_OBJECT_DESCRIPTION, f"{RESEARCH_USE_ONLY}. {smear.grade_reason}{_starred(smear)}"
+    )
     for member in objects:
         yield made_object(member, "IMAGE" if member.kind in IMAGE_KINDS else "COMPOSITE")
     for source in sources:
         yield source_image(source)
+
+
+def _starred(smear: SmearFindings) -> str:
+    """The cells that a reviewer marked, as the pictures name them."""
+    keys = smear.review.starred if smear.review else ()
+    return f" Starred: {', '.join(cell_in_words(smear, key) for key in keys)}." if keys else ""

@@ -62,6 +62,10 @@ COLUMNS = (
     "file_name",
     "report_version",
     "report_status",
+    "model_call",
+    "model_type",
+    "decided_by",
+    "decision_reason",
 )
 
 MEDIA_TYPE = "text/csv; charset=utf-8"
@@ -161,7 +165,7 @@ def _cell_columns(field: FieldFindings, finding: CellFinding) -> Row:
         "label": LABEL[finding.call],
         "probability_leukemic": f"{probability:.4f}",
         "probability_normal": f"{1 - probability:.4f}",
-        "cell_type": type_word(finding.cell_type).replace(" ", "_"),
+        "cell_type": _cell_type(finding),
         "probability_type": _type_probability(finding),
         "call": finding.call,
         "reasons": " ".join(finding.reasons),
@@ -169,6 +173,28 @@ def _cell_columns(field: FieldFindings, finding: CellFinding) -> Row:
         "research_use_only": RESEARCH_USE_ONLY,
         "finding": finding_word(finding),
         "bucket": bucket_of(finding),
+        **_decision_columns(finding),
+    }
+
+
+def _cell_type(finding: CellFinding) -> str:
+    """As reports name it; a lineage of blasts only where a person told it."""
+    if finding.decision is not None:
+        return str(finding.cell_type)
+    return type_word(finding.cell_type).replace(" ", "_")
+
+
+def _decision_columns(finding: CellFinding) -> Row:
+    """What the network said, and who said otherwise or the same; `call` is what holds."""
+    decision = finding.decision
+    call, cell_type = finding.call, finding.cell_type
+    if decision is not None:
+        call, cell_type = decision.model_call or call, decision.model_type or cell_type
+    return {
+        "model_call": call,
+        "model_type": type_word(cell_type).replace(" ", "_"),
+        "decided_by": _plain(decision.reviewer.name) if decision else "",
+        "decision_reason": _plain(" ".join(decision.reason.split())) if decision else "",
     }
 
 

@@ -20,7 +20,7 @@ from pipeline.domain import RESEARCH_USE_ONLY, SmearFindings, SOPInstanceUID
 from pipeline.errors import Defect
 from reporting.content.identifiers import read_origin
 from reporting.content.narrative import LIMITS, findings_in_words
-from reporting.content.sign_off import review_in_words
+from reporting.content.sign_off import review_in_words, standing_signatures
 from reporting.derived_uids import derived_id
 from reporting.fhir.elements import (
     Element,
@@ -33,7 +33,12 @@ from reporting.fhir.elements import (
 )
 from reporting.fhir.imaging import build_imaging_studies, build_media, build_replaced_media
 from reporting.fhir.observations import build_observations
-from reporting.fhir.provenance import build_audit_event, build_device, build_provenance
+from reporting.fhir.provenance import (
+    build_audit_event,
+    build_device,
+    build_provenance,
+    practitioner,
+)
 from reporting.fhir.terminology_check import check_codes
 from reporting.results import ObjectReference, ReportContext, Result, ResultKind
 
@@ -109,6 +114,9 @@ def _diagnostic_report(
         effectiveDateTime=report.origin.acquired_at,
         issued=report.issued,
         specimen=[reference("Specimen", report.specimen_id)],
+        resultsInterpreter=[
+            practitioner(one.reviewer) for one in standing_signatures(report.smear)
+        ],
         result=[_reference_to(observation) for observation in observations],
         imagingStudy=[
             reference("ImagingStudy", report.imaging_study_id(uid)) for uid in report.study_uids

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from config import codes
-from pipeline.domain import RESEARCH_USE_ONLY
+from pipeline.domain import RESEARCH_USE_ONLY, Reviewer
+from reporting.content.sign_off import standing_signatures
 from reporting.fhir.elements import (
     Element,
     SmearReport,
@@ -15,6 +16,9 @@ from reporting.fhir.elements import (
     resource,
     worded,
 )
+
+ACCOUNT_SYSTEM = "urn:smearlink:account"
+"""Accounts of this service's console."""
 
 
 def build_device(report: SmearReport) -> Element:
@@ -43,23 +47,69 @@ def build_device(report: SmearReport) -> Element:
 
 
 def build_provenance(report: SmearReport, targets: Sequence[Element]) -> Element:
-    """Who made `targets` from what; one for each version of the report."""
+    """Who made `targets` from what; one for each version of the report.
+
+    After the AI Transparency on FHIR guide: reason AIAST, the device in the role of an AI, the
+    model's card as an entity; and every person who reviewed or signed as an agent of their own.
+    """
+    model = report.smear.model
+    card = {
+        "role": "quotation",
+        "what": {
+            "type": "DocumentReference",
+            "display": f"MODEL_CARD.md of {model.name} {model.version}, SHA-256 {model.sha256}",
+        },
+    }
     return resource(
         "Provenance",
         report.resource_id("provenance", str(report.context.version)),
         target=list(targets),
         recorded=report.issued,
-        reason=[coded(codes.HEALTHCARE_RESEARCH, RESEARCH_USE_ONLY)],
+        reason=[
+            coded(codes.HEALTHCARE_RESEARCH, RESEARCH_USE_ONLY),
+            coded(codes.AI_ASSERTED),
+        ],
         activity=coded(codes.CREATED if report.context.version == 1 else codes.UPDATED),
-        agent=[{"type": coded(codes.ASSEMBLER), "who": reference("Device", report.device_id)}],
-        entity=[
+        agent=[
             {
-                "role": "source",
-                "what": reference("ImagingStudy", report.imaging_study_id(study_uid)),
-            }
-            for study_uid in report.study_uids
+                "type": coded(codes.ASSEMBLER),
+                "role": [worded("Artificial-Intelligence")],
+                "who": reference("Device", report.device_id),
+            },
+            *_people(report),
+        ],
+        entity=[
+            *(
+                {
+                    "role": "source",
+                    "what": reference("ImagingStudy", report.imaging_study_id(study_uid)),
+                }
+                for study_uid in report.study_uids
+            ),
+            card,
         ],
     )
+
+
+def _people(report: SmearReport) -> Iterator[Element]:
+    """Reviewers, and as verifiers those whose signature stands."""
+    review = report.smear.review
+    if review is None:
+        return
+    signed = {one.reviewer.account for one in standing_signatures(report.smear)}
+    for person in review.reviewers:
+        kind = codes.VERIFIER if person.account in signed else codes.REVIEWER
+        yield {"type": coded(kind), "role": [worded(person.role)], "who": practitioner(person)}
+
+
+def practitioner(person: Reviewer) -> Element:
+    """A person by name and account: a logical reference, as we know no Practitioner resource."""
+    about = f" ({person.organization})" if person.organization else ""
+    return {
+        "type": "Practitioner",
+        "identifier": {"system": ACCOUNT_SYSTEM, "value": person.account},
+        "display": f"{person.name}{about}",
+    }
 
 
 def build_audit_event(report: SmearReport, made: Element) -> Element:

@@ -135,8 +135,8 @@ BINDINGS: Mapping[str, frozenset[Concept]] = {
     "Observation.dataAbsentReason": frozenset({codes.NOT_PERFORMED}),
     "Observation.valueCodeableConcept": frozenset({codes.UNUSABLE_IMAGE}),
     "Provenance.activity": frozenset({codes.CREATED, codes.UPDATED}),
-    "Provenance.reason": frozenset({codes.HEALTHCARE_RESEARCH}),
-    "ProvenanceAgent.type": frozenset({codes.ASSEMBLER}),
+    "Provenance.reason": frozenset({codes.HEALTHCARE_RESEARCH, codes.AI_ASSERTED}),
+    "ProvenanceAgent.type": frozenset({codes.ASSEMBLER, codes.REVIEWER, codes.VERIFIER}),
     "Specimen.type": frozenset({codes.BLOOD_SMEAR}),
     "SpecimenContainer.type": frozenset({codes.MICROSCOPE_SLIDE}),
 }

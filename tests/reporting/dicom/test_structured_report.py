@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import highdicom as hd
@@ -17,6 +18,7 @@ from pipeline.domain import (
     Call,
     CellKind,
     CellType,
+    PersonDecision,
     QualityFlag,
     ReferralReason,
 )
@@ -30,6 +32,7 @@ from tests.findings import (
     make_smear_findings,
 )
 from tests.reporting.made import made, read, results_of
+from tests.reporting.reviews import READER, SIGNED_AT, reviewed
 from tests.reporting.sources import make_source
 
 FIELD = make_field_findings()
@@ -342,3 +345,39 @@ def test_a_cell_keeps_its_tracking_uid_in_an_amended_report() -> None:
     )
 
     assert first == second
+
+
+def test_a_reviewer_is_an_observer_beside_the_device_and_verifies_by_signing() -> None:
+    field = make_field_findings()
+    sources = {str(field.sop_instance_uid): make_source("slide_coordinates", field)}
+    smear = reviewed(make_smear_findings([field]))
+
+    [result] = results_of(smear, sources, ResultKind.STRUCTURED_REPORT)
+
+    report = read(result)
+    observers = [c.ConceptCodeSequence[0].CodeValue for c in named(report, "Observer Type")]
+    assert observers == ["121007", "121006"]
+    assert str(named(report, "Person Observer Name")[0].PersonName) == "Jana Meyer"
+    assert (report.VerificationFlag, report.PreliminaryFlag) == ("VERIFIED", "FINAL")
+    [verifier] = report.VerifyingObserverSequence
+    assert str(verifier.VerifyingObserverName) == "Jana Meyer"
+    assert verifier.VerificationDateTime == "20261123081500+0000"
+
+
+def test_a_corrected_cell_shows_both_classes() -> None:
+    decision = PersonDecision(
+        to="lymphocyte",
+        reviewer=READER,
+        at=SIGNED_AT,
+        reason="reactive",
+        model_type=CellType.MYELOBLAST,
+        model_call=Call.LEUKEMIC,
+    )
+    corrected = replace(make_cell_finding(make_cell(1, 90, 90)), decision=decision)
+
+    report = report_of(make_field_findings(cells=[corrected]))
+
+    [group] = [g for g in named(report, "Measurement Group") if named(g, "Image Region")]
+    assert named(group, "Finding")[0].ConceptCodeSequence[0].CodeMeaning == "Lymphocyte"
+    assert named(group, SUGGESTION)[0].ConceptCodeSequence[0].CodeMeaning == "Blast cell"
+    assert named(group, "Decided by")[0].TextValue == "Jana Meyer"

@@ -305,3 +305,34 @@ def test_the_device_says_what_really_ran() -> None:
         "network SHA-256": smear.model.sha256,
         "execution provider": smear.model.execution_provider,
     }
+
+
+def test_who_reviewed_and_signed_stands_in_provenance_and_report() -> None:
+    bundle = bundle_of(reviewed(smear_of(Call.NORMAL)))
+
+    [provenance] = resources(bundle, "Provenance")
+    [report] = resources(bundle, "DiagnosticReport")
+    device, person = provenance["agent"]
+    assert device["role"][0]["text"] == "Artificial-Intelligence"
+    assert person["type"]["coding"][0]["code"] == "verifier"
+    assert person["who"]["display"] == "Jana Meyer (Lab North)"
+    assert report["resultsInterpreter"] == [person["who"]]
+    assert figure(bundle, "White cells counted by the network alone")["valueInteger"] == 1
+    assert "Reviewed and signed by Jana Meyer" in report["conclusion"]
+
+
+def test_who_reviewed_without_signing_interprets_nothing() -> None:
+    bundle = bundle_of(reviewed(smear_of(Call.NORMAL), SignOff.UNSIGNED))
+
+    [provenance] = resources(bundle, "Provenance")
+    [report] = resources(bundle, "DiagnosticReport")
+    assert provenance["agent"][1]["type"]["coding"][0]["code"] == "performer"
+    assert "resultsInterpreter" not in report
+
+
+def test_the_ai_and_its_model_card_stand_in_provenance() -> None:
+    [provenance] = resources(bundle_of(smear_of(Call.NORMAL)), "Provenance")
+
+    assert [reason["coding"][0]["code"] for reason in provenance["reason"]] == ["HRESCH", "AIAST"]
+    assert len(provenance["agent"]) == 1
+    assert "MODEL_CARD.md" in provenance["entity"][-1]["what"]["display"]
