@@ -98,5 +98,10 @@ SOCKETS ?= 300
 siege: install
 	SIEGE_SOCKETS=$(SOCKETS) $(RUN)/python -m pytest -s -m siege tests/siege
 
+# Under ten minutes on two cores; each can be run alone with more: see docs/performance.md.
 benchmarks: install
-	@for bench in tests/benchmarks/bench_*.py; do echo "== $$bench"; $(RUN)/python "$$bench"; done
+	@echo "== the service beside the bare analysis"; $(RUN)/python -m tests.benchmarks.bench_end_to_end --images 32 --large 4
+	@echo "== receiving"; $(RUN)/python -m tests.benchmarks.bench_receive --quick
+	@echo "== the queue"; $(RUN)/python -m tests.benchmarks.bench_queue --waiting 100 20000
+	@echo "== reports"; $(RUN)/python -m tests.benchmarks.bench_report
+	@echo "== hospitals"; $(RUN)/python -m tests.benchmarks.simulate_hospitals

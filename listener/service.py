@@ -50,7 +50,7 @@ from listener.workflow.destinations import (
     make_destination_queues,
     parse_rules,
 )
-from listener.workflow.image_analysis import ImageAnalysis
+from listener.workflow.image_analysis import BudgetedAnalysis, ImageAnalysis, PixelBudget
 from listener.workflow.memory_budget import MemoryBudget
 from listener.workflow.pseudonyms import SitePseudonyms
 from listener.workflow.retention import Retention
@@ -139,8 +139,9 @@ def running(settings: Settings, *, listens: bool = True) -> Iterator[Service]:
         )
         routes = Routes(parse_rules(settings.routes), [one.name for one in destinations])
         analysis = ImageAnalysis(classifier, segmenter, limits=image_limits(settings))
+        budgeted = BudgetedAnalysis(analysis, PixelBudget(settings.queue.analysis_megapixels))
         workflow = _build_workflow(
-            settings, store, analysis, destinations, routes, lease, locks, audit
+            settings, store, budgeted, destinations, routes, lease, locks, audit
         )
         shares = share_out(raise_limit(), max_associations=settings.dicom.max_associations)
         limited_trail = LimitedAudit(logged)
@@ -307,7 +308,7 @@ def image_limits(settings: Settings) -> ImageLimits:
 def _build_workflow(
     settings: Settings,
     store: Store,
-    analysis: ImageAnalysis,
+    analysis: BudgetedAnalysis,
     destinations: Destinations,
     routes: Routes,
     lease: WorkerLease,

@@ -18,8 +18,8 @@ from listener.queue.jobs import IMAGES
 LOOK_AGAIN_S = 1.0
 """How soon queues are looked at again whose limits left jobs waiting, if nothing changes."""
 
-BUSY_SHARE = 0.2
-"""Of the usual wait, while limits leave jobs waiting: one that ends makes room for the next."""
+OUTCOME_S = 0.02
+"""How long DBOS takes to note the end of a job, which makes room for the next."""
 
 _log = logging.getLogger(__name__)
 
@@ -44,17 +44,17 @@ class Dispatcher:
         self._woken = threading.Event()
         self._is_stopping = False
         self._thread = threading.Thread(target=self._run, name="queue-dispatcher", daemon=True)
-        self._has_waiting = False
         self._look_at = 0.0
         """Monotonic time of the next look in any case."""
 
     def start(self) -> None:
         """Look for jobs from now on."""
-        self._woken.set()
+        self.wake()
         self._thread.start()
 
-    def wake(self) -> None:
-        """Look for jobs now."""
+    def wake(self, *, after_s: float = 0.0) -> None:
+        """Look for jobs now, or a moment later."""
+        self._look_at = min(self._look_at, time.monotonic() + after_s)
         self._woken.set()
 
     def stop(self) -> None:
@@ -67,12 +67,13 @@ class Dispatcher:
 
     def _run(self) -> None:
         while True:
-            is_woken = self._woken.wait(self._poll_s * (BUSY_SHARE if self._has_waiting else 1.0))
+            wait_s = min(self._poll_s, max(0.0, self._look_at - time.monotonic()))
+            is_woken = self._woken.wait(wait_s)
             self._woken.clear()
             if self._is_stopping:
                 return
-            has_changed = self._changes.seen()
-            if is_woken or has_changed or time.monotonic() >= self._look_at:
+            if time.monotonic() >= self._look_at or (not is_woken and self._changes.seen()):
+                self._look_at = float("inf")
                 try:
                     self._look()
                 except Exception as err:  # noqa: BLE001 - the boundary of a loop
@@ -85,10 +86,10 @@ class Dispatcher:
             self._on_images()
         others = sorted(names - {IMAGES})
         self._runner.claim(others)
-        self._has_waiting = bool(others)
         due_ms = self._client.next_delay_end_ms()
         wait_s = float("inf") if due_ms is None else due_ms / 1000 - time.time()
-        self._look_at = time.monotonic() + (min(wait_s, LOOK_AGAIN_S) if others else wait_s)
+        look_at = time.monotonic() + (min(wait_s, LOOK_AGAIN_S) if others else wait_s)
+        self._look_at = min(self._look_at, look_at)
 
 
 class _Changes:

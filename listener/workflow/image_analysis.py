@@ -1,6 +1,10 @@
-"""One image, from its dataset to the findings of every frame."""
+"""One image, from its dataset to the findings of every frame, within a budget of memory."""
 
 from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from pydicom import Dataset
 
@@ -52,3 +56,51 @@ class ImageAnalysis:
                     segmenter=self._segmenter,
                 )
         raise Rejected("The frame is not in its image any more.", code="source_frame_missing")
+
+
+class PixelBudget:
+    """Megapixels that may be analysed at once; a larger image than all of it goes alone."""
+
+    def __init__(self, megapixels: float) -> None:
+        self._limit = megapixels
+        self._used = 0.0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def reserved(self, megapixels: float) -> Iterator[None]:
+        """Wait until there is room for so many, then keep it."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._used or self._used + megapixels <= self._limit)
+            self._used += megapixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._used -= megapixels
+                self._changed.notify_all()
+
+
+class BudgetedAnalysis:
+    """An analysis whose large images wait for each other, so that memory stays bounded."""
+
+    def __init__(self, analysis: ImageAnalysis, budget: PixelBudget) -> None:
+        self._analysis = analysis
+        self._budget = budget
+
+    @property
+    def model_key(self) -> str:
+        """Which networks answer, as in `ModelIdentity.key`."""
+        return self._analysis.model_key
+
+    def __call__(self, dataset: Dataset) -> tuple[FieldFindings, ...]:
+        """As `ImageAnalysis`; frames are decoded one after the other, so one frame counts."""
+        with self._budget.reserved(_megapixels(dataset)):
+            return self._analysis(dataset)
+
+
+def _megapixels(dataset: Dataset) -> float:
+    """Of one frame; 0 where rows and columns are no numbers, which the analysis refuses."""
+    try:
+        return int(dataset.get("Rows", 0)) * int(dataset.get("Columns", 0)) / 1e6
+    except (TypeError, ValueError):
+        return 0.0

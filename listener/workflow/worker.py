@@ -22,7 +22,7 @@ from typing import Any
 from listener.queue.client import QueueClient
 from listener.queue.database import prepare_database
 from listener.queue.dbos_adapter import QueueLimits, QueueRunner, Requeue, make_queue
-from listener.queue.dispatcher import Dispatcher
+from listener.queue.dispatcher import OUTCOME_S, Dispatcher
 from listener.queue.jobs import SMEARS, CommitmentWait, DeliveryAttempt, JobKind
 from listener.queue.status import WorkflowStatus
 from listener.queue.worker_lock import WorkerLease, WorkerLocks
@@ -322,6 +322,8 @@ class Workflow:
                 Event.DEFECT_MET, outcome=Outcome.SERIOUS_FAILURE, error_type=type(err).__name__
             )
             raise Defect(f"{type(err).__name__} in a job", code="defect") from err
+        finally:
+            self._running.dispatcher.wake(after_s=OUTCOME_S)
 
     def _see_through(self, job: Callable[[Transitions], None]) -> None:
         """Do a job, again and again while what follows cannot be enqueued.

@@ -201,7 +201,12 @@ def test_waiting_work_moves_from_sqlite_to_postgresql(tmp_path: Path, database_u
             open_queue=partial(open_queue, tmp_path / "data"),
             locks=locks,
         )
-        again = move_queue(sqlite_url, database_url, locks=locks)
+        again = move_queue(
+            sqlite_url,
+            database_url,
+            open_queue=partial(open_queue, tmp_path / "data"),
+            locks=locks,
+        )
         verdict = killing.finish()
 
         assert moved == again > 0

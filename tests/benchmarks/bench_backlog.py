@@ -133,7 +133,7 @@ def _multiply_row(path: Path, template_id: str, waiting: int) -> None:
 
 def _accept(house: WorkflowSite, workflow: Workflow) -> Iterator[float]:
     """How long each C-STORE took, from the request to Success, and the asking for it."""
-    with listening(house.inbox, on_received=workflow.client.ask_for_image) as listener:
+    with listening(house.inbox, on_received=workflow.client.enqueue_image) as listener:
         for number in range(ACCEPTED):
             image = build_image(number=10_000_000 + number)
             began = time.perf_counter()
