@@ -19,11 +19,11 @@ KILLS ?= 200
 # What was compiled is kept, whatever the environment says: tests start many processes.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help install demo test test-all coverage check test-peers chaos benchmarks release
+.PHONY: help install demo test test-training test-all coverage check test-peers chaos benchmarks release
 
 help:
 	@sed -n 's/^#   //p' Makefile
-	@echo "make install | check | coverage | test-all | test-peers | chaos KILLS=200 | benchmarks | release"
+	@echo "make install | check | coverage | test-all | test-training | test-peers | chaos KILLS=200 | benchmarks | release"
 
 # --- the environment, exactly as locked
 
@@ -60,6 +60,15 @@ check: install
 	$(RUN)/lint-imports
 	$(RUN)/deptry .
 	$(RUN)/codespell
+
+# The tests of training, in an environment of its own: torch is never put beside the service.
+test-training: .train/.installed
+	.train/bin/python -m pytest -q tests/models/training
+
+.train/.installed: models/training/requirements.txt
+	$(PYTHON) -m venv .train
+	.train/bin/pip install --quiet -r models/training/requirements.txt
+	@touch $@
 
 test-peers: install
 	bash tests/install_peers.sh

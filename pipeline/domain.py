@@ -42,8 +42,9 @@ class CellType(StrEnum):
     PLATELET = "platelet"
     LYMPHOBLAST = "lymphoblast"
     MYELOBLAST = "myeloblast"
+    """Both are names of packs and of older networks: the present one does not tell lineage."""
     BLAST = "blast"
-    """Lineage not told."""
+    """Of either lineage."""
     PROMYELOCYTE = "promyelocyte"
     REACTIVE_LYMPHOCYTE = "reactive_lymphocyte"
     PLASMA_CELL = "plasma_cell"
@@ -62,8 +63,11 @@ CELL_TYPES: tuple[CellType, ...] = (
     CellType.MONOCYTE,
     CellType.NEUTROPHIL,
     CellType.PLATELET,
-    CellType.LYMPHOBLAST,
-    CellType.MYELOBLAST,
+    CellType.BLAST,
+    CellType.PROMYELOCYTE,
+    CellType.REACTIVE_LYMPHOCYTE,
+    CellType.PLASMA_CELL,
+    CellType.SMUDGE_CELL,
 )
 """The network's classes, in the order of its `cell_type` output."""
 

@@ -47,7 +47,7 @@ CALLS = (Call.LEUKEMIC, Call.NORMAL, Call.NORMAL, Call.REFERRED)
 """Handed out in turn where a test does not say."""
 
 _TYPES_BY_CALL = {
-    Call.LEUKEMIC: CellType.LYMPHOBLAST,
+    Call.LEUKEMIC: CellType.BLAST,
     Call.NORMAL: CellType.LYMPHOCYTE,
     Call.REFERRED: CellType.MONOCYTE,
 }

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from models.training.augment import Jitter, Stain, augment, measure_stain, plain_view
 from pipeline.domain import CELL_TYPES, RGB, CellType
 from pipeline.findings.crops import CROP_PX
+from pipeline.findings.decision import BLASTS
 
 ENDLESS = 2**31
 """Batches that a training may ask for."""
@@ -253,6 +254,8 @@ def make_batch(crops: NDArray[np.uint8], rows: Sequence[CropRow]) -> Batch:
     )
 
 
-def type_index(name: str) -> int:
-    """Index of a manifest's `cell_type` in CELL_TYPES, UNKNOWN where it is empty."""
-    return [kind.value for kind in CELL_TYPES].index(name) if name else UNKNOWN
+def type_index(cell_type: CellType | None) -> int:
+    """Index in CELL_TYPES, UNKNOWN for none; every blast is one, whatever its lineage."""
+    if cell_type in BLASTS:
+        return CELL_TYPES.index(CellType.BLAST)
+    return CELL_TYPES.index(cell_type) if cell_type is not None else UNKNOWN

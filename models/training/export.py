@@ -114,7 +114,7 @@ def shrinking(view_px: int, side_px: int) -> NDArray[np.float32] | None:
     return np.asarray(covered / covered.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
-def places(side_px: int, across: int) -> NDArray[np.float32]:
+def places(side_px: int, across: int, stride: int = STRIDE) -> NDArray[np.float32]:
     """Across × map matrix that reads a map of the network in the middles of `across` equal cells.
 
     Every stride of the trunk keeps the pixel at its left and upper edge, so that place k of the
@@ -123,9 +123,9 @@ def places(side_px: int, across: int) -> NDArray[np.float32]:
     a piece. Beyond the last place there is none: what lies nearer to the right and lower edge
     than that place gets its share of it, as if the next were 0.
     """
-    count = math.ceil(side_px / STRIDE)
+    count = math.ceil(side_px / stride)
     middles = (np.arange(across) + 0.5) * side_px / across - 0.5
-    wanted = np.maximum(middles / STRIDE, 0)[:, None]
+    wanted = np.maximum(middles / stride, 0)[:, None]
     return np.clip(1 - np.abs(wanted - np.arange(count)), 0, None).astype(np.float32)
 
 

@@ -1,6 +1,6 @@
-"""Pack the crops of a data pack for training, cut by the service's own code.
+"""Pack the crops of data packs for training, cut by the service's own code.
 
-`python -m models.training.prepare --data ../shared/data --out models/training/runs/pack`
+`python -m models.training.prepare --data ../shared/data ../shared/data2 --out RUN/pack`
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from models.evaluation.cells import masked_scale
+from models.evaluation.detection import points_found
+from models.evaluation.ground_truth import GroundTruth, read_ground_truth
 from models.evaluation.pack import PackRow, PictureKind, read_pack
 from models.segmenter import OnnxSegmenter
 from models.training.augment import Mask
@@ -27,8 +29,12 @@ from pipeline.domain import RGB, Cell, CellKind, CellType, FieldCells, SourceIma
 from pipeline.findings.crops import CROP_PX, cut_crops, cut_masked
 from pipeline.segmentation.find_cells import central_cell, find_cells
 
-NEVER = ("allidb1",)
-"""Not packed at all: for looking and evaluating only."""
+JUDGED_ONLY = ("allidb1", "iml", "vivax")
+"""Packed as the part `judge`: nothing is fitted to them or chosen by them."""
+NOT_PACKED = ("hs2", "chula")
+"""Fields whose cells have no label."""
+NEVER = (*JUDGED_ONLY, *NOT_PACKED)
+"""Of no training."""
 
 BACKGROUND_LEVEL = 12
 """At or below, a pixel of an already masked picture is background (JPEG leaves a little noise)."""
@@ -59,10 +65,10 @@ Packed = tuple[RGB, Mask, CropRow]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, nargs="+", required=True)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    rows = read_pack(options.data, None)
+    rows = [row for pack in options.data for row in read_pack(pack, None)]
     parts = parts_of(rows)
     kept = [row for row in rows if row.file in parts]
     with ProcessPoolExecutor(initializer=cv2.setNumThreads, initargs=(1,)) as pool:
@@ -89,9 +95,9 @@ def write_pack(folder: Path, packed: Sequence[Packed]) -> None:
 
 
 def parts_of(rows: Sequence[PackRow]) -> dict[str, str]:
-    """Part (train or val) of each picture by its file name; NEVER's are in none."""
+    """Part (train, val or judge) of each picture by its file name; NOT_PACKED's are in none."""
     tails = _tail_files(rows)
-    return {row.file: _part(row, tails) for row in rows if row.source not in NEVER}
+    return {row.file: _part(row, tails) for row in rows if row.source not in NOT_PACKED}
 
 
 def _tail_files(rows: Sequence[PackRow]) -> frozenset[str]:
@@ -108,6 +114,8 @@ def _tail_files(rows: Sequence[PackRow]) -> frozenset[str]:
 
 
 def _part(row: PackRow, tails: frozenset[str]) -> str:
+    if row.source in JUDGED_ONLY:
+        return "judge"
     held_out = row.file in tails or row.split == "val" or row.subject in HELD_OUT_GROUPS
     return "val" if held_out else "train"
 
@@ -127,8 +135,21 @@ def _crops_of(row: PackRow, known: CropRow) -> Iterator[Packed]:
     cells = _cells_to_learn(row, image, found)
     masked = cut_crops(image, cells, found.scale)
     whole = cut_crops(image, [_without_outline(cell, image) for cell in cells], found.scale)
-    for open_crop, masked_crop in zip(whole, masked, strict=True):
-        yield open_crop, _outline_of_masked(masked_crop), known
+    for cell, open_crop, masked_crop in zip(cells, whole, masked, strict=True):
+        yield open_crop, _outline_of_masked(masked_crop), _of_cell(known, row, cell)
+
+
+def _of_cell(known: CropRow, row: PackRow, cell: Cell) -> CropRow:
+    """Where blasts carry a mark, a cell of a leukemic field is one, or is not known to be."""
+    marks = _truth(row.root).centroids.get(row.file)
+    if marks is None or row.label != "leukemic" or points_found(marks, [cell.contour]):
+        return known
+    return replace(known, leukemic=UNKNOWN, trust=0.0, cell_type=UNKNOWN)
+
+
+@cache
+def _truth(root: Path) -> GroundTruth:
+    return read_ground_truth(root)
 
 
 @cache
@@ -185,11 +206,11 @@ def _leukemic(row: PackRow) -> tuple[int, float]:
     return (0, ASSUMED_NORMAL_TRUST) if row.source in ASSUMED_NORMAL else (UNKNOWN, 0.0)
 
 
-def _cell_type(row: PackRow) -> str:
-    """The manifest's type; cells of leukemic Aria fields are lymphoblasts by their disease."""
+def _cell_type(row: PackRow) -> CellType | None:
+    """The pack's type; cells of leukemic fields are blasts by their disease."""
     if row.cell_type or row.label != "leukemic":
-        return row.cell_type
-    return CellType.LYMPHOBLAST.value
+        return row.known_type
+    return CellType.BLAST
 
 
 if __name__ == "__main__":

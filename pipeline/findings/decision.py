@@ -22,6 +22,8 @@ from pipeline.domain import (
 )
 
 BLASTS = frozenset({CellType.BLAST, CellType.LYMPHOBLAST, CellType.MYELOBLAST})
+LEUKEMIC_TYPES = BLASTS | {CellType.PROMYELOCYTE}
+"""What a cell called leukemic may be: the promyelocytes of APL count as blasts, others do not."""
 
 REFERRING_FLAGS = frozenset(
     {
@@ -72,7 +74,7 @@ def _assess_cell(
 def _referral_reasons(
     cell: Cell, prediction: Prediction, policy: DecisionPolicy, quality: FieldQuality
 ) -> Iterator[ReferralReason]:
-    if cell.kind is CellKind.SMUDGE_CELL:
+    if cell.kind is CellKind.SMUDGE_CELL or most_likely_type(prediction) is CellType.SMUDGE_CELL:
         yield ReferralReason.SMUDGE_CELL
     if cell.is_cut_by_edge:
         yield ReferralReason.CUT_BY_EDGE
@@ -91,7 +93,7 @@ def _is_uncertain(prediction: Prediction, policy: DecisionPolicy) -> bool:
     probability = prediction.leukemic_probability
     if probability < policy.leukemic_from:
         return probability >= policy.refer_above
-    return most_likely_type(prediction) not in BLASTS
+    return most_likely_type(prediction) not in LEUKEMIC_TYPES
 
 
 def _confident_call(prediction: Prediction, policy: DecisionPolicy) -> Call:

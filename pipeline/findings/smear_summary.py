@@ -22,7 +22,6 @@ from pipeline.domain import (
     CELL_TYPES,
     Call,
     CellFinding,
-    CellKind,
     CellType,
     CountWarning,
     FieldFindings,
@@ -129,7 +128,9 @@ def gather_smear(
         differential=_by_type(counted, LEUKOCYTES),
         undetermined_count=undetermined,
         not_leukocytes=_by_type(
-            sorted_out[Bucket.NOT_LEUKOCYTE], [t for t in CELL_TYPES if t in NOT_LEUKOCYTES]
+            # The network's smudge cells are referred, and counted there.
+            sorted_out[Bucket.NOT_LEUKOCYTE],
+            [t for t in CELL_TYPES if t in NOT_LEUKOCYTES and t is not CellType.SMUDGE_CELL],
         ),
         leukemic_fraction=fraction,
         referred=_referred(gathered),
@@ -225,7 +226,7 @@ def smudge_cell_count(smear: SmearFindings) -> int:
 def is_smudge(cell: CellFinding) -> bool:
     """Whether the cell is a smudge of which no person said something else."""
     is_undecided = cell.decision is None and bucket_of(cell) is Bucket.REFERRED
-    return is_undecided and cell.cell.kind is CellKind.SMUDGE_CELL
+    return is_undecided and ReferralReason.SMUDGE_CELL in cell.reasons
 
 
 def bucket_counts(smear: SmearFindings) -> Mapping[Bucket, int]:

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-CELL_TYPES = 10
+CELL_TYPES = 13
 
 
 def main() -> None:

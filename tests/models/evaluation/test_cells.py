@@ -45,7 +45,7 @@ class Redness:
     def _of(self, crop: NDArray[np.uint8]) -> Prediction:
         lit = crop[crop.max(axis=2) > 0]
         redness = float(lit[:, 0].mean() / 255) if len(lit) else 0.0
-        likely = CellType.LYMPHOBLAST if redness > 0.5 else CellType.LYMPHOCYTE
+        likely = CellType.BLAST if redness > 0.5 else CellType.LYMPHOCYTE
         return Prediction(
             leukemic_probability=redness,
             type_probabilities=tuple(float(kind is likely) for kind in CELL_TYPES),
@@ -125,12 +125,12 @@ def test_figures_are_those_of_the_calls(tmp_path: Path) -> None:
 
 
 def test_a_blast_of_open_lineage_is_right_for_any_blast(tmp_path: Path) -> None:
-    lymphoblast = CELL_TYPES.index(CellType.LYMPHOBLAST)
-    said = {"blast": 1.0, "lymphoblast": 1.0, "myeloblast": 0.0, "monocyte": 0.0}
+    blast = CELL_TYPES.index(CellType.BLAST)
+    said = {"blast": 1.0, "lymphoblast": 1.0, "myeloblast": 1.0, "monocyte": 0.0}
 
     for true, accuracy in said.items():
         row = replace(masked_row(tmp_path, f"{true}.png", (230, 20, 20), ""), cell_type=true)
-        judged = JudgedCell(row=row, cell_type=lymphoblast)
+        judged = JudgedCell(row=row, cell_type=blast)
         assert _value(score_cells([judged])["made"]["cell_type_accuracy"]) == accuracy, true
 
 

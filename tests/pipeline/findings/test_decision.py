@@ -54,7 +54,7 @@ CELL = Cell(
 
 
 def prediction(
-    probability: float, cell_type: CellType = CellType.LYMPHOBLAST, novelty: float = 1.0
+    probability: float, cell_type: CellType = CellType.BLAST, novelty: float = 1.0
 ) -> Prediction:
     likely = CELL_TYPES.index(cell_type)
     types = [0.02] * len(CELL_TYPES)
@@ -121,11 +121,11 @@ def test_the_band_is_closed_below_and_open_above(probability: float, call: Call)
 
 
 def test_a_cell_called_normal_that_looks_like_a_blast_has_no_type() -> None:
-    finding = assess_one(prediction(0.1, CellType.LYMPHOBLAST))
+    finding = assess_one(prediction(0.1, CellType.BLAST))
 
     assert finding.call is Call.NORMAL
     assert finding.cell_type is CellType.UNDETERMINED
-    assert finding.type_probability == pytest.approx(0.82)
+    assert finding.type_probability == max(finding.prediction.type_probabilities)
 
 
 def mixed(probability: float, **types: float) -> Prediction:
@@ -140,13 +140,15 @@ def mixed(probability: float, **types: float) -> Prediction:
 @pytest.mark.parametrize(
     ("said", "told"),
     [
-        (mixed(0.1, eosinophil=0.02, lymphoblast=0.9), CellType.UNDETERMINED),
+        (mixed(0.1, eosinophil=0.02, blast=0.9), CellType.UNDETERMINED),
         (mixed(0.1, neutrophil=0.49, monocyte=0.3), CellType.UNDETERMINED),
-        (mixed(0.1, neutrophil=0.51, lymphoblast=0.4), CellType.NEUTROPHIL),
+        (mixed(0.1, neutrophil=0.51, blast=0.4), CellType.NEUTROPHIL),
         (mixed(0.1, monocyte=0.4, neutrophil=0.3), CellType.UNDETERMINED),
         (mixed(0.5, monocyte=0.4, neutrophil=0.3), CellType.UNDETERMINED),
         (mixed(0.5, monocyte=0.9), CellType.MONOCYTE),
-        (mixed(0.9, lymphoblast=0.4, myeloblast=0.3), CellType.LYMPHOBLAST),
+        (mixed(0.9, blast=0.4, promyelocyte=0.3), CellType.BLAST),
+        (mixed(0.9, blast=0.3, promyelocyte=0.4), CellType.PROMYELOCYTE),
+        (mixed(0.1, blast=0.1, promyelocyte=0.6), CellType.PROMYELOCYTE),
     ],
 )
 def test_a_type_is_told_only_from_its_limit_on_and_with_the_call(
@@ -173,7 +175,26 @@ def test_no_type_is_told_that_the_network_rules_out(
         assert finding.type_probability == max(said.type_probabilities)
         is_blast = finding.cell_type in BLASTS
         assert not (finding.call is Call.NORMAL and is_blast)
-        assert is_blast or finding.type_probability >= POLICY.type_from
+        assert (
+            is_blast
+            or finding.call is Call.LEUKEMIC
+            or finding.type_probability >= POLICY.type_from
+        )
+
+
+def test_a_promyelocyte_may_be_called_leukemic() -> None:
+    assert assess_one(prediction(0.9, CellType.PROMYELOCYTE)).call is Call.LEUKEMIC
+    assert assess_one(prediction(0.1, CellType.PROMYELOCYTE)).call is Call.NORMAL
+    assert assess_one(prediction(0.9, CellType.LYMPHOCYTE)).call is Call.REFERRED
+
+
+@pytest.mark.parametrize("probability", [0.05, 0.95])
+def test_nothing_is_judged_of_what_the_network_takes_for_a_smudge_cell(probability: float) -> None:
+    finding = assess_one(prediction(probability, CellType.SMUDGE_CELL))
+
+    assert finding.call is Call.REFERRED
+    assert ReferralReason.SMUDGE_CELL in finding.reasons
+    assert finding.cell_type is CellType.SMUDGE_CELL
 
 
 def test_what_has_a_nucleus_of_a_white_cell_is_no_platelet() -> None:

@@ -118,7 +118,7 @@ def test_fields_are_numbered_as_they_were_taken_and_not_by_uid() -> None:
 
 def smear_of(leukemic: int, normal: int, referred: int = 0) -> SmearFindings:
     cells = (
-        [cell(Call.LEUKEMIC, CellType.LYMPHOBLAST)] * leukemic
+        [cell(Call.LEUKEMIC, CellType.BLAST)] * leukemic
         + [cell(Call.NORMAL)] * normal
         + [cell(Call.REFERRED, CellType.LYMPHOCYTE, ReferralReason.UNCERTAIN)] * referred
     )
