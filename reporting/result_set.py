@@ -135,10 +135,12 @@ def _field_results(
     source = SourceFrame(header=header, frame=field.frame)
     for reference in objects:
         if (reference.source, reference.frame) == (field.sop_instance_uid, field.frame):
-            yield _dicom_result(reference, _field_object(field, reference, author, source, frames))
+            made = _field_object(smear, field, reference, author, source, frames)
+            yield _dicom_result(reference, made)
 
 
 def _field_object(
+    smear: SmearFindings,
     field: FieldFindings,
     reference: ObjectReference,
     author: Authorship,
@@ -147,7 +149,8 @@ def _field_object(
 ) -> Dataset:
     match reference.kind:
         case ResultKind.ANNOTATED_FIELD:
-            return _annotated_field(field, reference, author, source, frames)
+            words = short_review_words(smear)
+            return _annotated_field(field, words, reference, author, source, frames)
         case ResultKind.PRESENTATION_STATE:
             return build_presentation_state(
                 field, reference=reference, author=author, source=source
@@ -162,6 +165,7 @@ def _field_object(
 
 def _annotated_field(
     field: FieldFindings,
+    review_words: str,
     reference: ObjectReference,
     author: Authorship,
     source: SourceFrame,
@@ -170,7 +174,7 @@ def _annotated_field(
     zoom = enlargement(field.width, field.height)
     enlarged = f" Enlarged {zoom:.2f} times for legible labels." if zoom > 1 else ""
     return build_secondary_capture(
-        draw_field(frames(field.sop_instance_uid, field.frame), field),
+        draw_field(frames(field.sop_instance_uid, field.frame), field, review_words=review_words),
         reference=reference,
         author=author,
         sources=[source],

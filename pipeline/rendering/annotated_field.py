@@ -23,7 +23,7 @@ from pipeline.domain import (
 from pipeline.findings.smear_summary import finding_word
 from pipeline.rendering.gallery import draw_gallery
 from pipeline.rendering.label_placement import Label, Rect, place_labels
-from pipeline.rendering.legend import CALL_ORDER, legend_strip
+from pipeline.rendering.legend import CALL_ORDER, NOT_REVIEWED, legend_strip
 from pipeline.rendering.pen import (
     CALL_COLOURS,
     CALL_STYLES,
@@ -56,7 +56,9 @@ def enlargement(width: int, height: int) -> float:
     return max(1.0, MIN_LONG_SIDE_PX / max(width, height))
 
 
-def draw_field(image: SourceImage, findings: FieldFindings) -> RGB:
+def draw_field(
+    image: SourceImage, findings: FieldFindings, *, review_words: str = NOT_REVIEWED
+) -> RGB:
     """The annotated picture of one field: banner, field with outlines and labels, legend."""
     pen = Pen()
     zoom = enlargement(image.width, image.height)
@@ -68,7 +70,9 @@ def draw_field(image: SourceImage, findings: FieldFindings) -> RGB:
     strips = [research_banner(pen, width, round(text_px * 1.15))]
     if not findings.quality.is_usable:
         strips.append(notice_strip(pen, width, text_px, _unusable_notice(findings)))
-    return np.vstack([*strips, body, legend_strip(pen, findings, width, text_px, zoom)])
+    return np.vstack(
+        [*strips, body, legend_strip(pen, findings, width, text_px, zoom, review_words)]
+    )
 
 
 def _enlarged(pixels: RGB, zoom: float) -> RGB:

@@ -28,9 +28,11 @@ from pipeline.rendering.gallery_summary import (
     CHART_X_PX,
     MARGIN_PX,
     WIDTH_PX,
+    chart_height,
     draw_differential,
     draw_summary,
 )
+from pipeline.rendering.legend import NOT_REVIEWED
 from pipeline.rendering.pen import (
     CALL_STYLES,
     GREY,
@@ -60,7 +62,6 @@ WORDS_PX, SMALLEST_WORDS_PX = 20, 17
 """Height of a card's words, and the least at which they are still read."""
 
 MODEL_HASH_DIGITS = 12
-NOT_REVIEWED = "AI result, not reviewed"
 PHANTOM_WORDS = "DIGITAL PHANTOM - drawn by a program, of no patient"
 URGENCY = (Call.LEUKEMIC, Call.REFERRED, Call.NORMAL)
 
@@ -200,7 +201,7 @@ def _cells_and_chart(
     pen: Pen, smear: SmearFindings, cards: Sequence[Card], least_cells: int
 ) -> RGB:
     rows = -(-len(cards) // COLUMNS)
-    canvas = blank(WIDTH_PX, max(60 + rows * CARD_HEIGHT_PX, 620), INK)
+    canvas = blank(WIDTH_PX, max(60 + rows * CARD_HEIGHT_PX, chart_height(smear)), INK)
     cv2.line(canvas, (MARGIN_PX, 2), (WIDTH_PX - MARGIN_PX, 2), (70, 72, 82), 1)
     found = found_cell_count(smear)
     title = f"{len(cards)} of {found:,} cells, most suspicious first" if cards else "No cells found"

@@ -39,6 +39,8 @@ WIDTH_PX = 1600
 MARGIN_PX = 32
 CHART_X_PX = 1216
 FIELD_ROW_PX = 28
+LEAST_FIELD_ROWS = 5
+"""Fields that are listed however few cells there are to show."""
 NOTE_PX, NOTE_WEIGHT = 22, 600
 FIELD_COLUMNS = (Call.LEUKEMIC, Call.NORMAL, Call.REFERRED)
 CHART_NOTE = (
@@ -142,6 +144,13 @@ def draw_differential(pen: Pen, canvas: RGB, smear: SmearFindings, *, least_cell
     for number, line in enumerate(CHART_NOTE):
         pen.write(canvas, line, (CHART_X_PX, y + 14 + 20 * number), size=16, colour=GREY)
     _draw_fields(pen, canvas, smear, y + 90)
+
+
+def chart_height(smear: SmearFindings) -> int:
+    """Height that the differential and the first fields below it need."""
+    rows = 50 * len(differential_words(smear)) + 28 * len(list(_counted_apart(smear)))
+    fields = FIELD_ROW_PX * (min(len(smear.fields), LEAST_FIELD_ROWS) + 2)
+    return 66 + rows + 90 + fields + 20
 
 
 def _counted_apart(smear: SmearFindings) -> Iterator[tuple[str, int]]:

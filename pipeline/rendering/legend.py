@@ -28,6 +28,7 @@ BAR_LENGTHS_UM = (2, 5, 10, 20, 50, 100, 200, 500)
 BAR_SHARE = 0.2
 """The scale bar is the longest of these lengths that takes at most this share of the width."""
 MODEL_HASH_DIGITS = 12
+NOT_REVIEWED = "AI result, not reviewed"
 CALL_ORDER = (Call.LEUKEMIC, Call.REFERRED, Call.NORMAL)
 """From the most urgent on."""
 
@@ -42,7 +43,14 @@ class _Chip:
     weight: int = 400
 
 
-def legend_strip(pen: Pen, findings: FieldFindings, width: int, text_px: int, zoom: float) -> RGB:
+def legend_strip(
+    pen: Pen,
+    findings: FieldFindings,
+    width: int,
+    text_px: int,
+    zoom: float,
+    review_words: str = NOT_REVIEWED,
+) -> RGB:
     """A strip `width` wide for a field that was enlarged `zoom` times."""
     rows = list(_rows(pen, list(_chips(findings)), width - text_px, text_px))
     bar_um = _bar_length_um(findings.scale, width, zoom)
@@ -54,8 +62,9 @@ def legend_strip(pen: Pen, findings: FieldFindings, width: int, text_px: int, zo
             _draw_chip(pen, strip, chip, x, round(line * (number + 0.82)), text_px)
             x += _chip_width(pen, chip, text_px)
     base = round(line * (len(rows) + 0.82))
-    identity = pen.fitting_size(_identity(findings), small(text_px), round(width * 0.62))
-    pen.write(strip, _identity(findings), (text_px // 2, base), size=identity, colour=GREY)
+    words = _identity(findings, review_words)
+    identity = pen.fitting_size(words, small(text_px), round(width * 0.62))
+    pen.write(strip, words, (text_px // 2, base), size=identity, colour=GREY)
     _draw_bar(pen, strip, findings.scale, bar_um, zoom, base, text_px)
     return strip
 
@@ -107,10 +116,10 @@ def _draw_chip(pen: Pen, strip: RGB, chip: _Chip, x: int, base: int, text_px: in
     pen.write(strip, chip.text, (x, base), size=size, colour=chip.colour, weight=chip.weight)
 
 
-def _identity(findings: FieldFindings) -> str:
+def _identity(findings: FieldFindings, review_words: str) -> str:
     model = findings.model
     digits = model.sha256[:MODEL_HASH_DIGITS]
-    return f"AI result, not reviewed | {model.name} {model.version} | {digits}"
+    return f"{review_words} | {model.name} {model.version} | {digits}"
 
 
 def _bar_length_um(scale: Scale, width: int, zoom: float) -> int | None:

@@ -17,6 +17,7 @@ from pipeline.domain import (
     SmearFindings,
     SourceImage,
 )
+from pipeline.rendering import gallery_summary
 from pipeline.rendering.gallery import MOST_CELLS, TILE_PX, draw_gallery, most_suspicious
 from pipeline.rendering.gallery_summary import MARGIN_PX, WIDTH_PX
 from pipeline.rendering.pen import AMBER, CALL_COLOURS
@@ -246,3 +247,17 @@ def _first_card_row(picture: np.ndarray) -> int:
     is_frame = (column[:, None] == colours).all(axis=2).any(axis=1)
     rows = np.flatnonzero(is_frame)
     return int(rows[rows > 250][0])
+
+
+def test_the_field_of_a_smear_with_one_card_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    smear = make_smear_findings([make_field_findings(calls=[Call.NORMAL])])
+    listed: list[int] = []
+    monkeypatch.setattr(
+        gallery_summary,
+        "_draw_field_row",
+        lambda _pen, _canvas, _field, number, _base: listed.append(number),
+    )
+
+    draw_gallery(smear, lambda uid, frame: _picture(smear, uid))
+
+    assert listed == [1]
