@@ -48,7 +48,8 @@ class LiveEvents:
         self._open += 1
         try:
             yield "retry: 3000\n\n"
-            before = await self._look(0.0)
+            # What changed between the page and this stream is told at once.
+            before = _since(request) or await self._look(0.0)
             for look in range(LONGEST_LOOKS):
                 if self._is_closing or await request.is_disconnected():
                     return
@@ -67,3 +68,11 @@ class LiveEvents:
             return await run_in_threadpool(self._changed_at)
         except SmearlinkError:
             return before
+
+
+def _since(request: Request) -> float:
+    """The moment that the page shows; 0 where it does not say."""
+    try:
+        return max(0.0, float(request.query_params.get("since", "0")))
+    except ValueError:
+        return 0.0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from threading import Lock
 from urllib.parse import urlencode
 from uuid import uuid4
 
@@ -49,6 +51,8 @@ from pipeline.findings.smear_summary import referred_cell_count, usable_field_co
 from pipeline.rendering.sprite import TILE_PX, WINDOW_UM, sprite_place, sprite_size
 from reporting.audit.trail import AuditSink, Event
 
+VIEW_LASTS_S = 600.0
+MOST_VIEWS = 10_000
 MOST_OF_A_CLASS = 200
 """Cells of one class on the overview; the class's own page has all of them."""
 PICTURE_HEADERS = {
@@ -57,6 +61,29 @@ PICTURE_HEADERS = {
     "Cache-Control": "private, max-age=3600, immutable",
 }
 KINDS_OF_FIELD_PICTURES = frozenset({"original", "annotated", "thumb", "heat"})
+
+
+class RecentViews:
+    """Tells an opened smear from a page that fetches itself again while work goes on.
+
+    What a browser says of itself is not asked: it could hide that somebody looked.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._lock = Lock()
+        self._seen: dict[object, float] = {}
+
+    def is_new(self, view: object) -> bool:
+        """True unless the same session opened the same version within VIEW_LASTS_S."""
+        now = self._monotonic()
+        with self._lock:
+            is_new = now - self._seen.get(view, -VIEW_LASTS_S) >= VIEW_LASTS_S
+            if is_new:
+                self._seen[view] = now
+            if len(self._seen) > MOST_VIEWS:
+                self._seen = {one: at for one, at in self._seen.items() if now - at < VIEW_LASTS_S}
+            return is_new
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +136,7 @@ class SmearPages:
         self._reference_ranges = reference_ranges
         self._exports = exports
         self._reviews, self._class_keys = reviews, class_keys
+        self._views = RecentViews()
 
     def opened(self, request: Request) -> OpenSmear | None:
         """The smear that an address names."""
@@ -125,12 +153,14 @@ class SmearPages:
         opened = await run_in_threadpool(self.opened, request)
         if opened is None:
             return self._layout.problem(request, 404, "smear_absent", visitor=visitor)
-        self._audit.record(
-            Event.SMEAR_VIEWED,
-            actor=actor_of(request, visitor),
-            smear_id=opened.smear.smear_id,
-            version=opened.index.version,
-        )
+        seen = (visitor.name, visitor.token, str(opened.smear.smear_id), opened.index.version)
+        if self._views.is_new(seen):
+            self._audit.record(
+                Event.SMEAR_VIEWED,
+                actor=actor_of(request, visitor),
+                smear_id=opened.smear.smear_id,
+                version=opened.index.version,
+            )
         return await run_in_threadpool(self._page, request, visitor, opened)
 
     async def sprite(self, request: Request, visitor: Visitor) -> Response:
@@ -195,6 +225,7 @@ class SmearPages:
             reason=query.get("reason", "")[:32],
             cell_class=query.get("class", "")[:32],
         )
+        changed_at = self._index.changed_at()
         read = self._reviews.read(opened.smear.smear_id)
         smear, found = read.smear, opened.smear
         placed = review_cells(place_cells(found), read.state)
@@ -204,6 +235,7 @@ class SmearPages:
             visitor,
             smear=smear,
             index=opened.index,
+            changed_at=changed_at,
             row=row,
             identity=identity_for(visitor, opened),
             differential=list(_differential(smear, self._reference_ranges)),

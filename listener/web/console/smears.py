@@ -67,6 +67,7 @@ class SmearsPage:
     def _page(
         self, visitor: Visitor, asked: SmearFilter, number: int, query: Mapping[str, str]
     ) -> Response:
+        changed_at = self._index.changed_at()
         page = self._index.page(asked, number)
         if not visitor.may(Permission.IDENTIFY):
             page = replace(page, rows=[row.without_identity() for row in page.rows])
@@ -75,6 +76,7 @@ class SmearsPage:
             "smears.html",
             visitor,
             page=page,
+            changed_at=changed_at,
             asked=asked,
             since=query.get("since", ""),
             until=query.get("until", ""),

@@ -129,6 +129,7 @@ class UploadPages:
         return self._uploads.find(request.path_params["batch"], visitor.name)
 
     def _page(self, visitor: Visitor, batch: Batch | None, problem: str) -> Response:
+        changed_at = self._index.changed_at()
         files = self._uploads.files(batch.id) if batch else []
         lines = [_line(self._uploads, file) for file in files]
         smears = sorted({file.smear_id for file in files if file.smear_id})
@@ -143,6 +144,7 @@ class UploadPages:
             batch=batch,
             began_at=batch.began_at if batch else None,
             lines=lines,
+            changed_at=changed_at,
             rows=rows,
             smears=smears,
             taken=taken,

@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 from config.sections import ConsoleSettings
 from listener.web.console.galleries import CellOrder, class_of, in_order, place_cells
 from listener.web.console.permissions import Role
+from listener.web.console.smear import RecentViews
 from pipeline.domain import Call, CellType, FieldFindings, QualityFlag, SmearId
 from pipeline.rendering.sprite import TILE_PX, sprite_place
 from reporting.audit.trail import Event
@@ -376,6 +377,33 @@ def test_opening_a_smear_is_recorded_with_who(tmp_path: Path) -> None:
     assert told.actor is not None
     assert told.actor.user == "jane"
     assert told.fields["smear_id"] == smear
+
+
+def test_a_page_that_fetches_itself_again_is_one_opening(tmp_path: Path) -> None:
+    site = ConsoleSite(tmp_path)
+    smear = site.put_smear([make_field_findings()], builds=False)
+
+    with site.client() as client:
+        signed_in(client, site)
+        for _ in range(3):
+            client.get(f"/smears/{smear}", headers={"x-background": "1"})
+        client.cookies.clear()
+        sign_in(client, "jane")
+        client.get(f"/smears/{smear}")
+
+    assert len(site.audit.of(Event.SMEAR_VIEWED)) == 2
+
+
+def test_an_opening_is_recorded_again_after_a_while() -> None:
+    now = [0.0]
+    views = RecentViews(lambda: now[0])
+
+    told = [views.is_new("jane")]
+    for later in (599.0, 601.0):
+        now[0] = later
+        told.append(views.is_new("jane"))
+
+    assert told == [True, False, True]
 
 
 def test_a_class_holds_what_was_called_so() -> None:
