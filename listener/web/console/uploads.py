@@ -281,7 +281,7 @@ def _refused(told: Mapping[str, Any], err: Exception) -> UploadedFile:
     """With the reason in words; a message may name the temporary file, people know theirs."""
     if not isinstance(err, SmearlinkError):
         return UploadedFile(**told, code="defect", message="A fault of our own; it is recorded.")
-    message = re.sub(r"upload\.[a-z]+ ", "", err.message)
+    message = re.sub(r"\S*upload\.[a-z]+ ", "", err.message)
     return UploadedFile(**told, code=err.code, message=message)
 
 
