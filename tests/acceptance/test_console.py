@@ -314,7 +314,9 @@ def test_a_field_is_zoomed_moved_and_walked_by_keyboard(desk: Desk) -> None:
     desk.page.press("0", text="0")
     whole = desk.page.evaluate(view)
     desk.page.press("ArrowRight")
-    desk.page.wait_until("location.search === '?cell=2' && document.querySelector('.chosen')")
+    desk.page.wait_until(
+        f"location.search === '?cell=2' && document.querySelector('.chosen') && {DONE}"
+    )
     desk.page.press("PageUp")
     desk.page.wait_until("location.pathname.endsWith('/fields/1')")
 
