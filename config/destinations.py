@@ -80,6 +80,7 @@ class OAuthSettings(Section):
 
     @property
     def is_used(self) -> bool:
+        """Whether the site set a token endpoint."""
         return bool(self.token_url)
 
 

@@ -58,6 +58,7 @@ class Settings(Section):
 
     @property
     def audit_dir(self) -> Path:
+        """Folder of the audit trail."""
         return self.audit.folder or self.data_dir / "audit"
 
     @property
@@ -67,10 +68,12 @@ class Settings(Section):
 
     @property
     def pseudonym_key_file(self) -> Path:
+        """The site's key for pseudonyms."""
         return self.pseudonyms.key_file or self.data_dir / "pseudonyms.key"
 
     @property
     def database_url(self) -> str:
+        """URL of the queue database; SQLite in the data folder by default."""
         return self.database.url or f"sqlite:///{(self.data_dir / 'state.sqlite').absolute()}"
 
     @property

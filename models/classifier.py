@@ -76,10 +76,12 @@ class OnnxClassifier:
 
     @property
     def identity(self) -> ModelIdentity:
+        """Name, version, hash and execution provider."""
         return self._identity
 
     @property
     def policy(self) -> DecisionPolicy:
+        """Limits of the manifest."""
         return self._policy
 
     def classify(self, crops: NDArray[np.uint8]) -> list[Prediction]:

@@ -54,6 +54,7 @@ class OnnxSegmenter:
 
     @property
     def sha256(self) -> str:
+        """Of the model file."""
         return self._sha256
 
     def answer(self, density: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -31,10 +31,12 @@ class Classifier(Protocol):
     """What the analysis asks of a network; `models.classifier` answers it."""
 
     @property
-    def identity(self) -> ModelIdentity: ...
+    def identity(self) -> ModelIdentity:
+        """Name, version, hash and execution provider of the network."""
 
     @property
-    def policy(self) -> DecisionPolicy: ...
+    def policy(self) -> DecisionPolicy:
+        """How its probabilities become calls."""
 
     def classify(self, crops: NDArray[np.uint8]) -> list[Prediction]:
         """One prediction a crop; crops are N × 224 × 224 × 3, uint8, RGB. N may be 0."""

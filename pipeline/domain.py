@@ -147,10 +147,12 @@ class SourceImage:
 
     @property
     def height(self) -> int:
+        """Rows of the frame."""
         return int(self.pixels.shape[0])
 
     @property
     def width(self) -> int:
+        """Columns of the frame."""
         return int(self.pixels.shape[1])
 
 

@@ -49,10 +49,12 @@ class OutgoingInstance:
 
     @property
     def uid(self) -> str:
+        """Identity of the result."""
         return self.result.uid
 
     @property
     def sop_class_uid(self) -> str:
+        """SOP Class of the object."""
         return str(self.dataset.SOPClassUID)
 
 

@@ -25,9 +25,8 @@ RETRIED: Mapping[WorkKind, Event] = {
 class Record(Protocol):
     """Writes one event of the person at the terminal."""
 
-    def __call__(
-        self, event: Event, *, outcome: Outcome = Outcome.SUCCESS, **fields: Any
-    ) -> None: ...
+    def __call__(self, event: Event, *, outcome: Outcome = Outcome.SUCCESS, **fields: Any) -> None:
+        """Record one act of the operator."""
 
 
 @contextmanager

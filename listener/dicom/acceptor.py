@@ -46,6 +46,7 @@ class Connection:
     """Answered for the last time; what it still sends is read and forgotten."""
 
     def fileno(self) -> int:
+        """For the selector."""
         return self.socket.fileno()
 
 
@@ -97,6 +98,7 @@ class Acceptor:
         self.counts = AcceptorCounts()
 
     def start(self) -> None:
+        """Begin to accept connections."""
         self._server.setblocking(False)
         self._selector.register(self._waker, selectors.EVENT_READ)
         self._thread.start()

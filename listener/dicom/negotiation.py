@@ -94,6 +94,7 @@ class PeerBinding:
 
     @property
     def proves_something(self) -> bool:
+        """Whether address or certificate bind the AE title."""
         return bool(self.networks or self.certificate_subject)
 
 

@@ -24,7 +24,8 @@ class WorkerLease(Protocol):
     """One taken lock."""
 
     @property
-    def worker_id(self) -> str: ...
+    def worker_id(self) -> str:
+        """Of the worker that holds the lock."""
 
     def is_held(self) -> bool:
         """False when the lock was lost, as when the server ended its session."""
@@ -51,9 +52,11 @@ class FileHold:
         self._descriptor: int | None = descriptor
 
     def is_held(self) -> bool:
+        """Whether the lock is still ours."""
         return self._descriptor is not None
 
     def close(self) -> None:
+        """Give the lock up."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -66,6 +69,7 @@ class FileLocks:
         self._folder = folder
 
     def try_take(self, worker_id: str) -> FileHold | None:
+        """Take the lock, or return None while another process holds it."""
         try:
             make_folder(self._folder)
             descriptor = take_lock(self._folder / f"{worker_id}.lock", is_blocking=False)
@@ -87,6 +91,7 @@ class AdvisoryHold:
         self._session = session
 
     def is_held(self) -> bool:
+        """Whether the lock is still ours."""
         try:
             self._session.execute("SELECT true")
         except psycopg.Error:
@@ -94,6 +99,7 @@ class AdvisoryHold:
         return True
 
     def close(self) -> None:
+        """Give the lock up."""
         self._session.close()
 
 
@@ -107,6 +113,7 @@ class AdvisoryLocks:
         self._database_url = database_url
 
     def try_take(self, worker_id: str) -> AdvisoryHold | None:
+        """Take the lock, or return None while another process holds it."""
         try:
             session: psycopg.Connection[tuple[bool]] = psycopg.connect(
                 self._database_url,

@@ -75,15 +75,18 @@ class TimedProtocol(H11Protocol):
     on_lost: Callable[[], None] = staticmethod(lambda: None)
 
     def connection_made(self, transport: Any) -> None:
+        """Start to count idle time."""
         self.idle_since = time.monotonic()
         super().connection_made(transport)
         self.on_made()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Give the slot back."""
         super().connection_lost(exc)
         self.on_lost()
 
     def data_received(self, data: bytes) -> None:
+        """Count what arrives, for the deadlines of header and body."""
         was_busy = self.is_busy
         self.body_bytes += len(data)
         super().data_received(data)
@@ -91,6 +94,7 @@ class TimedProtocol(H11Protocol):
             self.body_bytes, self.body_wait_s = len(data), 0.0
 
     def on_response_complete(self) -> None:
+        """Start to count idle time again."""
         self.idle_since = time.monotonic()
         super().on_response_complete()
 

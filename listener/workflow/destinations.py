@@ -54,10 +54,12 @@ class DestinationQueue:
 
     @property
     def name(self) -> str:
+        """Name of the destination."""
         return self.destination.name
 
     @property
     def queue(self) -> str:
+        """Queue of its deliveries."""
         return delivery_queue(self.name)
 
 
@@ -206,6 +208,7 @@ class Routes:
     def __call__(
         self, smear: SmearFindings, *, header: Dataset, image: StoredInstance
     ) -> tuple[str, ...]:
+        """Names of the destinations that get the results of this smear."""
         rules, destinations = self._now
         facts = facts_of(rules, [header], calling_aes=[image.source], smear=smear)
         return destinations_for(rules, facts, destinations)

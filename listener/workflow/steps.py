@@ -38,9 +38,11 @@ class Analysis(Protocol):
     """A `listener.workflow.image_analysis.ImageAnalysis`."""
 
     @property
-    def model_key(self) -> str: ...
+    def model_key(self) -> str:
+        """Which networks answer, as in `ModelIdentity.key`."""
 
-    def __call__(self, dataset: Dataset) -> tuple[FieldFindings, ...]: ...
+    def __call__(self, dataset: Dataset) -> tuple[FieldFindings, ...]:
+        """Findings of every frame of an image, in order."""
 
 
 ResultBuilder = Callable[..., Iterator[Result]]

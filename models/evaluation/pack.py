@@ -69,6 +69,7 @@ class PackRow:
 
     @property
     def path(self) -> Path:
+        """Where the picture is."""
         return self.root / self.file
 
     def read_pixels(self) -> RGB:

@@ -37,6 +37,7 @@ class Link:
 
     @property
     def is_checkpoint(self) -> bool:
+        """Whether the record is a signed checkpoint."""
         return "signature" in self.entry
 
 

@@ -107,6 +107,7 @@ class Text:
     pattern: re.Pattern[str]
 
     def accepts(self, value: Any) -> bool:
+        """Whether the value is a string of the pattern."""
         return isinstance(value, str) and self.pattern.fullmatch(value) is not None
 
 
@@ -115,6 +116,7 @@ class Number:
     """A finite number that is not negative."""
 
     def accepts(self, value: Any) -> bool:
+        """Whether the value is a number in range."""
         return isinstance(value, int | float) and 0 <= value < 1e15
 
 
@@ -123,6 +125,7 @@ class Truth:
     """True or False."""
 
     def accepts(self, value: Any) -> bool:
+        """Whether the value is True or False."""
         return isinstance(value, bool)
 
 
@@ -133,6 +136,7 @@ class Many:
     one: Text
 
     def accepts(self, value: Any) -> bool:
+        """Whether the value is a list of which every member is accepted."""
         is_list = isinstance(value, Sequence | frozenset) and not isinstance(value, str)
         return is_list and all(self.one.accepts(member) for member in value)
 

@@ -39,6 +39,7 @@ class AuditKey:
 
     @property
     def public(self) -> Ed25519PublicKey:
+        """The public half."""
         return self.private.public_key()
 
     def sign(self, message: bytes) -> str:

@@ -79,10 +79,12 @@ class Verification:
 
     @property
     def problems(self) -> tuple[Finding, ...]:
+        """Findings that are not harmless."""
         return tuple(found for found in self.findings if found.kind not in HARMLESS)
 
     @property
     def is_whole(self) -> bool:
+        """Whether nothing was changed since it was signed."""
         return not self.problems
 
     def rows(self) -> Iterator[tuple[str, str, str]]:

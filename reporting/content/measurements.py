@@ -51,6 +51,7 @@ class Share:
 
     @property
     def percent(self) -> float:
+        """With the digits that the count supports."""
         return percent(self.value, self.counted)
 
     @property

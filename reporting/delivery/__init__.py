@@ -34,6 +34,7 @@ class Receipt:
 
     @property
     def awaits_commitment(self) -> bool:
+        """Whether a report on storage commitment is still to come."""
         return bool(self.awaiting)
 
 
@@ -153,14 +154,16 @@ class Destination(Protocol):
     """Where results go. Implementations are frozen values: safe to share between threads."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """As in the settings."""
 
     @property
     def kinds(self) -> frozenset[ResultKind]:
         """What it wants; `deliver` leaves everything else aside."""
         ...
 
-    def deliver(self, results: Sequence[Result]) -> Receipt: ...
+    def deliver(self, results: Sequence[Result]) -> Receipt:
+        """Deliver the results; raises DeliveryPostponed or DeliveryRefused."""
 
     def check(self) -> str:
         """One line for people about the other side, or the errors of `deliver`; sends nothing."""

@@ -23,6 +23,7 @@ class Outcome:
 
     @property
     def is_taken(self) -> bool:
+        """Whether the destination has the result."""
         return self.verdict in TAKEN
 
 

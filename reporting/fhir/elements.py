@@ -48,6 +48,7 @@ class SmearReport:
 
     @property
     def issued(self) -> str:
+        """Instant of the report, to the millisecond."""
         return self.context.issued_at.isoformat(timespec="milliseconds")
 
     def resource_id(self, kind: str, *parts: str) -> str:
@@ -66,13 +67,16 @@ class SmearReport:
 
     @property
     def specimen_id(self) -> str:
+        """Id of the Specimen."""
         return derived_id("specimen", self.smear.smear_id)
 
     def imaging_study_id(self, study_uid: str) -> str:
+        """Id of the ImagingStudy of one DICOM study."""
         return self.resource_id("imaging-study", study_uid)
 
     @property
     def study_uids(self) -> tuple[str, ...]:
+        """Studies of the smear, sorted."""
         return tuple(sorted({field.study_uid for field in self.smear.fields}))
 
     @property
@@ -94,10 +98,12 @@ def resource(kind: str, resource_id: str, **elements: Any) -> Element:
 
 
 def reference(kind: str, resource_id: str) -> Element:
+    """A Reference to a resource of the Bundle."""
     return {"reference": f"{kind}/{resource_id}"}
 
 
 def identifier(known: BusinessIdentifier, *, kind: Concept | None = None) -> Element:
+    """An Identifier with its system, as far as it is known."""
     return {
         **({"type": coded(kind)} if kind else {}),
         **({"system": known.system} if known.system else {}),
@@ -137,4 +143,5 @@ def percent(share: Share) -> Element:
 
 
 def research_note() -> list[Element]:
+    """The research-use label as Annotation."""
     return [{"text": RESEARCH_USE_ONLY}]

@@ -65,6 +65,7 @@ class PhantomCell:
 
     @property
     def is_leukemic(self) -> bool:
+        """Whether the drawn cell is a blast."""
         return self.cell_type in BLASTS
 
 

@@ -56,10 +56,12 @@ class AuditPage:
 
     @property
     def pages(self) -> int:
+        """Number of pages, at least one."""
         return max(1, -(-min(self.total, MOST_COUNTED) // PAGE_EVENTS))
 
     @property
     def is_more(self) -> bool:
+        """Whether there are more events than are counted."""
         return self.total > MOST_COUNTED
 
 

@@ -53,6 +53,7 @@ class Evaluation:
 
     @property
     def is_empty(self) -> bool:
+        """Whether there is nothing to draw."""
         parts = (self.laboratories, self.figures, self.confusions, self.roc, self.reliability)
         return not any(parts)
 

@@ -53,10 +53,12 @@ class PlacedCell:
 
     @property
     def leukemic(self) -> float:
+        """Probability that the cell is leukemic."""
         return self.finding.prediction.leukemic_probability
 
     @property
     def number(self) -> int:
+        """Number of the cell in its field."""
         return self.finding.cell.index
 
 

@@ -38,6 +38,7 @@ class Visitor:
 
     @property
     def is_known(self) -> bool:
+        """Whether somebody is signed in."""
         return bool(self.name)
 
 

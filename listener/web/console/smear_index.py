@@ -105,6 +105,7 @@ class SmearPage:
 
     @property
     def pages(self) -> int:
+        """Number of pages, at least one."""
         return max(1, -(-self.total // PAGE_ROWS))
 
 

@@ -101,5 +101,6 @@ def day(text: str) -> datetime | None:
 
 
 def day_after(text: str) -> datetime | None:
+    """Midnight after the day that `text` names (UTC), or None."""
     until = day(text)
     return until + timedelta(days=1) if until is not None else None

@@ -72,6 +72,7 @@ class UploadedFile:
 
     @property
     def is_taken(self) -> bool:
+        """Whether the file was accepted."""
         return not self.code
 
 

@@ -76,6 +76,7 @@ class Constant:
     value: bool
 
     def answer(self, _facts: Facts) -> Answer:
+        """The value itself."""
         return self.value
 
 
@@ -89,6 +90,7 @@ class Comparison:
     literals: Values
 
     def answer(self, facts: Facts) -> Answer:
+        """Compare the facts of that name; None where there are none."""
         values = facts.get(self.name)
         if values is None:
             return None
@@ -103,6 +105,7 @@ class Negation:
     inner: Expression
 
     def answer(self, facts: Facts) -> Answer:
+        """The opposite; unknown stays unknown."""
         said = self.inner.answer(facts)
         return None if said is None else not said
 
@@ -115,6 +118,7 @@ class Junction:
     parts: tuple[Expression, ...]
 
     def answer(self, facts: Facts) -> Answer:
+        """Combine the parts; one decisive part decides."""
         decisive = self.word == "or"
         said = [part.answer(facts) for part in self.parts]
         if decisive in said:

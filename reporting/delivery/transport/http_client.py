@@ -42,6 +42,7 @@ class Answer:
 
     @property
     def is_success(self) -> bool:
+        """Whether the status is 2xx."""
         return 200 <= self.status < 300
 
 
@@ -54,6 +55,7 @@ class Body:
 
     @classmethod
     def of(cls, content: bytes) -> Body:
+        """A body of bytes in memory."""
         return cls(length=len(content), chunks=lambda: (content,))
 
 

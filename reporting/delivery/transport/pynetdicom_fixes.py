@@ -34,14 +34,17 @@ class Checkpoint(threading.Event):
             return self._is_holding and not self._is_open
 
     def is_set(self) -> bool:
+        """As `threading.Event.is_set`."""
         return self._is_open
 
     def set(self) -> None:
+        """As `threading.Event.set`."""
         with self._changed:
             self._is_open = True
             self._changed.notify_all()
 
     def clear(self) -> None:
+        """As `threading.Event.clear`."""
         with self._changed:
             self._is_open = False
 
