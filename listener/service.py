@@ -25,7 +25,7 @@ from importlib.metadata import version
 import cv2
 
 from config.model import Settings
-from listener.descriptors import DescriptorShares, raise_limit, share_out
+from listener.descriptor_budget import DescriptorShares, raise_limit, share_out
 from listener.dicom.server import DicomListener
 from listener.observability import audit_trail
 from listener.observability.audit_forwarder import AuditForwarder, place_file_of

@@ -275,7 +275,7 @@ def export_corrections(
 @app.command()
 def status(settings: SettingsFile = None, as_json: AsJson = False) -> None:
     """Show queues, and what was parked and why."""
-    from listener.cli.console import show_status
+    from listener.cli.status import show_status
 
     with _at_work(settings) as (client, _):
         now = client.status()

@@ -6,7 +6,6 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
-from listener.queue.status import ParkedWork, WorkflowStatus
+from listener.queue.status import ParkedWork
 from pipeline.domain import RESEARCH_USE_ONLY
 from reporting.delivery.dimse_status import describe_status
 
@@ -41,7 +40,8 @@ WIDE = 110
 """Columns from which the demonstration's table has room for file names."""
 
 
-def _console(*, is_error: bool = False) -> Console:
+def open_console(*, is_error: bool = False) -> Console:
+    """A console on standard output or error, as wide as the terminal or as a file wants it."""
     stream = sys.stderr if is_error else sys.stdout
     width = None if stream.isatty() else FILE_WIDTH
     # Paths and messages may hold brackets and colons, which Rich would take for styles.
@@ -50,14 +50,14 @@ def _console(*, is_error: bool = False) -> Console:
 
 def tell(words: str) -> None:
     """One line for people."""
-    _console().print(words)
+    open_console().print(words)
 
 
 class ProgressDisplay:
     """Progress of long work: bars on a terminal, one line per step elsewhere."""
 
     def __init__(self) -> None:
-        self._console = _console(is_error=True)
+        self._console = open_console(is_error=True)
 
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[Callable[[], None]]:
@@ -129,56 +129,34 @@ def send_with_progress(
 
 
 def _show_sent(stored: int, problems: Sequence[str], total: int) -> None:
-    console = _console()
+    console = open_console()
     missing = total - stored - len(problems)
     rest = f", {missing} not sent" if missing else ""
     console.print(f"{stored} stored, {len(problems)} refused{rest}")
     for problem in problems:
-        _print_indented(console, problem)
+        print_indented(console, problem)
 
 
 def show_skipped(found: FoundFiles) -> None:
     """Say on standard error which files of the folders are no images."""
-    console = _console(is_error=True)
+    console = open_console(is_error=True)
     for line in found.skipped_lines():
         console.print(line, soft_wrap=True)
 
 
-def show_status(status: WorkflowStatus) -> None:
-    """Print queues and parked work."""
-    console = _console()
-    table = _table("Work")
-    for name in ("queue", "waiting", "delayed", "in work", "oldest"):
-        table.add_column(name, justify="left" if name == "queue" else "right")
-    for queue in status.queues:
-        counts = (queue.waiting, queue.delayed, queue.in_work)
-        table.add_row(queue.name, *map(str, counts), age_text(queue.oldest_age_s))
-    console.print(table if status.queues else "Nothing waits.")
-    for queue in status.queues:
-        if queue.next_attempt_at is not None:
-            _print_indented(console, _next_attempt(queue.name, queue.next_attempt_at, status.at))
-            _print_indented(console, f"  {queue.delay_reason}")
-    _print_parked(console, status.parked)
-    console.print(RESEARCH_USE_ONLY, style="dim")
-
-
-def _next_attempt(queue: str, next_attempt_at: datetime, now: datetime) -> str:
-    left_s = max(0.0, (next_attempt_at - now).total_seconds())
-    return f"{queue}: tries again in {age_text(left_s)} ({next_attempt_at.astimezone():%H:%M:%S})"
-
-
-def _print_parked(console: Console, parked: Sequence[ParkedWork]) -> None:
+def print_parked(console: Console, parked: Sequence[ParkedWork]) -> None:
+    """Print parked work, each with its reason and the key for `smearlink retry`."""
     if not parked:
         console.print("Nothing is parked.")
         return
     console.print(f"{len(parked)} parked; try again with: smearlink retry KEY", style="bold")
     for one in parked:
         where = f" → {one.destination}" if one.destination else ""
-        _print_indented(console, f"{one.kind}{where}: {one.code}: {one.message}")
+        print_indented(console, f"{one.kind}{where}: {one.code}: {one.message}")
         console.print(f"    KEY {one.key}", soft_wrap=True, style="dim")
 
 
-def _print_indented(console: Console, text: str) -> None:
+def print_indented(console: Console, text: str) -> None:
     """Lines of whole words on a terminal, one line elsewhere."""
     if console.is_terminal:
         console.print(Padding(Text(text), (0, 0, 0, 2)))
@@ -194,14 +172,14 @@ def age_text(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds < 172800 else f"{seconds / 86400:.1f} d"
 
 
-def _table(title: str) -> Table:
+def simple_table(title: str) -> Table:
     """A table with rules instead of boxes, legible in a terminal, a file and a mail."""
     return Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
 
 
 def show_demo(outcome: DemoOutcome, out: Path) -> int:
     """Print the closing table; return 0 when everything arrived and the trail is intact."""
-    console = _console()
+    console = open_console()
     console.print(_demo_table(outcome.rows, has_files=console.width >= WIDE))
     console.print(f"{out / 'results'}: pictures, DICOM, CSV and FHIR bundle of each smear")
     console.print(f"{out / 'pacs'}: {outcome.pacs_count} DICOM objects that the PACS received")
@@ -210,15 +188,15 @@ def show_demo(outcome: DemoOutcome, out: Path) -> int:
     if outcome.not_taken:
         console.print(f"{len(outcome.not_taken)} not analysed:", style="bold")
     for line in outcome.not_taken:
-        _print_indented(console, line)
+        print_indented(console, line)
     if outcome.undelivered:
-        _print_parked(console, outcome.undelivered)
+        print_parked(console, outcome.undelivered)
     show_verification(outcome.verification)
     return 0 if outcome.is_good else 1
 
 
 def _demo_table(rows: Sequence[DemoRow], *, has_files: bool) -> Table:
-    table = _table(f"smearlink demo · {RESEARCH_USE_ONLY}")
+    table = simple_table(f"smearlink demo · {RESEARCH_USE_ONLY}")
     table.add_column("smear", justify="right")
     table.add_column("field", overflow="fold")
     for name in ("cells", "leukemic", "normal", "referred"):
@@ -237,7 +215,7 @@ def _demo_table(rows: Sequence[DemoRow], *, has_files: bool) -> Table:
 
 def show_verification(verification: Verification) -> None:
     """Print whether the audit trail is intact, and where it is not."""
-    console = _console()
+    console = open_console()
     for place, kind, message in verification.rows():
         console.print(f"{place}: {kind}: {message}", soft_wrap=True)
     verdict = "whole" if verification.is_whole else "NOT whole"
@@ -250,7 +228,7 @@ def show_verification(verification: Verification) -> None:
 
 def show_checks(checks: Sequence[Check]) -> None:
     """Print one line per check; digests are shortened, terminals get lines of whole words."""
-    console = _console()
+    console = open_console()
     for one in checks:
         said = Text(f"{one.name}: {DIGEST.sub(_beginning, one.said)}")
         mark = "ok  " if one.is_good else "FAIL"
@@ -271,7 +249,7 @@ _ANSWERS = {True: "yes ({})", False: "no ({})", None: "known after the analysis"
 
 def show_route(explanation: RouteExplanation) -> None:
     """Print each rule with its answer, and where results would go."""
-    console = _console()
+    console = open_console()
     for match in explanation.matches:
         console.print(f"{match.rule}: {match.verdict} → {', '.join(match.to)}", style="bold")
         console.print(f"  when {match.when or '(always)'}", soft_wrap=True)
@@ -285,7 +263,7 @@ def show_route(explanation: RouteExplanation) -> None:
 
 def show_evaluation(result: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
     """Print measurements of cells, then of fields, each with its 95 % interval."""
-    console = _console()
+    console = open_console()
     for part, sources in result.items():
         for source, figures in sources.items():
             console.print(f"{part}: {source} (n = {figures['n']})", style="bold")

@@ -25,6 +25,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     Verification,
 )
 
+from listener.dicom.ae_title_access import AccessPolicy, Caller, rejection_for
 from listener.dicom.associate_request import parse_request
 from listener.dicom.dimse import (
     MAX_COMMAND_BYTES,
@@ -34,14 +35,7 @@ from listener.dicom.dimse import (
     decode_command,
     encode_response,
 )
-from listener.dicom.negotiation import (
-    AcceptedContext,
-    AccessPolicy,
-    Agreement,
-    Caller,
-    accept,
-    rejection_for,
-)
+from listener.dicom.negotiation import AcceptedContext, Agreement, accept
 from listener.dicom.reception import Answer
 from listener.dicom.upper_layer import (
     AbortReason,

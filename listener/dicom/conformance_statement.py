@@ -25,13 +25,9 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 import config.dicom_codes
 from config.codes import Concept
 from config.sections import DicomSettings
+from listener.dicom.ae_title_access import Rejection
 from listener.dicom.dimse import Status
-from listener.dicom.negotiation import (
-    IMAGE_SOP_CLASSES,
-    REFUSED_SOP_CLASSES,
-    TRANSFER_SYNTAXES,
-    Rejection,
-)
+from listener.dicom.negotiation import IMAGE_SOP_CLASSES, REFUSED_SOP_CLASSES, TRANSFER_SYNTAXES
 from listener.storage.part10 import IMPLEMENTATION_VERSION_NAME
 from pipeline.decoding.frames import SAMPLES
 from pipeline.domain import RESEARCH_USE_ONLY

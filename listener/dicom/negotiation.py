@@ -1,11 +1,9 @@
-"""Accepts or rejects associations and their presentation contexts (PS3.8 7.1, PS3.7 annex D)."""
+"""Negotiates presentation contexts: SOP Classes and Transfer Syntaxes (PS3.8 7.1, PS3.7 D)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
-from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from pydicom.uid import (
     HTJ2K,
@@ -33,7 +31,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     Verification,
 )
 
-from listener.dicom.associate_request import AssociateRequest, ProposedContext, RequestHead
+from listener.dicom.associate_request import AssociateRequest, ProposedContext
 from listener.dicom.upper_layer import associate_acceptance
 from listener.storage.part10 import IMPLEMENTATION_VERSION_NAME
 from reporting.derived_uids import IMPLEMENTATION_CLASS_UID
@@ -73,59 +71,6 @@ _ACCEPTANCE, _USER_REJECTION = 0, 1
 _ABSTRACT_SYNTAX_NOT_SUPPORTED, _TRANSFER_SYNTAXES_NOT_SUPPORTED = 3, 4
 
 
-class Rejection(Enum):
-    """A-ASSOCIATE-RJ as (result, source, reason), PS3.8 table 9-21."""
-
-    CALLED_AE_UNKNOWN = (1, 1, 7)
-    CALLING_AE_UNKNOWN = (1, 1, 3)
-    APPLICATION_CONTEXT_UNKNOWN = (1, 1, 2)
-    PROTOCOL_VERSION_UNKNOWN = (1, 2, 2)
-    TOO_MANY_ASSOCIATIONS = (2, 3, 2)
-    """Transient: local limit exceeded."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PeerBinding:
-    """A calling AE title is accepted only from these addresses and with this certificate."""
-
-    ae_title: str
-    networks: tuple[IPv4Network | IPv6Network, ...] = ()
-    certificate_subject: str = ""
-
-    @property
-    def proves_something(self) -> bool:
-        """Whether address or certificate bind the AE title."""
-        return bool(self.networks or self.certificate_subject)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AccessPolicy:
-    """Which AE titles may call, and by which name they must call us. Empty sets allow any."""
-
-    called_aes: frozenset[str] = frozenset()
-    calling_aes: frozenset[str] = frozenset()
-    bindings: tuple[PeerBinding, ...] = ()
-
-    @property
-    def bound_aes(self) -> frozenset[str]:
-        """AE titles that callers have proved by address or certificate once they are let in.
-
-        A binding that names neither proves nothing.
-        """
-        unproved = {one.ae_title for one in self.bindings if not one.proves_something}
-        return frozenset(one.ae_title for one in self.bindings) - unproved
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
-    """The peer, as far as the network identifies it."""
-
-    ae_title: str
-    address: str
-    certificate_subject: str
-    """RFC 4514 text of the verified client certificate; empty without one."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptedContext:
     """One accepted presentation context."""
@@ -143,33 +88,6 @@ class Agreement:
     """By their id."""
     reply: bytes
     """A-ASSOCIATE-AC"""
-
-
-def rejection_of_caller(
-    head: RequestHead, caller: Caller, policy: AccessPolicy
-) -> Rejection | None:
-    """Why a caller may not associate, from the fixed part of its request alone; None if it may."""
-    if not head.protocol_version & 1:
-        return Rejection.PROTOCOL_VERSION_UNKNOWN
-    if policy.called_aes and head.called_ae_title not in policy.called_aes:
-        return Rejection.CALLED_AE_UNKNOWN
-    if policy.calling_aes and caller.ae_title not in policy.calling_aes:
-        return Rejection.CALLING_AE_UNKNOWN
-    bindings = [one for one in policy.bindings if one.ae_title == caller.ae_title]
-    if bindings and not any(_is_bound(caller, one) for one in bindings):
-        return Rejection.CALLING_AE_UNKNOWN
-    return None
-
-
-def rejection_for(
-    request: AssociateRequest, caller: Caller, policy: AccessPolicy
-) -> Rejection | None:
-    """Why an association is rejected, or None."""
-    if not request.head.protocol_version & 1:
-        return Rejection.PROTOCOL_VERSION_UNKNOWN
-    if request.application_context != _APPLICATION_CONTEXT:
-        return Rejection.APPLICATION_CONTEXT_UNKNOWN
-    return rejection_of_caller(request.head, caller, policy)
 
 
 def accept(request: AssociateRequest, *, max_pdu_bytes: int) -> Agreement:
@@ -217,14 +135,6 @@ def _result_for(
         if not is_scp:
             return _USER_REJECTION, syntax
     return _ACCEPTANCE, syntax
-
-
-def _is_bound(caller: Caller, binding: PeerBinding) -> bool:
-    address_fits = not binding.networks or any(
-        ip_address(caller.address) in network for network in binding.networks
-    )
-    subject = binding.certificate_subject
-    return address_fits and (not subject or subject == caller.certificate_subject)
 
 
 _SUPPORTED: dict[str, tuple[str, ...]] = {

@@ -15,8 +15,9 @@ from typing import Any
 
 from pydicom.uid import UID
 
+from listener.dicom.ae_title_access import Caller
 from listener.dicom.dimse import Status
-from listener.dicom.negotiation import IMAGE_SOP_CLASSES, TRANSFER_SYNTAXES, Caller
+from listener.dicom.negotiation import IMAGE_SOP_CLASSES, TRANSFER_SYNTAXES
 from listener.storage.dataset_scan import is_uid
 from listener.storage.inbox import Inbox, IncomingImage, StoredInstance, StoreRequest
 from pipeline.errors import Rejected, RetryLater, SmearlinkError

@@ -20,7 +20,13 @@ from ipaddress import ip_network
 from typing import Any
 
 from config.sections import DicomSettings
-from listener.dicom.acceptor import Acceptor, AcceptorCounts, Connection
+from listener.dicom.ae_title_access import (
+    AccessPolicy,
+    Caller,
+    PeerBinding,
+    Rejection,
+    rejection_of_caller,
+)
 from listener.dicom.associate_request import parse_head
 from listener.dicom.association import (
     ConnectionState,
@@ -31,15 +37,9 @@ from listener.dicom.association import (
     serve_association,
 )
 from listener.dicom.association_slots import Holder, Shares, admit
-from listener.dicom.negotiation import (
-    AccessPolicy,
-    Caller,
-    PeerBinding,
-    Rejection,
-    rejection_of_caller,
-)
 from listener.dicom.reception import SafeAudit, actor_of
 from listener.dicom.store_scp import StoreScp
+from listener.dicom.unassociated_connections import Acceptor, AcceptorCounts, Connection
 from listener.dicom.upper_layer import reject
 from listener.storage.inbox import Inbox, StoredInstance
 from pipeline.errors import RetryLater

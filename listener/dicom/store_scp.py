@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 from pydicom import Dataset
 
+from listener.dicom.ae_title_access import Caller
 from listener.dicom.dimse import Command, Status
-from listener.dicom.negotiation import Caller
 from listener.dicom.reception import Answer, Reception, SafeAudit, actor_of
 from listener.dicom.upper_layer import AssociationEnded
 from listener.storage.inbox import Inbox, StoredInstance, StoreRequest

@@ -15,7 +15,7 @@ from statistics import NormalDist
 import numpy as np
 
 from pipeline.domain import Interval
-from pipeline.findings.smear_summary import wilson
+from pipeline.findings.percentages import wilson
 
 LEAST_SMEARS = 3
 """Fewer pairs give no line and no spread."""

@@ -10,6 +10,10 @@ import math
 from collections.abc import Iterator
 
 from pipeline.domain import Interval
+from pipeline.errors import Defect
+
+Z_95 = 1.959963984540054
+"""Two-sided 95 % point of the normal distribution."""
 
 MIN_CELLS_FOR_PERCENT = 50
 """Laboratories report a differential of 50 cells in leukopenia, and none that is shorter."""
@@ -46,3 +50,22 @@ def interval_text(interval: Interval, counted: int) -> str:
 
 def _texts(interval: Interval, counted: int) -> Iterator[str]:
     return (percent_text(share, counted) for share in (interval.value, interval.low, interval.high))
+
+
+def wilson(k: int, n: int) -> Interval:
+    """Share k/n with its 95 % score interval (Wilson 1927); raises `Defect` unless 0 ≤ k ≤ n > 0.
+
+    Chosen over the textbook interval because it stays within 0 to 1 and keeps its promise for
+    the small counts and rare cells that a smear gives.
+    """
+    if not 0 <= k <= n or n == 0:
+        raise Defect(f"An interval needs 0 <= k <= n and n > 0, not {k} of {n}.", code="bad_count")
+    share = k / n
+    squeeze = 1 + Z_95**2 / n
+    centre = (share + Z_95**2 / (2 * n)) / squeeze
+    reach = Z_95 * math.sqrt(share * (1 - share) / n + Z_95**2 / (4 * n**2)) / squeeze
+    return Interval(
+        value=share,
+        low=0.0 if k == 0 else max(0.0, centre - reach),
+        high=1.0 if k == n else min(1.0, centre + reach),
+    )

@@ -13,7 +13,6 @@ no disease and proposes no diagnosis.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
@@ -36,9 +35,7 @@ from pipeline.domain import (
 )
 from pipeline.errors import Defect, NeedsReview
 from pipeline.findings.decision import BLASTS
-
-Z_95 = 1.959963984540054
-"""Two-sided 95 % point of the normal distribution."""
+from pipeline.findings.percentages import wilson
 
 NOT_LEUKOCYTES = frozenset({CellType.PLATELET, CellType.ERYTHROBLAST, CellType.SMUDGE_CELL})
 """Seen on a smear, but no part of a differential count of 100 leukocytes."""
@@ -139,25 +136,6 @@ def gather_smear(
         grade=grade,
         grade_reason=reason,
         model=_one_model(gathered),
-    )
-
-
-def wilson(k: int, n: int) -> Interval:
-    """Share k/n with its 95 % score interval (Wilson 1927); raises `Defect` unless 0 ≤ k ≤ n > 0.
-
-    Chosen over the textbook interval because it stays within 0 to 1 and keeps its promise for
-    the small counts and rare cells that a smear gives.
-    """
-    if not 0 <= k <= n or n == 0:
-        raise Defect(f"An interval needs 0 <= k <= n and n > 0, not {k} of {n}.", code="bad_count")
-    share = k / n
-    squeeze = 1 + Z_95**2 / n
-    centre = (share + Z_95**2 / (2 * n)) / squeeze
-    reach = Z_95 * math.sqrt(share * (1 - share) / n + Z_95**2 / (4 * n**2)) / squeeze
-    return Interval(
-        value=share,
-        low=0.0 if k == 0 else max(0.0, centre - reach),
-        high=1.0 if k == n else min(1.0, centre + reach),
     )
 
 

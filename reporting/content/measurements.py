@@ -17,6 +17,7 @@ from pipeline.findings.percentages import (
     has_percentages,
     percent,
     percent_text,
+    wilson,
 )
 from pipeline.findings.smear_summary import (
     BLAST_WORD,
@@ -26,7 +27,6 @@ from pipeline.findings.smear_summary import (
     smudge_cell_count,
     type_word,
     usable_field_count,
-    wilson,
 )
 from reporting.content.narrative import (
     FLAG_WORDS,

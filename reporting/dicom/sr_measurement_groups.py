@@ -82,7 +82,7 @@ from pipeline.domain import (
     FieldFindings,
     SmearFindings,
 )
-from pipeline.findings.percentages import has_percentages, percent
+from pipeline.findings.percentages import has_percentages, percent, wilson
 from pipeline.findings.smear_summary import (
     BLAST_WORD,
     Bucket,
@@ -93,7 +93,6 @@ from pipeline.findings.smear_summary import (
     referred_cell_count,
     smudge_cell_count,
     type_word,
-    wilson,
 )
 from pipeline.rendering.gallery import most_suspicious
 from reporting.content.narrative import WARNING_WORDS

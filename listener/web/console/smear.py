@@ -46,8 +46,9 @@ from pipeline.domain import (
 )
 from pipeline.errors import NeedsReview, Rejected
 from pipeline.findings.decision import BLASTS
+from pipeline.findings.percentages import wilson
 from pipeline.findings.review import field_key, with_added
-from pipeline.findings.smear_summary import referred_cell_count, usable_field_count, wilson
+from pipeline.findings.smear_summary import referred_cell_count, usable_field_count
 from pipeline.rendering.sprite import TILE_PX, WINDOW_UM, sprite_place, sprite_size
 from reporting.audit.trail import AuditSink, Event
 

@@ -17,8 +17,8 @@ from listener.cli.console import (
     show_demo,
     show_evaluation,
     show_route,
-    show_status,
 )
+from listener.cli.status import show_status
 from listener.demo.results import DemoOutcome, DemoRow
 from listener.queue.status import ParkedWork, QueueStatus, WorkflowStatus, WorkKind
 from reporting.audit.trail import Verification, verify_trail

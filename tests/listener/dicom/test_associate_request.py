@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.uid import SecondaryCaptureImageStorage
 
+from listener.dicom.ae_title_access import AccessPolicy, Caller, rejection_for
 from listener.dicom.associate_request import MAX_CONTEXTS, MAX_ITEMS, parse_head, parse_request
-from listener.dicom.negotiation import AccessPolicy, Caller, accept, rejection_for
+from listener.dicom.negotiation import accept
 from listener.dicom.upper_layer import ProtocolViolation
 from tests.listener.peers import association_request
 

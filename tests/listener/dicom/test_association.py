@@ -22,6 +22,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 )
 
 from listener.dicom import association
+from listener.dicom.ae_title_access import AccessPolicy, Caller
 from listener.dicom.association import (
     MAX_REPORT_BYTES,
     MAX_REPORT_ELEMENTS,
@@ -32,7 +33,6 @@ from listener.dicom.association import (
     serve_association,
 )
 from listener.dicom.dimse import Command, Status
-from listener.dicom.negotiation import AccessPolicy, Caller
 from listener.dicom.reception import Answer
 from listener.dicom.upper_layer import AbortReason, abort, associate_length
 from tests.builders import build_image, dataset_bytes

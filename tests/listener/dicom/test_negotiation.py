@@ -10,17 +10,15 @@ from hypothesis import strategies as st
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 from pynetdicom.pdu import A_ASSOCIATE_AC
 
-from listener.dicom.associate_request import AssociateRequest, parse_request
-from listener.dicom.negotiation import (
-    IMAGE_SOP_CLASSES,
-    TRANSFER_SYNTAXES,
+from listener.dicom.ae_title_access import (
     AccessPolicy,
     Caller,
     PeerBinding,
     Rejection,
-    accept,
     rejection_for,
 )
+from listener.dicom.associate_request import AssociateRequest, parse_request
+from listener.dicom.negotiation import IMAGE_SOP_CLASSES, TRANSFER_SYNTAXES, accept
 from listener.dicom.upper_layer import ProtocolViolation
 from pipeline.decoding.frames import ENCAPSULATED_SYNTAXES, NATIVE_SYNTAXES
 from tests.listener.peers import association_request

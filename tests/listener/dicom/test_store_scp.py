@@ -10,8 +10,8 @@ import pytest
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, VLWholeSlideMicroscopyImageStorage
 
+from listener.dicom.ae_title_access import Caller
 from listener.dicom.dimse import Command, CommandField, Status
-from listener.dicom.negotiation import Caller
 from listener.dicom.reception import Answer, status_of
 from listener.dicom.store_scp import StoreScp
 from listener.dicom.upper_layer import AssociationEnded, ConnectionLost

@@ -34,6 +34,7 @@ from pipeline.domain import (
     StudyUID,
 )
 from pipeline.errors import Defect, NeedsReview
+from pipeline.findings.percentages import wilson
 from pipeline.findings.smear_summary import (
     GRADE_FROM_CELLS,
     LEUKOCYTES,
@@ -44,7 +45,6 @@ from pipeline.findings.smear_summary import (
     gather_smear,
     referred_cell_count,
     usable_field_count,
-    wilson,
 )
 
 SMEAR = SmearId("1.2.3.4")

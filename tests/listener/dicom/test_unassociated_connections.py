@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydicom.uid import SecondaryCaptureImageStorage
 
-from listener.dicom.acceptor import Acceptor, Connection
+from listener.dicom.unassociated_connections import Acceptor, Connection
 from listener.dicom.upper_layer import reject
 from tests.listener.peers import PATIENCE_S, association_request
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.descriptors import PER_ASSOCIATION, RESERVED, raise_limit, share_out
+from listener.descriptor_budget import PER_ASSOCIATION, RESERVED, raise_limit, share_out
 
 
 @given(limit=st.integers(RESERVED + 48, 10**6), associations=st.integers(1, 1024))
