@@ -313,10 +313,16 @@ class CellFinding:
 
     @property
     def type_probability(self) -> float:
-        """The network's probability for `cell_type`; the highest of all where none is told."""
+        """The network's probability for `cell_type`; the highest of all where none is told.
+
+        A person may name the lineage of a blast, which the network does not tell: then it is the
+        probability of a blast.
+        """
         if self.cell_type is CellType.UNDETERMINED:
             return max(self.prediction.type_probabilities)
-        return self.prediction.type_probabilities[CELL_TYPES.index(self.cell_type)]
+        is_lineage = self.cell_type in {CellType.LYMPHOBLAST, CellType.MYELOBLAST}
+        asked = CellType.BLAST if is_lineage else self.cell_type
+        return self.prediction.type_probabilities[CELL_TYPES.index(asked)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -225,6 +225,15 @@ class TestDecisions:
         assert reviewed.review is not None
         assert reviewed.review.beyond_target == 30
 
+    @pytest.mark.parametrize("to", [one for one in CLASSES if one != NOT_A_CELL])
+    def test_every_class_that_a_person_may_give_has_a_probability_beside_it(self, to: str) -> None:
+        smear = smear_of(Call.NORMAL)
+        [key] = keys_of(smear)
+
+        reviewed = review_smear(smear, fold([act(1, Act.RECLASSIFY, cells=(key,), to=to)]))
+
+        assert 0 <= reviewed.fields[0].cells[0].type_probability <= 1
+
 
 class TestUndo:
     def test_undo_brings_back_what_was_before(self) -> None:
