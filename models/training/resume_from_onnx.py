@@ -45,6 +45,9 @@ def unfold(network: SmearNet, weights: dict[str, Tensor], batches: list[Tensor])
     """Fill `network` so that it answers as the folded graph does and its norms fit `batches`."""
     for name in ("leukemic", "cell_type"):
         head = getattr(network, name)
+        stored = weights.get(f"{name}.weight")
+        if stored is None or stored.shape != head.weight.shape:
+            continue  # attach_heads.py put other heads in its place: it begins anew
         head.weight.copy_(weights[f"{name}.weight"])
         head.bias.copy_(weights[f"{name}.bias"])
     folded = [
