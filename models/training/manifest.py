@@ -82,7 +82,7 @@ refer_above = {heads["refer_above"]:.2f}
 leukemic_from = {heads["leukemic_from"]:.2f}
 novelty_limit = {heads["novelty_limit"]:.3f}
 # A type with a lower probability is not told.
-type_from = 0.5
+type_from = 0.4
 
 [calibration]
 # Already inside the graph; kept here for the reader.
