@@ -395,13 +395,18 @@ def _bytes_for(inbox: Inbox, image: SOPInstanceUID) -> int:
 
 @contextmanager
 def _naming_what_is_gone() -> Iterator[None]:
-    """Raise NeedsReview for an image that the inbox no longer has."""
+    """Raise NeedsReview for an image that the inbox no longer has.
+
+    One that is damaged on disk keeps its own code.
+    """
     try:
         yield
     except Rejected as err:
+        if err.code != "image_absent":
+            raise
         raise NeedsReview(
-            "A late image reopens a smear whose earlier images are gone from the inbox "
-            "(retention): send them again, then retry",
+            "A late image or a review reopens a smear whose earlier images are gone from the "
+            "inbox (retention): send them again, then retry",
             code="image_retired",
         ) from err
 
