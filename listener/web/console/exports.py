@@ -22,7 +22,7 @@ from listener.storage.dataset_scan import is_uid
 from listener.storage.inbox import Inbox
 from listener.storage.results import ResultsFolder
 from listener.storage.reviewed_smears import ReviewedSmear
-from listener.web.console.galleries import PlacedCell, place_cells
+from listener.web.console.galleries import PlacedCell, place_cells, told_probability
 from listener.web.console.gate import actor_of
 from listener.web.console.layout import CONSOLE_HEADERS, Layout
 from listener.web.console.permissions import Permission
@@ -332,7 +332,7 @@ def _cell_table(
                 f"{prediction.leukemic_probability:.4f}",
                 f"{1 - prediction.leukemic_probability:.4f}",
                 found.cell_type,
-                f"{found.type_probability:.4f}",
+                f"{told_probability(found):.4f}",
                 " ".join(found.reasons),
                 f"{found.cell.confidence:.4f}",
                 f"{prediction.novelty:.4f}",

@@ -75,10 +75,16 @@ def class_of(finding: CellFinding) -> str:
 
 def type_words(finding: CellFinding) -> str:
     """The type with its probability; blasts together, as the network tells no lineage."""
-    if finding.cell_type not in BLASTS:
-        return f"{finding.cell_type.replace('_', ' ')} {finding.type_probability:.2f}"
-    both = zip(CELL_TYPES, finding.prediction.type_probabilities, strict=True)
-    return f"blast {sum(probability for kind, probability in both if kind in BLASTS):.2f}"
+    name = BLAST if finding.cell_type in BLASTS else finding.cell_type.replace("_", " ")
+    return f"{name} {told_probability(finding):.2f}"
+
+
+def told_probability(finding: CellFinding) -> float:
+    """The network's probability of the type that is told; of the likeliest where none is."""
+    types = BLASTS if finding.cell_type in BLASTS else {finding.cell_type}
+    each = zip(CELL_TYPES, finding.prediction.type_probabilities, strict=False)
+    told = [probability for kind, probability in each if kind in types]
+    return sum(told) if told else max(finding.prediction.type_probabilities, default=0.0)
 
 
 def place_cells(smear: SmearFindings) -> Mapping[str, Sequence[PlacedCell]]:
