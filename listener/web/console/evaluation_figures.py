@@ -1,16 +1,28 @@
-"""Reads the evaluation that ships with the network, as far as a page shows it.
+"""Reads the evaluation that ships with the network: `evaluation.json`, beside its manifest.
 
-`evaluation.json` lies beside the network's manifest. What is missing in it is not shown; what is
-in it under other names is listed as it stands, so that no figure is hidden.
+`models/training/README.md` has its schema. The page shows laboratories left out first.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+COLUMNS = (
+    "auc",
+    "sensitivity",
+    "specificity",
+    "sensitivity_at_95",
+    "called_leukemic",
+    "referred",
+    "ece",
+    "mature_types",
+    "types",
+)
+"""Figures of a laboratory that the page shows, in this order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,129 +40,102 @@ class Confusion:
     """Truth by row, answer by column."""
 
     labels: Sequence[str]
-    counts: Sequence[Sequence[float]]
+    counts: Sequence[Sequence[int]]
+
+    @property
+    def accuracy(self) -> float:
+        """Share of cells with the right type; 0 without cells."""
+        total = sum(map(sum, self.counts))
+        right = sum(row[i] for i, row in enumerate(self.counts))
+        return right / total if total else 0.0
+
+    def scores(self) -> Iterator[tuple[str, float | None, float | None, float | None]]:
+        """Label, precision, recall and F1 of each type; None where nothing divides."""
+        for i, label in enumerate(self.labels):
+            right = self.counts[i][i]
+            said = sum(row[i] for row in self.counts)
+            true = sum(self.counts[i])
+            precision = right / said if said else None
+            recall = right / true if true else None
+            both = said + true
+            yield label, precision, recall, 2 * right / both if both else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaboratoryRow:
-    """A laboratory that the network of this row never learned from."""
+    """One laboratory, or one group of patients of a laboratory."""
 
     name: str
+    leukemic: int
+    normal: int
+    trunk_knew: bool
+    """The network's trunk learned from this laboratory before, which flatters its figures."""
     figures: Sequence[FigureRow]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """Everything that the page draws; empty parts are left out."""
+    """Everything that the page draws."""
 
-    model_sha256: str = ""
-    laboratories: Sequence[LaboratoryRow] = ()
-    figures: Sequence[FigureRow] = ()
-    confusions: Mapping[str, Confusion] = field(default_factory=dict)
-    roc: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
-    reliability: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
-    """Mean probability and share of leukemic cells in each bin."""
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is nothing to draw."""
-        parts = (self.laboratories, self.figures, self.confusions, self.roc, self.reliability)
-        return not any(parts)
+    version: str
+    made_by: str
+    """The command that gives these figures again."""
+    left_out: Sequence[LaboratoryRow]
+    held_back: Sequence[LaboratoryRow]
+    roc: Mapping[str, Sequence[tuple[float, float]]]
+    """By laboratory left out: 1 - specificity and sensitivity."""
+    reliability: Sequence[tuple[float, float]]
+    """Mean probability and share of leukemic cells in each bin, over laboratories left out."""
+    confusion: Confusion | None
 
 
 def read_evaluation(path: Path) -> Evaluation | None:
-    """The evaluation; None without a file or with one that cannot be read."""
+    """The evaluation; None without a file, or with one of another schema."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return Evaluation(
+            version=str(record["version"]),
+            made_by=str(record["made_by"]),
+            left_out=tuple(map(_laboratory, record["left_out"])),
+            held_back=tuple(map(_laboratory, record["held_back"])),
+            roc={str(name): list(map(_point, points)) for name, points in record["roc"].items()},
+            reliability=[
+                (float(one["said"]), float(one["leukemic"]))
+                for one in record["reliability"]
+                if one["cells"]
+            ],
+            confusion=_confusion(record.get("confusion")),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    if not isinstance(record, dict):
-        return None
-    return Evaluation(
-        model_sha256=str(record.get("model_sha256", "")),
-        laboratories=tuple(_laboratories(record)),
-        figures=tuple(_figures(record.get("figures") or record.get("overall") or {})),
-        confusions=dict(_confusions(record)),
-        roc=dict(_curves(record.get("roc"), ("fpr", "false_positive_rate"), _TPR)),
-        reliability=dict(_curves(record.get("reliability"), _PREDICTED, _OBSERVED)),
-    )
 
 
-_TPR = ("tpr", "true_positive_rate")
-_PREDICTED = ("mean_probability", "predicted", "confidence")
-_OBSERVED = ("share_leukemic", "observed", "accuracy")
-
-
-def _laboratories(record: Mapping[str, Any]) -> Iterator[LaboratoryRow]:
-    found = record.get("leave_one_laboratory_out") or record.get("laboratories") or {}
-    pairs = (
-        found.items() if isinstance(found, Mapping) else ((one.get("name"), one) for one in found)
-    )
-    for name, figures in pairs:
-        yield LaboratoryRow(name=str(name), figures=tuple(_figures(figures)))
-
-
-def _figures(values: object) -> Iterator[FigureRow]:
-    if not isinstance(values, Mapping):
-        return
-    for name, value in values.items():
-        if isinstance(value, bool):
-            continue
-        if isinstance(value, int | float):
-            yield FigureRow(name=str(name), value=float(value))
-        elif isinstance(value, Mapping) and isinstance(value.get("value"), int | float):
-            yield FigureRow(
-                name=str(name),
-                value=float(value["value"]),
-                low=_number(value.get("low")),
-                high=_number(value.get("high")),
+def _laboratory(one: Mapping[str, Any]) -> LaboratoryRow:
+    return LaboratoryRow(
+        name=str(one["laboratory"]),
+        leukemic=int(one["leukemic"]),
+        normal=int(one["normal"]),
+        trunk_knew=bool(one["trunk_knew"]),
+        figures=tuple(
+            FigureRow(
+                name=name,
+                value=float(one[name]["value"]),
+                low=float(one[name]["low"]),
+                high=float(one[name]["high"]),
             )
+            for name in COLUMNS
+            if one.get(name) is not None
+        ),
+    )
 
 
-def _confusions(record: Mapping[str, Any]) -> Iterator[tuple[str, Confusion]]:
-    found = record.get("confusion") or record.get("confusion_matrix") or {}
-    named = {"all": found} if isinstance(found, Mapping) and "labels" in found else found
-    for name, one in named.items() if isinstance(named, Mapping) else ():
-        if isinstance(one, Mapping) and one.get("labels") and one.get("counts"):
-            counts = [[float(cell) for cell in row] for row in one["counts"]]
-            yield str(name), Confusion(labels=[str(x) for x in one["labels"]], counts=counts)
-
-
-def _curves(
-    found: object, xs: Sequence[str], ys: Sequence[str]
-) -> Iterator[tuple[str, Sequence[tuple[float, float]]]]:
-    """Curves as lists of points, of pairs, or as two lists under known names."""
-    if isinstance(found, list):
-        found = {"all": found}
-    if not isinstance(found, Mapping):
-        return
-    if any(name in found for name in xs):
-        found = {"all": found}
-    for name, curve in found.items():
-        points = _points(curve, xs, ys)
-        if points:
-            yield str(name), points
-
-
-def _points(curve: object, xs: Sequence[str], ys: Sequence[str]) -> list[tuple[float, float]]:
-    if isinstance(curve, Mapping):
-        columns: list[Sequence[Any]] = [
-            next((curve[name] for name in names if name in curve), []) for names in (xs, ys)
-        ]
-        return [(float(x), float(y)) for x, y in zip(*columns, strict=False)]
-    found = (_pair(one, xs, ys) for one in (curve if isinstance(curve, list) else ()))
-    return [pair for pair in found if pair is not None]
-
-
-def _pair(one: object, xs: Sequence[str], ys: Sequence[str]) -> tuple[float, float] | None:
-    """A point as {"fpr": 0.1, "tpr": 0.8} or [0.1, 0.8]."""
-    pair: list[Any] = list(one[:2]) if isinstance(one, list) else []
-    if isinstance(one, Mapping):
-        pair = [next((one[name] for name in names if name in one), None) for names in (xs, ys)]
-    if len(pair) != 2 or None in pair:
+def _confusion(found: Mapping[str, Any] | None) -> Confusion | None:
+    if not found:
         return None
-    return float(pair[0]), float(pair[1])
+    counts = [[int(cell) for cell in row] for row in found["true_by_said"]]
+    return Confusion(labels=[str(label) for label in found["labels"]], counts=counts)
 
 
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+def _point(pair: Sequence[float]) -> tuple[float, float]:
+    x, y = pair
+    return float(x), float(y)

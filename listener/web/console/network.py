@@ -11,10 +11,22 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from listener.web.console.evaluation_figures import read_evaluation
+from listener.web.console.evaluation_figures import COLUMNS, read_evaluation
 from listener.web.console.layout import Layout
 from listener.web.console.sessions import Visitor
 from pipeline.domain import DecisionPolicy, ModelIdentity
+
+COLUMN_WORDS = {
+    "auc": "AUC",
+    "sensitivity": "sensitivity at one half",
+    "specificity": "specificity at one half",
+    "sensitivity_at_95": "sensitivity at specificity 0.95",
+    "called_leukemic": "normal cells called leukemic",
+    "referred": "referred",
+    "ece": "calibration error",
+    "mature_types": "accuracy, five mature types",
+    "types": "accuracy, all types",
+}
 
 
 def _nothing(*_: object) -> str:
@@ -43,6 +55,8 @@ class NetworkPage:
             policy=self._policy,
             evaluation=read_evaluation(self._folder / "evaluation.json"),
             card=self._card,
+            columns=COLUMNS,
+            column_words=COLUMN_WORDS,
         )
 
     @cached_property

@@ -17,6 +17,7 @@ from listener.web.console.audit_index import AuditIndex, AuditQuestion
 from listener.web.console.database import AUDIT_EVENT, ConsoleDatabase
 from listener.web.console.evaluation_figures import read_evaluation
 from listener.web.console.permissions import Role
+from models.classifier import MODEL_FOLDER
 from reporting.audit.trail import Actor, AuditTrail, Event, Outcome, load_or_make_key
 from tests.listener.web.console.site import (
     ConsoleSite,
@@ -269,12 +270,22 @@ def test_an_evaluation_is_drawn(site: ConsoleSite, tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "MODEL_CARD.md").write_text("# Card\n\n<script>alert(1)</script> [x](http://e.x)\n")
     record = {
-        "model_sha256": "ab" * 32,
-        "leave_one_laboratory_out": {"Munich": {"auc": {"value": 0.91, "low": 0.88, "high": 0.94}}},
-        "figures": {"accuracy": 0.9, "precision": 0.8, "recall": 0.7, "f1": 0.75},
-        "confusion": {"labels": ["leukemic", "normal"], "counts": [[9, 1], [2, 18]]},
-        "roc": {"fpr": [0, 0.1, 1], "tpr": [0, 0.8, 1]},
-        "reliability": [{"predicted": 0.1, "observed": 0.12}],
+        "version": "0.0.1",
+        "made_by": "python -m models.training.leave_out_laboratories",
+        "left_out": [
+            {
+                "laboratory": "Munich",
+                "trunk_knew": True,
+                "leukemic": 3,
+                "normal": 4,
+                "auc": {"value": 0.91, "low": 0.88, "high": 0.94},
+                "types": None,
+            }
+        ],
+        "held_back": [],
+        "confusion": {"labels": ["blast", "monocyte"], "true_by_said": [[9, 1], [2, 18]]},
+        "roc": {"Munich": [[0, 0], [0.1, 0.8], [1, 1]]},
+        "reliability": [{"from": 0.1, "cells": 5, "said": 0.1, "leukemic": 0.12}],
     }
     (folder / "evaluation.json").write_text(json.dumps(record))
     from dataclasses import replace
@@ -286,13 +297,13 @@ def test_an_evaluation_is_drawn(site: ConsoleSite, tmp_path: Path) -> None:
         page = client.get("/network").text
 
     for word in (
-        "Munich",
+        "Munich †",
         "0.910",
         "[0.880–0.940]",
         "precision",
         "90.0 %",
         "<polyline",
-        "of another",
+        "of version 0.0.1",
     ):
         assert word in page
     assert "<script>alert" not in page
@@ -305,4 +316,16 @@ def test_an_evaluation_that_cannot_be_read_shows_nothing(tmp_path: Path, text: s
 
     found = read_evaluation(tmp_path / "evaluation.json")
 
-    assert found is None or found.is_empty
+    assert found is None
+
+
+def test_the_evaluation_that_ships_with_the_network_is_shown_whole() -> None:
+    found = read_evaluation(MODEL_FOLDER / "evaluation.json")
+
+    assert found is not None
+    assert [row.name for row in found.left_out if row.figures][:1]
+    assert {"deepapl", "chula_cells"} <= {row.name for row in found.left_out}
+    assert found.confusion is not None
+    assert sum(map(sum, found.confusion.counts)) > 1000
+    assert found.roc
+    assert found.reliability
