@@ -46,15 +46,8 @@ def make_settings(given: Mapping[str, Any], *, folder: Path | None = None) -> Se
     return settings
 
 
-def reload_settings(
-    old: Settings, path: Path | None, env: Mapping[str, str] | None = None
-) -> Settings:
-    """The settings read anew, if only destinations and routes differ; SettingsError otherwise."""
-    return check_reload(old, load_settings(path, env))
-
-
 def check_reload(old: Settings, new: Settings) -> Settings:
-    """`new`, if only destinations and routes differ from `old`; SettingsError otherwise."""
+    """`new` if it differs from `old` in destinations and routes only; SettingsError otherwise."""
     changed = [
         name
         for name in Settings.model_fields

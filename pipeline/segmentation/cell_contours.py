@@ -257,12 +257,3 @@ def _best_loops(scores: NDArray[np.float32]) -> NDArray[np.float64]:
         place = np.clip(place + moves[came[step, everyone, place]], 0, radii - 1)
     closed = np.concatenate([found[:, -1:], found, found[:, :1]], axis=1)
     return np.asarray(0.25 * closed[:, :-2] + 0.5 * found + 0.25 * closed[:, 2:])
-
-
-def painted_cells(outlines: list[Outline], nuclei: Nuclei) -> NDArray[np.int32]:
-    """Label image of whole cells."""
-    cells = np.zeros(nuclei.parts.shape, np.int32)
-    for label, outline in enumerate(outlines, start=1):
-        cv2.fillPoly(cells, [np.rint(outline * 16).astype(np.int32)], label, shift=4)
-    cells[nuclei.parts > 0] = nuclei.parts[nuclei.parts > 0]
-    return cells

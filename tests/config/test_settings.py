@@ -24,7 +24,7 @@ from config.destinations import (
 from config.error_messages import SettingsError, key_types, models_in
 from config.model import Settings
 from config.sections import PeerSettings
-from config.settings import load_settings, make_settings, reload_settings
+from config.settings import check_reload, load_settings, make_settings
 from config.sources import default_text, read_defaults
 from pipeline.errors import Rejected
 
@@ -220,12 +220,12 @@ def test_a_reload_takes_destinations_and_routes_only(tmp_path: Path) -> None:
         '[[route]]\nname = "all"\nto = ["out"]\n'
     )
 
-    new = reload_settings(old, file)
+    new = check_reload(old, load_settings(file))
 
     assert [place.name for place in new.destinations] == ["out"]
     file.write_text("[dicom]\nport = 1042\n")
     with pytest.raises(SettingsError, match="dicom: was changed, which needs a restart"):
-        reload_settings(old, file)
+        check_reload(old, load_settings(file))
 
 
 def test_settings_cannot_be_changed() -> None:
