@@ -164,13 +164,15 @@ def running(settings: Settings, *, listens: bool = True) -> Iterator[Service]:
         stack.callback(workflow.stop, settings.service.stop_grace_s)
         console = None
         if settings.console.enabled and settings.web.enabled:
+            limited_console = LimitedAudit(audit)
+            stack.callback(limited_console.close)
             parts = console_parts(
                 settings,
                 RunningParts(
                     store=store,
                     workflow=workflow,
                     destinations=destinations,
-                    audit=audit,
+                    audit=limited_console,
                     model=classifier.identity,
                     policy=classifier.policy,
                     limits=image_limits(settings),

@@ -25,6 +25,8 @@ LIMITED = frozenset(
         Event.REQUEST_REFUSED,
         Event.IMAGE_REFUSED,
         Event.DEFECT_MET,
+        Event.ACCESS_REFUSED,
+        Event.SIGN_IN_REFUSED,
     }
 )
 """What somebody can cause who may store nothing. Received images are always recorded."""

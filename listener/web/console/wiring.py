@@ -25,7 +25,7 @@ from models.classifier import MODEL_FOLDER
 from pipeline.decoding.frames import ImageLimits
 from pipeline.domain import CellFinding, DecisionPolicy, FieldFindings, ModelIdentity
 from pipeline.errors import NeedsReview
-from reporting.audit.trail import public_path
+from reporting.audit.trail import AuditSink, public_path
 from reporting.dicom.deidentification import Pseudonymiser, read_site_key
 
 
@@ -36,7 +36,7 @@ class RunningParts:
     store: Store
     workflow: Workflow
     destinations: Destinations
-    audit: FollowedAudit
+    audit: AuditSink
     model: ModelIdentity
     policy: DecisionPolicy
     limits: ImageLimits

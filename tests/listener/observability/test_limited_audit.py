@@ -111,3 +111,15 @@ def test_the_counts_of_the_trail_add_up_to_what_happened(gaps: list[float], code
     audit.close()
 
     assert sum(one.fields.get("count", 1) for one in trail.recorded) == happened
+
+
+def test_who_is_not_signed_in_cannot_fill_the_trail_through_the_console() -> None:
+    trail = RecordingAudit()
+    audit = LimitedAudit(trail, monotonic=lambda: 0.0)
+
+    for _ in range(BURST + 500):
+        audit.record(Event.ACCESS_REFUSED, code="not_signed_in")
+        audit.record(Event.SIGN_IN_REFUSED, code="wrong_password")
+
+    assert len(trail.of(Event.ACCESS_REFUSED)) == BURST
+    assert len(trail.of(Event.SIGN_IN_REFUSED)) == BURST
