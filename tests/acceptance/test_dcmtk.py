@@ -69,7 +69,7 @@ def inbox(tmp_path: Path) -> Inbox:
 
 @pytest.fixture(scope="module")
 def smear() -> PhantomSet:
-    return make_phantom_set("slide_coordinates", fields=1, width=640, height=480)
+    return make_phantom_set("slide_coordinates", fields=1, width=960, height=720)
 
 
 class TestStorescuSendsToUs:
@@ -160,7 +160,7 @@ class TestStorescpTakesFromUs:
                 assert Dataset(dcmread(taken[result.uid])) == Dataset(_file(result))
 
     def test_a_lossless_syntax_keeps_every_pixel(self, tmp_path: Path) -> None:
-        smear = make_phantom_set(fields=1, compress_images=False, width=640, height=480)
+        smear = make_phantom_set(fields=1, compress_images=False, width=960, height=720)
         pictures = [one for one in smear.results if one.kind is ResultKind.GALLERY]
 
         with storescp(tmp_path / "taken", "+xa") as (port, folder):

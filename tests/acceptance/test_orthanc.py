@@ -121,7 +121,7 @@ class TestTheWholeSet:
 
     def test_plain_pixels_are_the_picture(self, orthanc: Orthanc) -> None:
         """Without JPEG what a viewer gets is, pixel for pixel, what was drawn."""
-        smear = make_phantom_set(fields=1, compress_images=False, width=640, height=480)
+        smear = make_phantom_set(fields=1, compress_images=False, width=960, height=720)
 
         by_c_store(orthanc).deliver(smear.results)
 
