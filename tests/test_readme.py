@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from config.settings import load_settings
-from listener.cli.app import app, audit_app
+from listener.cli.app import app, audit_app, user_app
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
@@ -31,8 +31,8 @@ def test_every_command_named_exists_and_every_command_is_named() -> None:
 
     named = {word for line in block.splitlines() if line for word in _commands(line)}
 
-    assert named - {"audit"} == known
-    for command in audit_app.registered_commands:
+    assert named - {"audit", "user"} == known
+    for command in (*audit_app.registered_commands, *user_app.registered_commands):
         assert _name(command) in block
 
 
