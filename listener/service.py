@@ -347,6 +347,7 @@ def _build_workflow(
             min_cells_for_percent=settings.results.min_cells_for_percent,
             hl7_pdf=settings.results.hl7_pdf,
             pdf_font=settings.results.pdf_font,
+            readers=settings.review.readers,
         ),
         audit=audit,
         clock=clock,

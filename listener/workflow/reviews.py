@@ -83,7 +83,7 @@ class Reviews:
 
     def read(self, smear_id: SmearId) -> ReviewedSmear:
         """The smear with its review as it is now."""
-        return ReviewedSmear(found=self._found(smear_id), state=fold(self._log(smear_id).events()))
+        return ReviewedSmear(found=self._found(smear_id), state=self._state(smear_id))
 
     def events(self, smear_id: SmearId) -> tuple[ReviewEvent, ...]:
         """Every act of everybody, in order."""
@@ -97,7 +97,7 @@ class Reviews:
         """
         log = self._log(smear_id)
         found = self._found(smear_id)
-        state = fold(log.events())
+        state = self._state(smear_id)
         event = self._completed(event, found)
         if event.revision == 0 and not any(one.id == event.id for one in log.events()):
             check_event(event, state, found.fields)
@@ -121,7 +121,7 @@ class Reviews:
         """Outline the missed cell at `place` (x, y in pixels of the event's field) and keep it."""
         if self.find_at is None:
             raise Rejected("This service has no network to outline a cell.", code="no_network")
-        state = fold(self._log(smear_id).events())
+        state = self._state(smear_id)
         fields = with_added(self._found(smear_id).fields, state)
         field = next((one for one in fields if field_key(one) in event.fields), None)
         if field is None:
@@ -186,6 +186,9 @@ class Reviews:
         }
         told = events.get(event.act, Event.REVIEW_RECORDED)
         self.audit.record(told, actor=Actor(user=event.reviewer.account), **fields)
+
+    def _state(self, smear_id: SmearId) -> ReviewState:
+        return fold(self._log(smear_id).events(), readers=self.settings.readers)
 
     def _log(self, smear_id: SmearId) -> ReviewLog:
         return self._found.log(smear_id)

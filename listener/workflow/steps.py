@@ -65,6 +65,8 @@ class ReportSettings:
     min_cells_for_percent: int = MIN_CELLS_FOR_PERCENT
     hl7_pdf: bool = False
     pdf_font: Path | None = None
+    readers: int = 1
+    """People who must sign a smear before it counts as signed."""
 
 
 class ReportStatus(StrEnum):
@@ -254,7 +256,7 @@ class ReportStep:
         fields = [field for image in sorted(images) for field in self._fields(folder, image)]
         with _naming_what_is_gone():
             acquired = in_order_of_acquisition(self._inbox, images)
-        review = fold(folder.review().events())
+        review = fold(folder.review().events(), readers=self._settings.readers)
         smear = review_smear(gather_smear(smear_id, fields, acquired=acquired), review)
         first = min(images)
         now = self._clock()

@@ -229,10 +229,11 @@ def _check_values(event: ReviewEvent) -> None:
 # --- the fold
 
 
-def fold(events: Iterable[ReviewEvent]) -> ReviewState:
+def fold(events: Iterable[ReviewEvent], *, readers: int = 1) -> ReviewState:
     """The state of a review; events in any order, each counted once by its id.
 
     An undo takes back the event that it names; the undo of an undo brings that event back.
+    `readers` is how many people must sign the same content before it counts as signed.
     """
     once = {event.id: event for event in events}
     ordered = sorted(once.values(), key=_place)
@@ -241,7 +242,7 @@ def fold(events: Iterable[ReviewEvent]) -> ReviewState:
     for event in ordered:
         if event.id not in undone:
             builder.apply(event)
-    return builder.state(ordered, undone)
+    return builder.state(ordered, undone, readers)
 
 
 def _place(event: ReviewEvent) -> tuple[int, str]:
@@ -308,8 +309,10 @@ class _Builder:
             self._decisions[key] = own[key] = decision
             self._seen.add(key)
 
-    def state(self, ordered: Sequence[ReviewEvent], undone: frozenset[str]) -> ReviewState:
-        sign_off, is_current = _sign_off(ordered, undone)
+    def state(
+        self, ordered: Sequence[ReviewEvent], undone: frozenset[str], readers: int
+    ) -> ReviewState:
+        sign_off, is_current = _sign_off(ordered, undone, readers)
         return ReviewState(
             revision=ordered[-1].revision if ordered else 0,
             decisions=self._decisions,
@@ -347,24 +350,36 @@ def _signature(event: ReviewEvent) -> Signature:
     )
 
 
-def _sign_off(ordered: Sequence[ReviewEvent], undone: frozenset[str]) -> tuple[SignOff, bool]:
+def _sign_off(
+    ordered: Sequence[ReviewEvent], undone: frozenset[str], readers: int
+) -> tuple[SignOff, bool]:
     """How far the report is signed (FHIR R4 DiagnosticReport.status), and whether it still is.
 
-    Nothing is final, corrected, appended or amended before the first signature. Once changed
-    after a signature, a report stays changed: an undo is a change as well.
+    Nothing is final, corrected, appended or amended before as many people signed as the site
+    wants. Once changed after that, a report stays changed: an undo is a change as well. A change
+    between two signatures asks for the first one again.
     """
     was_signed = is_withdrawn = changed = added = False
     is_current = True
+    signed_by: set[str] = set()
     for event in ordered:
         match event.act:
-            case Act.SIGN:
-                was_signed, is_withdrawn, is_current = True, False, True
-            case Act.WITHDRAW if was_signed:
-                is_withdrawn = changed = is_current = True
-            case act if was_signed and act in CHANGING | {Act.UNDO}:
-                changed, is_current = True, False
-            case act if was_signed and act in ADDING and event.id not in undone:
-                added, is_current = True, False
+            case Act.SIGN | Act.COUNTERSIGN if event.act is Act.SIGN or signed_by:
+                signed_by.add(event.reviewer.account)
+                if len(signed_by) >= readers:
+                    was_signed, is_withdrawn, is_current = True, False, True
+            case Act.WITHDRAW:
+                signed_by.clear()
+                if was_signed:
+                    is_withdrawn = changed = is_current = True
+            case act if act in CHANGING | {Act.UNDO}:
+                signed_by.clear()
+                if was_signed:
+                    changed, is_current = True, False
+            case act if act in ADDING and event.id not in undone:
+                signed_by.clear()
+                if was_signed:
+                    added, is_current = True, False
             case _:
                 pass
     if is_withdrawn:
@@ -433,7 +448,7 @@ def _model_counts(smear: SmearFindings) -> ModelCounts:
 def _with_late_fields(smear: SmearFindings, state: ReviewState) -> tuple[SignOff, bool]:
     """A field that came after the last signature amends the report."""
     signed = [one for one in state.signatures if one.meaning is SignatureMeaning.REVIEWED]
-    if not signed or state.sign_off is SignOff.WITHDRAWN:
+    if not signed or state.sign_off in {SignOff.UNSIGNED, SignOff.WITHDRAWN}:
         return state.sign_off, state.is_current
     covered = set(signed[-1].fields)
     if covered and any(field_key(one) not in covered for one in smear.fields):

@@ -112,6 +112,18 @@ def test_a_site_may_ask_for_less(tmp_path: Path) -> None:
     assert desk.reviews.read(SMEAR).state.sign_off is SignOff.FINAL
 
 
+def test_a_site_may_ask_for_two_readers(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, readers=2)
+    seen = desk.settle_all()
+
+    desk.act(Act.SIGN, seen=seen)
+    after_one = desk.reviews.read(SMEAR).state.sign_off
+    desk.act(Act.COUNTERSIGN, seen=seen + 1, who=OKOYE)
+
+    assert after_one is SignOff.UNSIGNED
+    assert desk.reviews.read(SMEAR).state.sign_off is SignOff.FINAL
+
+
 def test_nobody_countersigns_their_own_signature(desk: Desk) -> None:
     seen = desk.settle_all()
     desk.act(Act.SIGN, seen=seen)

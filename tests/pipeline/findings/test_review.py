@@ -305,6 +305,36 @@ class TestSignOff:
 
         assert fold(events).sign_off is expected
 
+    @pytest.mark.parametrize(
+        ("second", "expected"),
+        [
+            (None, SignOff.UNSIGNED),
+            ((Act.COUNTERSIGN, MEYER), SignOff.UNSIGNED),
+            ((Act.COUNTERSIGN, OKOYE), SignOff.FINAL),
+            ((Act.SIGN, OKOYE), SignOff.FINAL),
+        ],
+    )
+    def test_where_two_must_sign_one_signature_is_not_enough(
+        self, second: tuple[Act, Reviewer] | None, expected: SignOff
+    ) -> None:
+        events = [act(1, Act.SIGN)]
+        if second is not None:
+            events.append(act(2, second[0], reviewer=second[1]))
+
+        assert fold(events, readers=2).sign_off is expected
+
+    def test_a_change_between_two_signatures_asks_for_the_first_again(self) -> None:
+        events = [
+            act(1, Act.SIGN),
+            act(2, Act.RECLASSIFY, cells=(self.KEY,), to="monocyte"),
+            act(3, Act.COUNTERSIGN, reviewer=OKOYE),
+        ]
+
+        assert fold(events, readers=2).sign_off is SignOff.UNSIGNED
+        assert fold([*events, act(4, Act.SIGN)], readers=2).sign_off is SignOff.UNSIGNED
+        again = [act(4, Act.SIGN), act(5, Act.COUNTERSIGN, reviewer=OKOYE)]
+        assert fold([*events, *again], readers=2).sign_off is SignOff.FINAL
+
     def test_a_change_after_a_signature_makes_it_stale(self) -> None:
         signed = [act(1, Act.SIGN)]
 
@@ -319,6 +349,15 @@ class TestSignOff:
 
         assert reviewed is not None
         assert (reviewed.sign_off, reviewed.is_current) == (SignOff.AMENDED, False)
+
+    def test_a_late_field_amends_nothing_that_too_few_have_signed(self) -> None:
+        smear = smear_of(Call.NORMAL, fields=2)
+        once = fold([act(1, Act.SIGN, fields=(FieldKey("1.2.3.1:1"),))], readers=2)
+
+        reviewed = review_smear(smear, once).review
+
+        assert reviewed is not None
+        assert reviewed.sign_off is SignOff.UNSIGNED
 
     def test_open_points_are_counted_until_they_are_settled(self) -> None:
         smear = smear_of(Call.REFERRED, Call.NORMAL)
