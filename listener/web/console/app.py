@@ -50,6 +50,7 @@ from listener.workflow.reviews import Reviews
 from pipeline.decoding.frames import ImageLimits
 from pipeline.domain import DecisionPolicy, ModelIdentity
 from pipeline.errors import Rejected
+from pipeline.findings.percentages import MIN_CELLS_FOR_PERCENT
 from reporting.audit.trail import AuditSink
 from reporting.dicom.deidentification import Pseudonymiser
 
@@ -86,6 +87,7 @@ class ConsoleParts:
     free_bytes: Callable[[], int]
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     hasher: PasswordHasher | None = None
+    min_cells_for_percent: int = MIN_CELLS_FOR_PERCENT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +115,11 @@ class Console:
             longest=timedelta(hours=settings.session_hours),
             clock=parts.clock,
         )
-        self.layout = Layout(software_version=parts.software_version, clock=parts.clock)
+        self.layout = Layout(
+            software_version=parts.software_version,
+            min_cells_for_percent=parts.min_cells_for_percent,
+            clock=parts.clock,
+        )
         self.gate = Gate(
             accounts=self.accounts,
             sessions=self.sessions,

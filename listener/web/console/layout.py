@@ -13,6 +13,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from listener.web.console.permissions import Permission
 from listener.web.console.sessions import Visitor
 from pipeline.domain import RESEARCH_USE_ONLY
+from pipeline.findings.percentages import MIN_CELLS_FOR_PERCENT
 
 CONSOLE_HEADERS: Mapping[str, str] = {
     "Cache-Control": "no-store",
@@ -52,7 +53,11 @@ class Layout:
     """Renders pages; one an application."""
 
     def __init__(
-        self, *, software_version: str, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        *,
+        software_version: str,
+        min_cells_for_percent: int = MIN_CELLS_FOR_PERCENT,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._clock = clock
         self._environment = Environment(
@@ -73,6 +78,7 @@ class Layout:
             "label": RESEARCH_USE_ONLY,
             "software_version": software_version,
             "P": Permission,
+            "min_cells_for_percent": min_cells_for_percent,
         }
 
     def page(

@@ -78,6 +78,7 @@ def console_parts(settings: Settings, running: RunningParts) -> ConsoleParts:
         gather_by=settings.smear.gather_by,
         limits=running.limits,
         compress_images=settings.results.compress_images,
+        min_cells_for_percent=settings.results.min_cells_for_percent,
         on_received=workflow.image_received,
         read_status=workflow.status,
         retry=lambda key: workflow.client.retry(key),

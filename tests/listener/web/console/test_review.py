@@ -86,7 +86,7 @@ def test_a_cell_that_is_moved_is_counted_and_shown_in_its_new_class(
     assert 'id="class-monocyte"' in shown
     assert 'id="class-blast"' not in shown
     assert "blast → monocyte" in shown
-    assert "the network alone: 33.3 %" in shown
+    assert "the network alone: 1 of 3" in shown
     assert "1 changed" in shown
 
 
