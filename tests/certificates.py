@@ -44,6 +44,10 @@ class Authority:
             _builder(common_name, self.certificate.subject, key.public_key(), life)
             .add_extension(alternative, critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()),
+                critical=False,
+            )
             .sign(self.key, hashes.SHA256())
         )
         key_file = self.folder / f"{common_name}.key"
@@ -57,6 +61,19 @@ class Authority:
         )
 
 
+_SIGNS_CERTIFICATES = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
 def make_authority(folder: Path, name: str = "Test CA") -> Authority:
     """A new authority that keeps its files in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -65,6 +82,9 @@ def make_authority(folder: Path, name: str = "Test CA") -> Authority:
     certificate = (
         _builder(name, subject, key.public_key(), LIFE)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        # Python 3.13 checks what RFC 5280 4.2.1 asks of authorities.
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(_SIGNS_CERTIFICATES, critical=True)
         .sign(key, hashes.SHA256())
     )
     authority = Authority(folder=folder, key=key, certificate=certificate)

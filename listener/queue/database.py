@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -14,16 +15,35 @@ from sqlalchemy.exc import SQLAlchemyError
 from pipeline.errors import NeedsReview, RetryLater
 from reporting.durable_files import PRIVATE_FILE, make_folder
 
+SUBSECOND_SQLITE = (3, 42)
+"""The first SQLite whose unixepoch() knows 'subsec', which DBOS uses from Python 3.12 on."""
+
+
+def check_sqlite_version(
+    sqlite_version: tuple[int, ...] = sqlite3.sqlite_version_info,
+    python_version: tuple[int, ...] = sys.version_info[:3],
+) -> None:
+    """Raise NeedsReview `sqlite_too_old` where the queue would fail at its first row."""
+    if python_version >= (3, 12) and sqlite_version < SUBSECOND_SQLITE:
+        found = ".".join(map(str, sqlite_version))
+        raise NeedsReview(
+            f"This Python brings SQLite {found}, and the work queue needs 3.42 or newer from "
+            "Python 3.12 on: install a newer SQLite, use Python 3.11, or set database.url to a "
+            "PostgreSQL",
+            code="sqlite_too_old",
+        )
+
 
 def prepare_database(database_url: str) -> None:
     """Check that an SQLite file is whole, and put it into write-ahead mode before DBOS opens it.
 
     WAL gives two to three times the throughput. PostgreSQL needs nothing.
-    Raises NeedsReview `database_damaged`, RetryLater `database_unavailable`.
+    Raises NeedsReview `database_damaged` and `sqlite_too_old`, RetryLater `database_unavailable`.
     """
     url = sa.make_url(database_url)
     if url.get_backend_name() != "sqlite" or not url.database:
         return
+    check_sqlite_version()
     path = Path(url.database)
     try:
         make_folder(path.parent)

@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from listener.queue.database import prepare_database, translate_database_errors
+from listener.queue.database import (
+    check_sqlite_version,
+    prepare_database,
+    translate_database_errors,
+)
 from pipeline.errors import NeedsReview, RetryLater
 
 
@@ -79,3 +83,20 @@ def test_what_a_database_says_never_comes_out_as_it_is() -> None:
 def test_other_errors_are_left_alone() -> None:
     with pytest.raises(KeyError), translate_database_errors():
         raise KeyError("another's")
+
+
+@pytest.mark.parametrize(
+    ("sqlite_version", "python_version"),
+    [((3, 40, 1), (3, 11, 7)), ((3, 42, 0), (3, 12, 0)), ((3, 50, 4), (3, 13, 1))],
+)
+def test_an_sqlite_that_the_queue_can_use_passes(
+    sqlite_version: tuple[int, ...], python_version: tuple[int, ...]
+) -> None:
+    check_sqlite_version(sqlite_version, python_version)
+
+
+def test_an_sqlite_that_is_too_old_is_named_with_the_remedy() -> None:
+    with pytest.raises(NeedsReview, match=r"SQLite 3\.40\.1.*PostgreSQL") as refused:
+        check_sqlite_version((3, 40, 1), (3, 12, 1))
+
+    assert refused.value.code == "sqlite_too_old"
