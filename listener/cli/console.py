@@ -164,14 +164,6 @@ def print_indented(console: Console, text: str) -> None:
         console.print(f"  {text}", soft_wrap=True)
 
 
-def age_text(seconds: float) -> str:
-    """Format an age: 45 s, 12 min, 3.5 h, 2.0 d."""
-    for limit, divisor, unit in ((90, 1, "s"), (5400, 60, "min")):
-        if seconds < limit:
-            return f"{seconds / divisor:.0f} {unit}"
-    return f"{seconds / 3600:.1f} h" if seconds < 172800 else f"{seconds / 86400:.1f} d"
-
-
 def simple_table(title: str) -> Table:
     """A table with rules instead of boxes, legible in a terminal, a file and a mail."""
     return Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from listener.cli.console import age_text, open_console, print_indented, print_parked, simple_table
-from listener.queue.status import WorkflowStatus
+from listener.cli.console import open_console, print_indented, print_parked, simple_table
+from listener.queue.status import WorkflowStatus, age_text
 from pipeline.domain import RESEARCH_USE_ONLY
 
 

@@ -112,3 +112,11 @@ def _queue_status(name: str, counts: list[QueueCount], now: datetime) -> QueueSt
         in_work=total("PENDING"),
         oldest_age_s=max(0.0, now.timestamp() - oldest_ms / 1000),
     )
+
+
+def age_text(seconds: float) -> str:
+    """Format an age: 45 s, 12 min, 3.5 h, 2.0 d."""
+    for limit, divisor, unit in ((90, 1, "s"), (5400, 60, "min")):
+        if seconds < limit:
+            return f"{seconds / divisor:.0f} {unit}"
+    return f"{seconds / 3600:.1f} h" if seconds < 172800 else f"{seconds / 86400:.1f} d"

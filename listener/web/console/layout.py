@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
+from listener.queue.status import age_text
 from listener.web.console.permissions import Permission
 from listener.web.console.sessions import Visitor
 from pipeline.domain import RESEARCH_USE_ONLY
-from pipeline.findings.percentages import MIN_CELLS_FOR_PERCENT
+from pipeline.findings.percentages import MIN_CELLS_FOR_PERCENT, has_percentages
 
 CONSOLE_HEADERS: Mapping[str, str] = {
     "Cache-Control": "no-store",
@@ -68,7 +70,7 @@ class Layout:
             undefined=StrictUndefined,
         )
         self._environment.filters |= {
-            "age": age,
+            "age": age_text,
             "moment": moment,
             "percent": percent,
             "plain": plain,
@@ -79,6 +81,7 @@ class Layout:
             "software_version": software_version,
             "P": Permission,
             "min_cells_for_percent": min_cells_for_percent,
+            "has_percentages": partial(has_percentages, least=min_cells_for_percent),
         }
 
     def page(
@@ -112,14 +115,6 @@ class Layout:
         return self.page(
             "problem.html", visitor, status=status, code=code, words=words, status_code=status
         )
-
-
-def age(seconds: float) -> str:
-    """An age that people can read: 45 s, 12 min, 3.5 h, 2.0 d."""
-    for limit, divisor, unit in ((90, 1, "s"), (5400, 60, "min")):
-        if seconds < limit:
-            return f"{seconds / divisor:.0f} {unit}"
-    return f"{seconds / 3600:.1f} h" if seconds < 172800 else f"{seconds / 86400:.1f} d"
 
 
 def moment(value: datetime | None) -> str:

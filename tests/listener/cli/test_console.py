@@ -12,7 +12,6 @@ import pytest
 from listener.cli.check import Check, RouteExplanation
 from listener.cli.console import (
     ProgressDisplay,
-    age_text,
     show_checks,
     show_demo,
     show_evaluation,
@@ -20,7 +19,7 @@ from listener.cli.console import (
 )
 from listener.cli.status import show_status
 from listener.demo.results import DemoOutcome, DemoRow
-from listener.queue.status import ParkedWork, QueueStatus, WorkflowStatus, WorkKind
+from listener.queue.status import ParkedWork, QueueStatus, WorkflowStatus, WorkKind, age_text
 from reporting.audit.trail import Verification, verify_trail
 from reporting.delivery.routing.rules import Reason, RuleMatch, Verdict
 from tests.reporting.trails import KEY, write_days
