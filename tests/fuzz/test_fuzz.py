@@ -54,6 +54,7 @@ from tests.listener.peers import (
     PATIENCE_S,
     RawPeer,
     association_request,
+    close_sending,
     listening,
     pdu,
     store_command,
@@ -101,7 +102,7 @@ def test_whole_conversations(tmp_path: Path) -> None:
         for data in changed("conversation", said):
             with RawPeer(listener.port) as peer, suppress(ConnectionError):
                 peer.say(data)
-                peer.sock.shutdown(socket.SHUT_WR)
+                peer.say_no_more()
                 while peer.hear()[0]:
                     pass
         listener.check_accepting()
@@ -188,7 +189,7 @@ def test_http_requests() -> None:
                 suppress(ConnectionError),
             ):
                 peer.sendall(data)
-                peer.shutdown(socket.SHUT_WR)
+                close_sending(peer)
                 while peer.recv(4096):
                     pass
         assert httpx.get(f"http://127.0.0.1:{server.port}/").text == "here"

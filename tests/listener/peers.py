@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -90,6 +91,19 @@ def store(port: int, *images: Dataset, calling: str = "DEVICE") -> list[Dataset]
     return responses
 
 
+def close_sending(sock: socket.socket) -> None:
+    """Close one direction; ConnectionError where the other side has reset the connection.
+
+    After a reset the system says "not connected" (ENOTCONN), a bare OSError.
+    """
+    try:
+        sock.shutdown(socket.SHUT_WR)
+    except OSError as err:
+        if err.errno == errno.ENOTCONN:
+            raise ConnectionResetError(err.errno, "the peer has reset the connection") from err
+        raise
+
+
 class RawPeer:
     """Says what it is told to, byte by byte."""
 
@@ -121,6 +135,10 @@ class RawPeer:
 
     def say(self, data: bytes) -> None:
         self.sock.sendall(data)
+
+    def say_no_more(self) -> None:
+        """Close the way out and keep listening."""
+        close_sending(self.sock)
 
     def hear(self) -> tuple[int, bytes]:
         """Type and body of the next PDU; type 0 when the other side has hung up."""
