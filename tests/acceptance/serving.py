@@ -14,6 +14,7 @@ import pytest
 from config.settings import make_settings
 from listener import service
 from listener.service import Service
+from listener.storage.smear_grouping import smear_id_of
 from listener.workflow.worker import WorkflowSettings
 from reporting.audit.trail import public_path, read_public_key, verify_trail
 from tests.tiny_model import write_tiny_model
@@ -92,5 +93,7 @@ def _unsettled(running: Service) -> list[str]:
     inbox, results = running.store.inbox, running.store.results
     waiting = list(inbox.waiting())
     return [
-        uid for uid in waiting if not results.smear(inbox.facts(uid).series_uid).has_fields(uid)
+        uid
+        for uid in waiting
+        if not results.smear(smear_id_of(inbox.facts(uid), "series")).has_fields(uid)
     ]

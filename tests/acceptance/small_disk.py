@@ -27,7 +27,7 @@ class SmallDisk:
 def small_disk(folder: Path, *, size_mb: int) -> Iterator[SmallDisk]:
     """Mount one over a folder; skips where that is not allowed."""
     folder.mkdir(parents=True, exist_ok=True)
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size_mb}m", "smearlink-test", folder]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size_mb}m", "smearlink-test", str(folder)]
     try:
         subprocess.run(mount, check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):

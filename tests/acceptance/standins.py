@@ -15,7 +15,10 @@ from typing import Any, Self
 
 from pydicom import Dataset
 from pynetdicom import AE, evt
-from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]
+    StorageCommitmentPushModel,
+    StorageCommitmentPushModelInstance,
+)
 
 from listener.demo.mock_servers import LOOPBACK, MockPacs, Reply, Request, StandInFhir
 
@@ -214,10 +217,14 @@ def http_answer(
     return serve
 
 
+Serve = Callable[[socket.socket], None]
+"""What a peer does with a connection."""
+
+
 class TcpPeer:
     """A bare TCP server: `serve` is run on a thread for each connection that comes."""
 
-    def __init__(self, serve: Callable[[socket.socket], None]) -> None:
+    def __init__(self, serve: Serve) -> None:
         self._serve = serve
         self._listening = socket.create_server((LOOPBACK, 0))
         self._open: list[socket.socket] = []

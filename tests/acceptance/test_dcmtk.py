@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pydicom import Dataset, FileDataset, dcmread
-from pydicom.pixels import pixel_array
+from pydicom.pixels.utils import pixel_array
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,

@@ -120,7 +120,7 @@ def test_the_server_refuses_what_is_no_r4(server: httpx.Client) -> None:
 @pytest.mark.parametrize("name", SMEARS)
 @pytest.mark.parametrize("header", [{}, {"PatientID": "", "AccessionNumber": ""}])
 def test_the_validator_finds_no_error(
-    server: httpx.Client, name: str, header: dict[str, str]
+    server: httpx.Client, name: str, header: dict[str, Any]
 ) -> None:
     bundle = bundle_of(SMEARS[name], **header)
 

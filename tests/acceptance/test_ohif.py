@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
 import pytest
-from pydicom import dcmread
-from pydicom.pixels import pixel_array
+from pydicom import FileDataset, dcmread
+from pydicom.pixels.utils import pixel_array
 
 from listener.modality.store_scu import PeerAddress, send_images
 from pipeline.domain import RGB
@@ -60,7 +61,7 @@ def viewer(smear: PhantomSet, tmp_path_factory: pytest.TempPathFactory) -> Itera
         browsing(folder) as page,
     ):
         peer = PeerAddress(ae_title=AE_TITLE, host=LOOPBACK, port=pacs.dicom_port)
-        assert all(sent.is_stored for sent in send_images(smear.sources.values(), peer))
+        assert all(sent.is_stored for sent in send_images(_files(smear), peer))
         DicomDestination(
             name="pacs", ae_title=AE_TITLE, host=LOOPBACK, port=pacs.dicom_port
         ).deliver(smear.results)
@@ -187,6 +188,7 @@ def _likeness(viewer: Page, picture: RGB) -> float:
     if place is None:
         return 0.0
     x, y, width, height = place
+    assert shown is not None
     window = cv2.cvtColor(shown[y : y + height, x : x + width], cv2.COLOR_BGR2RGB)
     if window.std() < 1.0:
         return 0.0
@@ -196,3 +198,8 @@ def _likeness(viewer: Page, picture: RGB) -> float:
     top, left = (height - fitted.shape[0]) // 2, (width - fitted.shape[1]) // 2
     expected[top : top + fitted.shape[0], left : left + fitted.shape[1]] = fitted
     return float(np.corrcoef(expected.ravel(), window.ravel())[0, 1])
+
+
+def _files(smear: PhantomSet) -> Iterable[FileDataset]:
+    """The sources with their file meta information, which `send_images` reads."""
+    return cast(Iterable[FileDataset], smear.sources.values())

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from dicomweb_client import DICOMwebClient
 from pydicom import Dataset, dcmread
-from pydicom.pixels import pixel_array
+from pydicom.pixels.utils import pixel_array
 
 from listener.storage.commitment_reports import CommitmentReports
 from listener.storage.inbox import Inbox
@@ -276,4 +276,5 @@ def _pixels(content: bytes) -> np.ndarray:
 
 def _png(content: bytes) -> np.ndarray:
     shown = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    assert shown is not None
     return cv2.cvtColor(shown, cv2.COLOR_BGR2RGB)

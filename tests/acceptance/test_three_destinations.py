@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom import Dataset
@@ -140,7 +141,7 @@ def test_a_warning_is_success_with_a_note_in_the_audit_trail(site: Site, tmp_pat
     assert notes() == [[f"0x{ELEMENTS_DISCARDED:04X}"]]
 
 
-def _flat(event: dict) -> dict:
+def _flat(event: dict[str, Any]) -> dict[str, Any]:
     """The event with its fields beside it, wherever the trail keeps them."""
     return {**event, **event.get("fields", {})}
 

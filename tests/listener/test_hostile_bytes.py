@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -28,6 +29,7 @@ from tests.listener.peers import (
 
 IMAGE = build_image(transfer_syntax=JPEGBaseline8Bit)
 DATA = dataset_bytes(IMAGE)
+TIMEOUTS = ("acse_timeout_s", "dimse_timeout_s", "idle_timeout_s")
 SOUND = build_image(number=2)
 CHANGES = st.lists(
     st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=4
@@ -67,7 +69,11 @@ def door() -> Iterator[Door]:
     audit = RecordingAudit()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        patience = {"acse_timeout_s": 0.3, "dimse_timeout_s": 0.3, "idle_timeout_s": 0.3}
+        patience: dict[str, Any] = {
+            "acse_timeout_s": 0.3,
+            "dimse_timeout_s": 0.3,
+            "idle_timeout_s": 0.3,
+        }
         with (
             pytest.MonkeyPatch.context() as hurried,
             listening(Inbox(root), audit, **patience) as listener,

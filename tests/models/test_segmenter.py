@@ -109,7 +109,7 @@ def test_a_graph_of_another_kind_is_refused(folder: Path) -> None:
 def test_every_phantom_cell_is_found_and_no_other(
     segmenter: OnnxSegmenter, optics: dict[str, float]
 ) -> None:
-    drawn = field(**optics)  # type: ignore[arg-type]
+    drawn = field(**optics)
 
     found = find_cells(image_of(drawn.pixels), segmenter).cells
 

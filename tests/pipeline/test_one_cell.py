@@ -96,7 +96,7 @@ def test_a_phantom_cell_alone_is_found_and_scaled(widths: float, most_error: flo
 @pytest.mark.parametrize("source", ["bccd", "raabin", "draaslan"])
 def test_a_real_cell_alone_is_found(source: str) -> None:
     rows = [row for row in read_pack(DATA, None) if row.source == source and row.kind == "field"]
-    told = []
+    told: list[tuple[float, bool]] = []
     for row in rows[::3]:
         image = row.read_image()
         told += cut_out(image, find_cells(image, segmenter()), TIGHT)

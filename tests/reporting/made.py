@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +19,7 @@ from tests.reporting.sources import make_source
 
 def results_of(
     smear: SmearFindings,
-    sources: dict[str, Dataset],
+    sources: Mapping[Any, Dataset],
     *kinds: ResultKind,
     **context: Any,
 ) -> list[Result]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from pydicom.datadict import dictionary_VR
 import reporting.result_set
 from pipeline.domain import Call, FieldFindings
 from pipeline.errors import Defect, NeedsReview
+from reporting.dicom.key_object_selection import build_key_objects
 from reporting.result_set import build_result_set
 from reporting.results import DICOM_KINDS, Result, ResultKind
 from tests.findings import make_field_findings, make_smear_findings
@@ -41,9 +42,9 @@ class TestWhatGoesWrong:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Whatever a builder forgets: nothing unlabelled is handed on."""
-        build = reporting.result_set.build_key_objects
+        build: Callable[..., Dataset] = build_key_objects
 
-        def forgetful(*arguments: object, **named: Any) -> Dataset:
+        def forgetful(*arguments: Any, **named: Any) -> Dataset:
             dataset = build(*arguments, **named)
             del dataset.ContentQualification
             return dataset

@@ -245,7 +245,7 @@ def _outcome(root: Path, *, is_whole: bool = True, **given: Any) -> DemoOutcome:
         "verification": _verification(root, is_whole=is_whole),
         **given,
     }
-    return DemoOutcome(**values)  # type: ignore[arg-type]  # values of the test
+    return DemoOutcome(**values)  # values of the test
 
 
 def _verification(root: Path, *, is_whole: bool) -> Verification:

@@ -151,7 +151,8 @@ class TestPdus:
         stream = b"".join(pdu(PduType.DATA, body) for body in bodies)
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            wire, seen, at, cut = wire_of(ours), [], 0, 0
+            wire, at, cut = wire_of(ours), 0, 0
+            seen: list[bytes] = []
             while len(seen) < len(bodies):
                 wanted = sum(len(body) + 6 for body in bodies[: len(seen) + 1])
                 while at < wanted:

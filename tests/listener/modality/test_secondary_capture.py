@@ -111,7 +111,9 @@ def test_an_odd_number_of_bytes_is_padded(tmp_path: Path) -> None:
 
 def test_a_jpeg_is_not_compressed_a_second_time(tmp_path: Path) -> None:
     path = _write(tmp_path / "field.jpg", picture())
-    stored = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB).astype(int)
+    decoded = cv2.imread(str(path))
+    assert decoded is not None
+    stored = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB).astype(int)
 
     image = _only(path)
 

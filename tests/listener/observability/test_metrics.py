@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -55,7 +56,7 @@ def test_what_the_audit_refuses_is_not_counted() -> None:
 @pytest.mark.parametrize("event", list(COUNTS))
 def test_every_counted_event_raises_its_own_counter(event: Event) -> None:
     metrics = Metrics(software_version="1")
-    fields = {"code": "too_small", "destination": "pacs"}
+    fields: dict[str, Any] = {"code": "too_small", "destination": "pacs"}
     audit = CountedAudit(RecordingAudit(), metrics)
 
     audit.record(event, outcome=Outcome.MINOR_FAILURE, **fields)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -230,7 +231,7 @@ def test_the_watermark_keeps_images_out_before_the_disk_is_full(tmp_path: Path) 
     ],
 )
 def test_what_the_command_says_must_be_true(
-    tmp_path: Path, changed: dict[str, str], code: str
+    tmp_path: Path, changed: dict[str, Any], code: str
 ) -> None:
     with pytest.raises(Rejected) as caught:
         take(Inbox(tmp_path), build_image(), **changed)

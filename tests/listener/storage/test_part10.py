@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.uid import (
+    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -110,7 +111,7 @@ class TestWhatAFileOffers:
         assert split == (replace(OFFER, source="stow"), DATASET)
 
     @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
-    def test_is_read_from_a_bare_dataset(self, syntax: str) -> None:
+    def test_is_read_from_a_bare_dataset(self, syntax: UID) -> None:
         image = build_image(transfer_syntax=syntax)
         bare = dataset_bytes(image)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,7 +105,7 @@ def test_an_object_of_an_earlier_report_never_changes(tmp_path: Path) -> None:
 
 def test_a_bundle_of_a_later_report_is_the_new_one(tmp_path: Path) -> None:
     smear = _smear(tmp_path)
-    bundle = {"kind": ResultKind.FHIR_BUNDLE, "uid": "bundle-1"}
+    bundle: dict[str, Any] = {"kind": ResultKind.FHIR_BUNDLE, "uid": "bundle-1"}
     _publish(smear, [_result(content=b"first", **bundle)])
 
     second = _publish(smear, [_result(content=b"second", **bundle)], version=2)

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.uid import (
     MPEG2MPML,
+    UID,
     DeflatedExplicitVRLittleEndian,
     JPEGBaseline8Bit,
     JPEGLossless,
@@ -142,7 +143,7 @@ def test_what_is_not_taken_is_answered_recorded_and_not_kept(
 
 
 @pytest.mark.parametrize("syntax", [JPEGLossless, MPEG2MPML])
-def test_a_transfer_syntax_that_we_do_not_read_is_refused(tmp_path: Path, syntax: str) -> None:
+def test_a_transfer_syntax_that_we_do_not_read_is_refused(tmp_path: Path, syntax: UID) -> None:
     image = build_image(transfer_syntax=JPEGBaseline8Bit)
     image.file_meta.TransferSyntaxUID = syntax
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydicom import Dataset
 
-from listener.workflow.steps import ReportStatus
+from listener.workflow.steps import CloseResult, ReportStatus
 from pipeline.domain import FieldFindings, SmearId, SOPInstanceUID
 from pipeline.errors import RetryLater
 from reporting.audit.trail import Event
@@ -148,7 +148,9 @@ class TestReports:
         assert field.model.sha256 == newer.model_key
 
 
-def close(house: WorkflowSite, *, known: int | None = None, is_waiting: bool = False) -> object:
+def close(
+    house: WorkflowSite, *, known: int | None = None, is_waiting: bool = False
+) -> CloseResult:
     return house.reports.close(SMEAR, known=known, is_waiting=is_waiting)
 
 

@@ -661,7 +661,7 @@ def test_a_retry_sends_what_was_disowned_too_often(
     before = len(next(iter(pacs.arrived.values())))
     pacs.awaits_commitment = False
 
-    assert queue.parked[job_id].code == "commitment_refused"  # type: ignore[attr-defined]
+    assert queue.parked[job_id].code == "commitment_refused"
     queue.enqueue(retry_job(_row_of(queue.jobs[job_id])))
     queue.run_all(flow)
 

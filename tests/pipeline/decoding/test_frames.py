@@ -489,7 +489,7 @@ def survive(image: Dataset) -> None:
 def parsed(coded: bytes, image: FileDataset) -> Dataset:
     """The dataset as pydicom reads it, or an empty one when it cannot."""
     try:
-        dataset = read_dataset(io.BytesIO(coded), image.is_implicit_VR, True)
+        dataset = read_dataset(io.BytesIO(coded), bool(image.is_implicit_VR), True)
     except Exception:  # noqa: BLE001 - what pydicom cannot parse never reaches the pipeline
         return Dataset()
     dataset.file_meta = image.file_meta

@@ -29,6 +29,9 @@ from pipeline.domain import (
     ReferralReason,
     Scale,
     ScaleSource,
+    SeriesUID,
+    SOPInstanceUID,
+    StudyUID,
 )
 from pipeline.errors import Defect
 from pipeline.findings.serialization import field_from_record, field_to_record
@@ -126,9 +129,9 @@ def through_disk(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def a_record(**changes: Any) -> dict[str, Any]:
     found = FieldFindings(
-        study_uid="1.2.3",
-        series_uid="1.2.3.4",
-        sop_instance_uid="1.2.3.4.5",
+        study_uid=StudyUID("1.2.3"),
+        series_uid=SeriesUID("1.2.3.4"),
+        sop_instance_uid=SOPInstanceUID("1.2.3.4.5"),
         frame=1,
         width=640,
         height=480,

@@ -12,7 +12,8 @@ from tests.reporting.trails import Clock, open_trail, write_days
 
 
 def read_all(folder: Path, *, most_bytes: int = 1 << 20) -> list[int]:
-    place, numbers = Place(), []
+    place = Place()
+    numbers: list[int] = []
     while True:
         entries, after = read_on(folder, "ward7", place, most_bytes=most_bytes)
         if after == place:

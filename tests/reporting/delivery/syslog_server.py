@@ -68,7 +68,7 @@ def _take(store: Repository, connection: ssl.SSLSocket, *, answers_close: bool) 
 
 def frames_in(text: bytes) -> tuple[list[bytes], bytes]:
     """The frames of RFC 5425 4.3, and what is left over."""
-    frames = []
+    frames: list[bytes] = []
     while text:
         length, space, rest = text.partition(b" ")
         if not space or not length.isdigit() or len(rest) < int(length):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reporting.delivery import DeliveryPostponed, DeliveryRefused, Receipt
+from reporting.delivery import DeliveryPostponed, DeliveryRefused, Receipt, Refusal
 from reporting.delivery.dimse_status import Verdict
 from reporting.delivery.outcome import Outcome, conclude, deliver_each, outcome_of, postponed
 from reporting.results import Result
@@ -22,8 +22,9 @@ OUTCOMES = st.lists(st.sampled_from(Verdict), max_size=6).map(
 
 @given(OUTCOMES)
 def test_every_result_is_accepted_or_refused_and_none_both(outcomes: list[Outcome]) -> None:
+    refused: tuple[Refusal, ...] = ()
     try:
-        receipt, refused = conclude("pacs", outcomes), ()
+        receipt = conclude("pacs", outcomes)
     except (DeliveryPostponed, DeliveryRefused) as err:
         receipt, refused = err.receipt, err.refused
 

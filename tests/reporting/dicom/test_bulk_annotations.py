@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from highdicom.ann import MicroscopyBulkSimpleAnnotations
+from pydicom import Dataset
 
 from pipeline.domain import Call
 from reporting.dicom.slide_coordinates import slide_place
@@ -18,14 +19,14 @@ SOURCE = make_source("slide_coordinates", FIELD)
 
 
 @pytest.fixture(scope="module")
-def annotations():
+def objects() -> Dataset:
     return made(ResultKind.BULK_ANNOTATIONS, FIELD, source=SOURCE)
 
 
-def test_highdicom_reads_each_polygon_where_its_cell_lies(annotations) -> None:
+def test_highdicom_reads_each_polygon_where_its_cell_lies(objects) -> None:
     place = slide_place(SOURCE)
     assert place is not None
-    read = MicroscopyBulkSimpleAnnotations.from_dataset(annotations)
+    read = MicroscopyBulkSimpleAnnotations.from_dataset(objects)
 
     for group in read.get_annotation_groups():
         call = next(one for one in Call if one in group.label)
@@ -39,8 +40,8 @@ def test_highdicom_reads_each_polygon_where_its_cell_lies(annotations) -> None:
             np.testing.assert_allclose(polygon[:, :2].mean(axis=0), expected, atol=0.001)
 
 
-def test_measurements_are_those_of_the_cells_in_order(annotations) -> None:
-    for group in annotations.AnnotationGroupSequence:
+def test_measurements_are_those_of_the_cells_in_order(objects) -> None:
+    for group in objects.AnnotationGroupSequence:
         call = next(one for one in Call if one in group.AnnotationGroupLabel)
         cells = [one for one in FIELD.cells if one.call is call]
         probability = group.MeasurementsSequence[0]
@@ -52,14 +53,14 @@ def test_measurements_are_those_of_the_cells_in_order(annotations) -> None:
         np.testing.assert_allclose(values, expected, rtol=1e-6)
 
 
-def test_it_stands_in_the_frame_of_reference_of_the_source(annotations) -> None:
-    assert annotations.FrameOfReferenceUID == SOURCE.FrameOfReferenceUID
-    assert annotations.AnnotationCoordinateType == "3D"
-    assert {one.CommonZCoordinateValue for one in annotations.AnnotationGroupSequence} == {0.0}
+def test_it_stands_in_the_frame_of_reference_of_the_source(objects) -> None:
+    assert objects.FrameOfReferenceUID == SOURCE.FrameOfReferenceUID
+    assert objects.AnnotationCoordinateType == "3D"
+    assert {one.CommonZCoordinateValue for one in objects.AnnotationGroupSequence} == {0.0}
 
 
-def test_the_algorithm_is_named(annotations) -> None:
-    for group in annotations.AnnotationGroupSequence:
+def test_the_algorithm_is_named(objects) -> None:
+    for group in objects.AnnotationGroupSequence:
         [algorithm] = group.AnnotationGroupAlgorithmIdentificationSequence
         assert group.AnnotationGroupGenerationType == "AUTOMATIC"
         assert algorithm.AlgorithmParameters.startswith("sha256=")

@@ -180,7 +180,7 @@ def test_findings_and_sources_still_belong_together() -> None:
         assert source.SOPInstanceUID == field.sop_instance_uid
         assert source.StudyInstanceUID == field.study_uid
         assert source.SeriesInstanceUID == field.series_uid
-        assert source.file_meta.MediaStorageSOPInstanceUID == field.sop_instance_uid
+        assert str(source.file_meta.MediaStorageSOPInstanceUID) == field.sop_instance_uid
     assert variant.smear.differential == SMEAR.differential
     assert variant.smear.grade is SMEAR.grade
 

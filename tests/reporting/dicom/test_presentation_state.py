@@ -22,7 +22,7 @@ def state_of(field=FIELD, **changed: Any) -> Dataset:
     return made(ResultKind.PRESENTATION_STATE, field, **changed)
 
 
-def annotations(state: Dataset) -> dict[str, Dataset]:
+def annotations_by_layer(state: Dataset) -> dict[str, Dataset]:
     return {one.GraphicLayer: one for one in state.GraphicAnnotationSequence}
 
 
@@ -38,14 +38,14 @@ def test_every_layer_that_is_used_is_declared() -> None:
     state = state_of()
 
     declared = [one.GraphicLayer for one in state.GraphicLayerSequence]
-    assert set(annotations(state)) <= set(declared)
+    assert set(annotations_by_layer(state)) <= set(declared)
     assert [one.GraphicLayerOrder for one in state.GraphicLayerSequence] == [
         *range(1, len(declared) + 1)
     ]
 
 
 def test_each_call_has_a_layer_and_each_cell_an_outline() -> None:
-    layers = annotations(state_of())
+    layers = annotations_by_layer(state_of())
 
     for call, layer in LAYER_BY_CALL.items():
         cells = [one for one in FIELD.cells if one.call is call]
@@ -55,14 +55,14 @@ def test_each_call_has_a_layer_and_each_cell_an_outline() -> None:
 
 
 def test_the_label_stands_across_the_display() -> None:
-    [banner] = annotations(state_of())[RESEARCH_LAYER].TextObjectSequence
+    [banner] = annotations_by_layer(state_of())[RESEARCH_LAYER].TextObjectSequence
 
     assert banner.UnformattedTextValue == RESEARCH_USE_ONLY
     assert banner.BoundingBoxAnnotationUnits == "DISPLAY"
 
 
 def test_calls_are_told_apart_without_colour_too() -> None:
-    layers = annotations(state_of())
+    layers = annotations_by_layer(state_of())
 
     dashes = {
         layer: layers[layer].GraphicObjectSequence[0].LineStyleSequence[0].LineDashingStyle
@@ -73,14 +73,14 @@ def test_calls_are_told_apart_without_colour_too() -> None:
 
 
 def _labels():
-    layers = annotations(state_of())
+    layers = annotations_by_layer(state_of())
     for call, layer in LAYER_BY_CALL.items():
         cells = [one for one in FIELD.cells if one.call is call]
         yield from zip(cells, layers[layer].TextObjectSequence, strict=True)
 
 
 def test_outlines_are_closed_and_lie_on_the_picture() -> None:
-    for layer in annotations(state_of()).values():
+    for layer in annotations_by_layer(state_of()).values():
         for graphic in layer.get("GraphicObjectSequence", ()):
             points = np.array(graphic.GraphicData).reshape(-1, 2)
             assert len(points) == graphic.NumberOfGraphicPoints
@@ -137,4 +137,6 @@ def test_a_gray_picture_has_none() -> None:
 
 
 def test_a_call_without_cells_has_no_graphics() -> None:
-    assert "LEUKEMIC" not in annotations(state_of(make_field_findings(calls=[Call.NORMAL])))
+    assert "LEUKEMIC" not in annotations_by_layer(
+        state_of(make_field_findings(calls=[Call.NORMAL]))
+    )

@@ -6,7 +6,7 @@ import cv2
 import highdicom as hd
 import numpy as np
 import pytest
-from pydicom.pixels import pixel_array
+from pydicom.pixels.utils import pixel_array
 
 from pipeline.domain import Call, Scale, ScaleSource
 from reporting.results import ResultKind

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -74,7 +74,7 @@ def tiff(
     compression: int = 1,
     strips: list[bytes] | None = None,
     rows_per_strip: int | None = None,
-    order: str = "<",
+    order: Literal["<", ">"] = "<",
     **tags: int | tuple[int, ...],
 ) -> bytes:
     """A TIFF of one page; `strips` are stored as they are. More tags by number: `t338=0`."""

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from pipeline.decoding.photographs.tiff_lzw import decode_lzw
 from pipeline.errors import Rejected
@@ -21,6 +22,7 @@ def encoded(raw: bytes) -> bytes:
     Image.fromarray(row).save(target, "TIFF", compression="tiff_lzw")
     content = target.getvalue()
     with Image.open(io.BytesIO(content)) as image:
+        assert isinstance(image, TiffImageFile)
         (offset,), (count,) = image.tag_v2[273], image.tag_v2[279]
     return content[offset : offset + count]
 

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
-from pydicom.pixels import pixel_array
+from pydicom.pixels.utils import pixel_array
 from pydicom.uid import (
+    UID,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
@@ -25,7 +26,10 @@ from pydicom.uid import (
 )
 from pynetdicom import AE, evt
 from pynetdicom.presentation import build_context
-from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]
+    StorageCommitmentPushModel,
+    Verification,
+)
 
 from listener.demo.mock_servers import LOOPBACK, MockPacs
 from listener.storage.commitment_reports import CommitmentReports
@@ -44,6 +48,7 @@ from reporting.results import Result, ResultKind
 from tests.acceptance.standins import (
     CommittingPacs,
     FaultyPacs,
+    Serve,
     TcpPeer,
     closed_port,
     hangs_up,
@@ -99,7 +104,7 @@ class TestThingsThatGoWrong:
         assert told.value.code == "peer_unknown"
 
     @pytest.mark.parametrize("serve", [says_nothing, hangs_up])
-    def test_a_peer_that_is_not_dicom_is_tried_later(self, serve: object) -> None:
+    def test_a_peer_that_is_not_dicom_is_tried_later(self, serve: Serve) -> None:
         with TcpPeer(serve) as peer, pytest.raises(RetryLater) as told:
             destination_at(peer.port, timeout_s=PATIENCE_S).deliver([make_picture()])
 
@@ -288,7 +293,7 @@ class TestWhatIsSent:
         assert np.array_equal(pixel_array(dcmread(pacs.stored[0])), picture_pixels())
 
     @pytest.mark.parametrize("target", [RLELossless, JPEG2000Lossless, ImplicitVRLittleEndian])
-    def test_a_lossless_syntax_keeps_every_pixel(self, target: str) -> None:
+    def test_a_lossless_syntax_keeps_every_pixel(self, target: UID) -> None:
         again = transcode(make_picture().content, target)
 
         assert again.file_meta.TransferSyntaxUID == target

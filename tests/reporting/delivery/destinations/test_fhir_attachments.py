@@ -58,7 +58,7 @@ class TestInline:
             made = fit_attachments(report.content, Placement.INLINE, max_bytes=LIMIT)
 
             assert made.content == report.content
-            assert made.remarks == made.binaries == ()
+            assert (made.remarks, made.binaries) == ((), ())
 
     @pytest.mark.parametrize("side", [700, 1600, 2400])
     def test_a_large_picture_is_scaled_and_still_a_picture(self, side: int) -> None:

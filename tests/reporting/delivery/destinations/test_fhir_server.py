@@ -18,6 +18,7 @@ from reporting.delivery.transport.tls import TlsFiles, server_context
 from reporting.results import Result, ResultKind
 from tests.acceptance.standins import (
     ScriptedFhir,
+    Serve,
     TcpPeer,
     closed_port,
     hangs_up,
@@ -107,7 +108,7 @@ class TestThingsThatGoWrong:
         assert told.value.code == "no_answer"
 
     @pytest.mark.parametrize("serve", [says_nothing, hangs_up])
-    def test_a_peer_that_is_not_http_is_tried_later(self, serve: object) -> None:
+    def test_a_peer_that_is_not_http_is_tried_later(self, serve: Serve) -> None:
         with TcpPeer(serve) as peer, pytest.raises(RetryLater):
             destination_at(f"http://{LOOPBACK}:{peer.port}", timeout_s=PATIENCE_S).deliver(
                 [make_bundle()]

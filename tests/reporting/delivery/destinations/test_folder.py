@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from pydicom.uid import JPEGBaseline8Bit
+from pydicom.uid import UID, ExplicitVRLittleEndian, JPEGBaseline8Bit
 
 from pipeline.errors import Defect, RetryLater
 from reporting.delivery import DeliveryPostponed, Receipt
@@ -51,7 +51,7 @@ class TestThingsThatGoWrong:
         def fails(_descriptor: int) -> None:
             raise OSError(number, "no")
 
-        monkeypatch.setattr(folder_room.os, "fsync", fails)
+        monkeypatch.setattr(os, "fsync", fails)
 
         with pytest.raises(RetryLater) as told:
             FolderDestination(name="files", path=tmp_path).deliver([make_bundle()])
@@ -94,17 +94,16 @@ class TestWhatIsWritten:
         for one in results:
             assert (tmp_path / "new" / one.name).read_bytes() == one.content
 
-    @pytest.mark.parametrize("syntax", [None, JPEGBaseline8Bit])
-    def test_pictures_get_a_png_in_the_right_colours(
-        self, tmp_path: Path, syntax: str | None
-    ) -> None:
-        picture = make_picture(**({"syntax": syntax} if syntax else {}))
+    @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, JPEGBaseline8Bit])
+    def test_pictures_get_a_png_in_the_right_colours(self, tmp_path: Path, syntax: UID) -> None:
+        picture = make_picture(syntax=syntax)
 
         FolderDestination(name="files", path=tmp_path).deliver([picture])
 
         shown = cv2.imread(str(tmp_path / f"{picture.uid}.png"))
+        assert shown is not None
         difference = cv2.cvtColor(shown, cv2.COLOR_BGR2RGB).astype(int) - picture_pixels()
-        assert np.abs(difference).max() <= (12 if syntax else 0)
+        assert np.abs(difference).max() <= (12 if syntax == JPEGBaseline8Bit else 0)
 
     def test_other_objects_get_no_png(self, tmp_path: Path) -> None:
         other = make_picture(kind=ResultKind.SEGMENTATION)
@@ -181,13 +180,18 @@ class TestWhatIsWritten:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         steps: list[str] = []
-        real_sync, real_replace = folder_room.os.fsync, Path.replace
-        monkeypatch.setattr(
-            folder_room.os, "fsync", lambda one: (steps.append("fsync"), real_sync(one))
-        )
-        monkeypatch.setattr(
-            Path, "replace", lambda self, to: (steps.append("rename"), real_replace(self, to))[1]
-        )
+        real_sync, real_replace = os.fsync, Path.replace
+
+        def sync(descriptor: int) -> None:
+            steps.append("fsync")
+            real_sync(descriptor)
+
+        def rename(source: Path, target: Path) -> Path:
+            steps.append("rename")
+            return real_replace(source, target)
+
+        monkeypatch.setattr(os, "fsync", sync)
+        monkeypatch.setattr(Path, "replace", rename)
 
         FolderDestination(name="files", path=tmp_path).deliver([make_bundle()])
 

@@ -16,7 +16,7 @@ from reporting.delivery import DeliveryPostponed, DeliveryRefused, Receipt
 from reporting.delivery.destinations.hl7_mllp import Hl7Destination
 from reporting.delivery.transport.mllp import END, START, control_id_of, framed, read_acknowledgment
 from reporting.delivery.transport.tls import TlsFiles, server_context
-from tests.acceptance.standins import TcpPeer, closed_port, hangs_up, says_nothing
+from tests.acceptance.standins import Serve, TcpPeer, closed_port, hangs_up, says_nothing
 from tests.certificates import make_authority
 from tests.reporting.delivery.labelled import make_bundle, make_message
 
@@ -73,7 +73,7 @@ class TestThingsThatGoWrong:
         assert told.value.code == "peer_unreachable"
 
     @pytest.mark.parametrize("serve", [says_nothing, hangs_up])
-    def test_no_answer_is_tried_later(self, serve: object) -> None:
+    def test_no_answer_is_tried_later(self, serve: Serve) -> None:
         with TcpPeer(serve) as peer, pytest.raises(RetryLater) as told:
             destination_at(peer.port, timeout_s=PATIENCE_S).deliver([make_message()])
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
+from pynetdicom.events import Event
 
 from pipeline.errors import Rejected, RetryLater
 from reporting.delivery import CommitmentReport, Refusal
@@ -218,12 +220,17 @@ def test_an_event_that_the_standard_does_not_know_is_refused(event_type: int | N
     assert reports.wait_for("1.2.3", ["1.1"], 0.0) is None
 
 
+def event_of(event_type: int | None, information: Dataset) -> Event:
+    """What pynetdicom hands over of an N-EVENT-REPORT request."""
+    return cast(Event, SimpleNamespace(event_type=event_type, event_information=information))
+
+
 def handled(
     reports: SameAssociationReports, transaction_uid: str, *, event_type: int | None = 1
 ) -> tuple[int, None]:
     """The answer to a report, given on a thread of its own as pynetdicom does."""
     answers: list[tuple[int, None]] = []
-    event = SimpleNamespace(event_type=event_type, event_information=report(transaction_uid))
+    event = event_of(event_type, report(transaction_uid))
     thread = threading.Thread(target=lambda: answers.append(reports.handle(event)))
     thread.start()
     thread.join()
@@ -231,9 +238,7 @@ def handled(
 
 
 def test_an_unreadable_report_is_answered_as_such() -> None:
-    answer = SameAssociationReports().handle(
-        SimpleNamespace(event_type=1, event_information=Dataset())
-    )
+    answer = SameAssociationReports().handle(event_of(1, Dataset()))
 
     assert answer == (EVENT_STATUS_INVALID_ARGUMENT, None)
 

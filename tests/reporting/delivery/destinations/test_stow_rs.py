@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from email.message import Message
 from email.parser import BytesParser
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -24,7 +24,7 @@ def destination_at(url: str, **changed: Any) -> StowDestination:
     return StowDestination(**{"name": "archive", "url": url, **changed})
 
 
-def said(status: int, *, failed: dict[str, Any] | None = None, stored: object = ()) -> Reply:
+def said(status: int, *, failed: dict[str, Any] | None = None, stored: Iterable[str] = ()) -> Reply:
     """A Store Instances Response in the DICOM JSON model."""
     body: dict[str, Any] = {}
     if failed:
@@ -272,4 +272,4 @@ def _parts(content_type: str, body: bytes) -> list[Message]:
         b"Content-Type: application/dicom\r\n",
         b"Content-Type: application/dicom\r\nContent-Transfer-Encoding: binary\r\n",
     )
-    return BytesParser().parsebytes(head + marked).get_payload()
+    return cast(list[Message], BytesParser().parsebytes(head + marked).get_payload())

@@ -13,6 +13,7 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from listener.demo.mock_servers import LOOPBACK, Reply
@@ -61,7 +62,7 @@ def make_client(url: str, proof: ClientSecret | PrivateKey) -> OAuthClient:
     return OAuthClient(token_url=url, client_id="smearlink", proof=proof, scope="system/*.cu")
 
 
-def key_file(folder: Path, key: object) -> Path:
+def key_file(folder: Path, key: PrivateKeyTypes) -> Path:
     path = folder / "key.pem"
     path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     return path
@@ -78,7 +79,7 @@ class TestThingsThatGoWrong:
 
     @pytest.mark.parametrize("make_key", [ed25519.Ed25519PrivateKey.generate, None])
     def test_a_key_of_another_kind_needs_a_person(
-        self, tmp_path: Path, make_key: Callable[[], object] | None
+        self, tmp_path: Path, make_key: Callable[[], PrivateKeyTypes] | None
     ) -> None:
         path = key_file(tmp_path, make_key()) if make_key else tmp_path / "absent.pem"
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from pynetdicom import AE
 from pynetdicom.association import Association
-from pynetdicom.sop_class import Verification
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import AssociationSocket
 
 from listener.demo.mock_servers import MockPacs
@@ -49,7 +49,9 @@ def test_the_answer_reaches_the_sender_when_the_reactor_is_slow_to_pause(tmp_pat
     with MockPacs(tmp_path) as pacs:
         association = associate(pacs)
         slow = association._reactor_checkpoint = SlowCheckpoint()
-        association.dimse.send_msg = sending_slowly(association, slow.goes_on)
+        association.dimse.send_msg = sending_slowly(  # type: ignore[method-assign]
+            association, slow.goes_on
+        )
         slow.has_passed.wait()
 
         fix_reactor_pause(association)
@@ -90,7 +92,8 @@ def slow_to_look(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_rejection_that_pynetdicom_overlooks_counts() -> None:
     with strict_peer(Verification) as port:
         association = asking(port)
-        assert not association.is_rejected, "pynetdicom has mended it: drop our way round it"
+        is_seen = association.is_rejected
+        assert not is_seen, "pynetdicom has mended it: drop our way round it"
 
         recover_rejection(association)
 
@@ -127,7 +130,7 @@ def sending_slowly(
     """Comes back after the answer is there and the reactor has had the time to look for it."""
     send, received = association.dimse.send_msg, association.dimse.msg_queue
 
-    def slowly(*message: object) -> None:
+    def slowly(*message: Any) -> None:
         send(*message)
         while received.empty():
             time.sleep(0.01)
