@@ -36,6 +36,7 @@ from pipeline.errors import Rejected, SmearlinkError
 from pipeline.findings.serialization import field_to_record
 from pipeline.rendering.annotated_field import draw_field
 from pipeline.segmentation.network_maps import Segmenter
+from reporting.documents.spreadsheet_text import spreadsheet_text
 
 TABLE_NAME = "cells.csv"
 COLUMNS = (
@@ -178,8 +179,10 @@ def _record(frame: _Frame, picture: str) -> dict[str, Any]:
 
 
 def _rows(frame: _Frame, picture: str) -> Iterator[Mapping[str, str | int]]:
+    names = {**frame.names(), "annotated_image": picture}
+    text = {column: spreadsheet_text(words) for column, words in names.items()}
     for finding in frame.found.cells:
-        yield {**frame.names(), "annotated_image": picture, **_cell_columns(frame.found, finding)}
+        yield {**text, **_cell_columns(frame.found, finding)}
 
 
 def _cell_columns(field: FieldFindings, finding: CellFinding) -> Mapping[str, str | int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from pydicom import Dataset
@@ -26,6 +27,7 @@ from pipeline.findings.smear_summary import bucket_of, finding_word, type_word
 from reporting.content.identifiers import file_name_of, text_of
 from reporting.content.sign_off import sign_off_of
 from reporting.derived_uids import derived_id
+from reporting.documents.spreadsheet_text import spreadsheet_text
 from reporting.results import ObjectReference, ReportContext, Result, ResultKind
 
 COLUMNS = (
@@ -136,19 +138,18 @@ def _image_columns(field: FieldFindings, header: Dataset) -> Row:
     return {
         "study_instance_uid": field.study_uid,
         "series_instance_uid": field.series_uid,
-        "instance_number": _plain(text_of(header, "InstanceNumber")),
-        "accession_number": _plain(text_of(header, "AccessionNumber")),
-        "patient_id": _plain(text_of(header, "PatientID")),
-        "issuer_of_patient_id": _plain(text_of(header, "IssuerOfPatientID")),
-        "specimen_id": _plain(text_of(specimen, "SpecimenIdentifier")),
-        "slide_id": _plain(text_of(header, "ContainerIdentifier")),
-        "file_name": _plain(file_name_of(header)),
+        "instance_number": _number_or_text(text_of(header, "InstanceNumber")),
+        "accession_number": spreadsheet_text(text_of(header, "AccessionNumber")),
+        "patient_id": spreadsheet_text(text_of(header, "PatientID")),
+        "issuer_of_patient_id": spreadsheet_text(text_of(header, "IssuerOfPatientID")),
+        "specimen_id": spreadsheet_text(text_of(specimen, "SpecimenIdentifier")),
+        "slide_id": spreadsheet_text(text_of(header, "ContainerIdentifier")),
+        "file_name": spreadsheet_text(file_name_of(header)),
     }
 
 
-def _plain(words: str) -> str:
-    """The words, after an apostrophe where a spreadsheet would read them as a formula."""
-    return f"'{words}" if words.startswith(("=", "+", "@")) else words
+def _number_or_text(words: str) -> str:
+    return words if re.fullmatch("-?[0-9]+", words) else spreadsheet_text(words)
 
 
 def _cell_columns(field: FieldFindings, finding: CellFinding) -> Row:
@@ -193,8 +194,8 @@ def _decision_columns(finding: CellFinding) -> Row:
     return {
         "model_call": call,
         "model_type": type_word(cell_type).replace(" ", "_"),
-        "decided_by": _plain(decision.reviewer.name) if decision else "",
-        "decision_reason": _plain(" ".join(decision.reason.split())) if decision else "",
+        "decided_by": spreadsheet_text(decision.reviewer.name) if decision else "",
+        "decision_reason": spreadsheet_text(" ".join(decision.reason.split())) if decision else "",
     }
 
 

@@ -34,6 +34,7 @@ from pipeline.errors import NeedsReview, Rejected, SmearlinkError
 from pipeline.findings.review import ReviewState
 from reporting.audit.trail import AuditSink, Event
 from reporting.dicom.deidentification import Pseudonymiser
+from reporting.documents.spreadsheet_text import spreadsheet_text
 from reporting.result_set import build_result_set
 from reporting.results import DICOM_KINDS, ReportContext, Result, ResultKind
 
@@ -321,7 +322,7 @@ def _cell_table(
         writer.writerow(
             [
                 RESEARCH_USE_ONLY,
-                *map(_as_text, whose),
+                *map(spreadsheet_text, whose),
                 *(
                     cell.field_number,
                     cell.number,
@@ -339,9 +340,9 @@ def _cell_table(
                 f"{found.cell.shape.area_um2:.2f}",
                 f"{found.cell.shape.nucleus_to_cell_ratio:.4f}",
                 cell_file(cell),
-                _as_text(notes),
+                spreadsheet_text(notes),
                 *(f"{one:.4f}" for one in prediction.type_probabilities),
-                *(model.name, model.version, model.sha256),
+                *map(spreadsheet_text, (model.name, model.version, model.sha256)),
             ]
         )
     return b"\xef\xbb\xbf" + text.getvalue().encode()
@@ -351,11 +352,6 @@ def _decided(cell: PlacedCell, state: ReviewState) -> str:
     """What a person called it; "" where nobody did."""
     decision = state.decisions.get(cell.key)
     return decision.to if decision is not None else ""
-
-
-def _as_text(words: str) -> str:
-    """A spreadsheet takes what begins like this for a formula; the apostrophe makes it text."""
-    return f"'{words}" if words[:1] in ("=", "+", "-", "@", "\t", "\r") else words
 
 
 def _labelled(jpeg: bytes) -> bytes:

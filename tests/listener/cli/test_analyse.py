@@ -137,6 +137,19 @@ def test_every_cell_is_in_the_table_with_its_file_and_its_order(
     assert all("RESEARCH USE ONLY" in row["research_use_only"] for row in rows)
 
 
+def test_no_identifier_of_the_table_opens_as_a_formula(tmp_path: Path, tiny_model: Path) -> None:
+    image = build_image(pixels=draw_field(7, RECIPE).pixels)
+    image.AccessionNumber, image.PatientID = "-1+1", "=HYPERLINK(1)"
+    (tmp_path / "in.dcm").write_bytes(file_bytes(image))
+
+    _, (told,) = _analyse(tmp_path / "in.dcm", tmp_path / "out", tiny_model)
+
+    with (tmp_path / "out" / "cells.csv").open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert {(row["accession"], row["patient_id"]) for row in rows} == {("'-1+1", "'=HYPERLINK(1)")}
+    assert (told["accession"], told["patient_id"]) == ("-1+1", "=HYPERLINK(1)")
+
+
 def test_the_profile_of_a_photograph_stays_with_its_picture(
     tmp_path: Path, tiny_model: Path
 ) -> None:

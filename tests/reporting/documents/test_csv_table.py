@@ -7,6 +7,8 @@ import io
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import pytest
+
 from pipeline.domain import RESEARCH_USE_ONLY, Call, QualityFlag, SmearFindings
 from reporting.documents.csv_table import COLUMNS, build_table
 from reporting.results import ObjectReference, ReportContext, Result, ResultKind
@@ -127,11 +129,21 @@ def test_a_row_leads_to_its_file_order_and_patient() -> None:
     assert (row["report_version"], row["report_status"]) == ("1", "unsigned")
 
 
-def test_no_identifier_becomes_a_formula() -> None:
-    table = table_of(make_smear_findings(), AccessionNumber="=HYPERLINK(1)").content.decode()
+@pytest.mark.parametrize("words", ["=HYPERLINK(1)", "+1", "-2+3", "@SUM(1)"])
+@pytest.mark.parametrize("keyword", ["AccessionNumber", "PatientID", "ContainerIdentifier"])
+def test_no_identifier_becomes_a_formula(keyword: str, words: str) -> None:
+    content = table_of(make_smear_findings(), **{keyword: words}).content.decode()
 
-    assert '"=' not in table
-    assert ",=" not in table
+    table = list(csv.DictReader(io.StringIO(content, newline="")))
+
+    column = {"ContainerIdentifier": "slide_id", "PatientID": "patient_id"}
+    assert {row[column.get(keyword, "accession_number")] for row in table} == {f"'{words}"}
+
+
+def test_a_negative_number_stays_a_number() -> None:
+    content = table_of(make_smear_findings(), InstanceNumber="-4").content.decode()
+
+    assert {row["instance_number"] for row in csv.DictReader(io.StringIO(content))} == {"-4"}
 
 
 def test_no_lineage_is_claimed() -> None:
