@@ -1,7 +1,7 @@
 """Reads the headers of a compressed frame: size, components, color transform, and where it ends.
 
 JPEG (ITU-T T.81), JPEG-LS (ITU-T T.87) and JPEG 2000 (ITU-T T.800), also inside a JP2 file.
-Nothing is decoded here except JPEG, whose decoder needs to know the color space beforehand.
+Nothing is decoded here.
 """
 
 from __future__ import annotations
@@ -10,18 +10,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from struct import Struct
-from typing import Any
 
-import simplejpeg
-from numpy.typing import NDArray
-
-from pipeline.decoding.jpeg_dc_shift import has_dc_shift
 from pipeline.errors import Rejected
 
-_SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
+_SOI, _EOI, SOS = 0xD8, 0xD9, 0xDA
 _SOC, _SIZ, _COD, _SOT = 0x4F, 0x51, 0x52, 0x90
-_APP0, _APP14 = 0xE0, 0xEE
-_FRAME_HEADERS = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}
+FRAME_HEADERS = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}
 """SOF0 to SOF15 of JPEG (ITU-T T.81 table B.1), and SOF55 of JPEG-LS."""
 _END = b"\xff\xd9"
 _MARKER_IN_SCAN = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
@@ -43,12 +37,6 @@ _COD_TRANSFORM_AT = 4
 _TILE_PART = Struct(">HHHL")
 """SOT, its length, the tile's number, and the length of the tile-part (T.800 A.4.2)."""
 _SEGMENT_LENGTH = Struct(">H")
-_SCAN = b"\xff\xda"
-_MAX_SCANS = 100
-"""Progressive encoders write about ten; each one costs the decoder a pass over all pixels."""
-_ADOBE_BYTES = 12
-_ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x65\x00\x00\x00\x00"
-"""An APP14 segment up to its last byte, the color transform: 0 none, 1 YCbCr."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +45,10 @@ class Segment:
 
     marker: int
     body: memoryview
+    at: int
+    """Where its marker stands in the frame."""
+    end: int
+    """Where the next one may begin; beyond the frame where this one breaks off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +87,7 @@ def read_codestream(frame: bytes) -> Codestream | None:
     """What the frame's own header says; None when there is no such header."""
     found: Codestream | None = None
     for segment in segments(frame):
-        if segment.marker in _FRAME_HEADERS and len(segment.body) >= _SIZE.size:
+        if segment.marker in FRAME_HEADERS and len(segment.body) >= _SIZE.size:
             bits, rows, columns, components = _SIZE.unpack_from(segment.body)
             return Codestream(rows=rows, columns=columns, components=components, bits=bits)
         if segment.marker == _SIZ:
@@ -143,6 +135,7 @@ def end_of_image(frame: bytes) -> int | None:
     is_jpeg_2000 = frame[start : start + 4] == _J2K_START
     position = start + 2
     while True:
+        position = _after_fill(frame, position)
         marker = _marker_at(frame, position)
         if marker is None:
             return None
@@ -151,7 +144,7 @@ def end_of_image(frame: bytes) -> int | None:
         if is_jpeg_2000 and marker == _SOT:
             return _end_of_tile_parts(frame, position)
         position += 2 + _length_at(frame, position + 2)
-        if marker == _SOS and not is_jpeg_2000:
+        if marker == SOS and not is_jpeg_2000:
             found = _MARKER_IN_SCAN.search(frame, position)
             if found is None:
                 return None
@@ -175,14 +168,39 @@ def segments(frame: bytes) -> Iterator[Segment]:
     start = _first_marker(frame)
     if start is None:
         return
-    position = start + 2
-    view = memoryview(frame)
-    while (marker := _marker_at(frame, position)) is not None and position + 4 <= len(frame):
-        length = _length_at(frame, position + 2)
-        yield Segment(marker=marker, body=view[position + 4 : position + 2 + length])
-        if marker in (_SOS, _EOI, _SOT):
+    position = _after_fill(frame, start + 2)
+    while _marker_at(frame, position) is not None and position + 4 <= len(frame):
+        segment = _segment_at(frame, position)
+        yield segment
+        if segment.marker in (SOS, _EOI, _SOT):
             return
-        position += 2 + length
+        position = _after_fill(frame, segment.end)
+
+
+def all_segments(frame: bytes) -> Iterator[Segment]:
+    """The marker segments of a JPEG, those between its scans included."""
+    position = _after_fill(frame, 2)
+    while _marker_at(frame, position) not in (None, _EOI) and position + 4 <= len(frame):
+        segment = _segment_at(frame, position)
+        yield segment
+        position = segment.end
+        if segment.marker == SOS:
+            found = _MARKER_IN_SCAN.search(frame, position)
+            position = len(frame) if found is None else found.start()
+        position = _after_fill(frame, position)
+
+
+def _segment_at(frame: bytes, position: int) -> Segment:
+    end = position + 2 + _length_at(frame, position + 2)
+    body = memoryview(frame)[position + 4 : end]
+    return Segment(marker=frame[position + 1], body=body, at=position, end=end)
+
+
+def _after_fill(frame: bytes, position: int) -> int:
+    """Any number of FFH may precede a marker (T.81 B.1.1.2)."""
+    while frame[position : position + 2] == b"\xff\xff":
+        position += 1
+    return position
 
 
 def _first_marker(frame: bytes) -> int | None:
@@ -209,77 +227,3 @@ def _length_at(frame: bytes, position: int) -> int:
         return 2
     (length,) = _SEGMENT_LENGTH.unpack_from(frame, position)
     return max(int(length), 2)
-
-
-def decode_jpeg(frame: bytes, *, photometric: str) -> tuple[NDArray[Any], str]:
-    """Decode baseline JPEG: H × W gray or H × W × 3 RGB, uint8, and its color space now.
-
-    A frame that says by itself whether it is YCbCr is believed: by a JFIF or Adobe segment, by
-    components named R, G and B, or by coarser chroma, which RGB never has. Otherwise Photometric
-    Interpretation decides (PS3.5 8.2.1), where libjpeg would always guess YCbCr.
-
-    Raises Rejected `corrupt_pixel_data` for whatever libjpeg warns of, and for colors that
-    shift half-way: cells must not be judged on what a decoder made up.
-    """
-    if frame.count(_SCAN) > _MAX_SCANS:
-        raise _corrupt("it has more scans than any encoder writes")
-    stated = frame if _states_color(frame) else _with_color(frame, photometric)
-    factors = _sampling_factors(frame)
-    is_gray = len(factors) == 1
-    try:
-        pixels = simplejpeg.decode_jpeg(stated, "GRAY" if is_gray else "RGB", strict=True)
-    except ValueError as err:
-        raise _corrupt(str(err)) from err
-    if has_dc_shift(pixels, _unit(factors)):
-        raise _corrupt("its colors shift from one block on")
-    if is_gray:
-        return pixels[:, :, 0], photometric if photometric in _ONE_SAMPLE else "MONOCHROME2"
-    return pixels, "RGB"
-
-
-_ONE_SAMPLE = frozenset({"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"})
-
-
-def _sampling_factors(frame: bytes) -> bytes:
-    """Of each component, across in the upper and down in the lower half (ITU-T T.81 B.2.2)."""
-    for segment in segments(frame):
-        if segment.marker in _FRAME_HEADERS and len(segment.body) in (9, 15):
-            return bytes(segment.body[7::3])
-    raise Rejected("A frame is not a JPEG of one or three components", code="decode_failed")
-
-
-def _unit(factors: bytes) -> tuple[int, int]:
-    """Rows and columns of one minimum coded unit (ITU-T T.81 A.2)."""
-    if len(factors) == 1:
-        return 8, 8
-    return 8 * max(one & 15 for one in factors), 8 * max(one >> 4 for one in factors)
-
-
-def _corrupt(how: str) -> Rejected:
-    return Rejected(f"The pixel data is damaged: {how}", code="corrupt_pixel_data")
-
-
-def _states_color(frame: bytes) -> bool:
-    """Whether libjpeg will see for itself which color space the frame has."""
-    for segment in segments(frame):
-        if segment.marker in _FRAME_HEADERS:
-            return not _is_full_color(segment) or bytes(segment.body[6::3]) == b"RGB"
-        body = bytes(segment.body[:_ADOBE_BYTES])
-        if segment.marker == _APP0 and body.startswith(b"JFIF"):
-            return True
-        # libjpeg skips a shorter Adobe segment, and so do we
-        is_whole = len(body) == _ADOBE_BYTES
-        if segment.marker == _APP14 and body.startswith(b"Adobe") and is_whole:
-            return True
-    return True
-
-
-def _is_full_color(header: Segment) -> bool:
-    """Three components of one resolution (ITU-T T.81 B.2.2)."""
-    return len(header.body) == 15 and header.body[7] == header.body[10] == header.body[13]
-
-
-def _with_color(frame: bytes, photometric: str) -> bytes:
-    """The frame with an Adobe segment that says what Photometric Interpretation says."""
-    transform = b"\0" if photometric == "RGB" else b"\1"
-    return frame[:2] + _ADOBE + transform + frame[2:]

@@ -38,7 +38,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from pipeline.decoding.codestream import check_frame, decode_jpeg
+from pipeline.decoding.codestream import check_frame
 from pipeline.decoding.color_space import (
     gray_to_rgb,
     palette_to_rgb,
@@ -47,6 +47,7 @@ from pipeline.decoding.color_space import (
     ybr_to_rgb,
 )
 from pipeline.decoding.encapsulated_frames import split_frames
+from pipeline.decoding.jpeg_frame import decode_jpeg
 from pipeline.decoding.pixel_spacing import spacing_um
 from pipeline.decoding.rle_check import check_rle
 from pipeline.domain import RGB, SOPInstanceUID, SourceImage

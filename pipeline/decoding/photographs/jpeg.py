@@ -8,12 +8,13 @@ import numpy as np
 
 from pipeline.decoding.codestream import (
     Segment,
-    decode_jpeg,
     end_of_image,
     read_codestream,
     segments,
 )
 from pipeline.decoding.frames import ImageLimits
+from pipeline.decoding.jpeg_frame import decode_jpeg
+from pipeline.decoding.jpeg_headers import with_plain_headers, without_notes
 from pipeline.decoding.photographs.exif import UPRIGHT, Exif, read_exif
 from pipeline.decoding.photographs.photograph import (
     MAX_PROFILE_BYTES,
@@ -28,8 +29,8 @@ from pipeline.decoding.photographs.photograph import (
 )
 from pipeline.errors import Rejected
 
-_SOF0, _SOF1, _SOF2 = 0xC0, 0xC1, 0xC2
-_APP0, _APP1, _APP2, _APP14, _APP15, _COMMENT = 0xE0, 0xE1, 0xE2, 0xEE, 0xEF, 0xFE
+_SOF0, _SOF1, _SOF2, _HUFFMAN_TABLES = 0xC0, 0xC1, 0xC2, 0xC4
+_APP0, _APP1, _APP2, _APP14 = 0xE0, 0xE1, 0xE2, 0xEE
 _ICC_MARK = b"ICC_PROFILE\0"
 _EXIF_MARK = b"Exif\0\0"
 
@@ -47,19 +48,24 @@ def read_jpeg(content: bytes, limits: ImageLimits) -> Photograph:
     end = end_of_image(content)
     if end is None:
         raise truncated()
-    frame = content[:end]
+    frame = without_notes(with_plain_headers(content[:end]))
     try:
         pixels, _ = decode_jpeg(frame, photometric="YBR_FULL_422")
     except Rejected as err:
+        if err.code == "truncated_pixel_data":
+            raise truncated() from err
         raise damaged("its compressed data does not decode cleanly") from err
     orientation = jpeg_exif(found).orientation
     is_kept = (
-        header.marker == _SOF0 and orientation == UPRIGHT and _is_stated(stream.components, found)
+        header.marker == _SOF0
+        and orientation == UPRIGHT
+        and _is_stated(stream.components, found)
+        and any(one.marker == _HUFFMAN_TABLES for one in found)  # Motion JPEG leaves them out
     )
     return Photograph(
         pixels=upright(color_on_white(np.asarray(pixels, np.uint8), None), orientation),
         icc_profile=rgb_profile(_icc_profile(found)) if stream.components == 3 else None,
-        baseline_jpeg=_without_notes(frame, found) if is_kept else None,
+        baseline_jpeg=frame if is_kept else None,
         is_gray=stream.components == 1,
     )
 
@@ -69,19 +75,6 @@ def _is_stated(components: int, found: Sequence[Segment]) -> bool:
     is_ybr = any(one.marker in (_APP0, _APP1) for one in found)
     is_adobe = any(one.marker == _APP14 for one in found)
     return components == 1 or (is_ybr and not is_adobe)
-
-
-def _without_notes(frame: bytes, found: Sequence[Segment]) -> bytes:
-    """The stream without APP1 to APP13, APP15 and comments: places, owners, serial numbers."""
-    kept = [frame[:2]]
-    position = 2
-    for one in found:
-        end = position + 4 + len(one.body)
-        is_note = _APP1 <= one.marker <= _APP15 and one.marker != _APP14
-        if not is_note and one.marker != _COMMENT:
-            kept.append(frame[position:end])
-        position = end
-    return b"".join([*kept, frame[position:]])
 
 
 def jpeg_exif(found: Sequence[Segment]) -> Exif:

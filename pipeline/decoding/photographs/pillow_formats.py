@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.GifImagePlugin import GifImageFile
 
 from pipeline.decoding.frames import ImageLimits
 from pipeline.decoding.photographs.photograph import (
@@ -20,6 +21,8 @@ from pipeline.decoding.photographs.photograph import (
     unsupported,
 )
 from pipeline.errors import Rejected
+
+Box = tuple[int, int, int, int]
 
 _FORMATS = ("BMP", "GIF", "WEBP", "AVIF")
 _GRAY = frozenset({"1", "L", "LA"})
@@ -36,6 +39,7 @@ def read_with_pillow(content: bytes, limits: ImageLimits) -> Photograph:
         check_size(rows, columns, limits)
         if getattr(image, "n_frames", 1) > 1:
             raise several_pages()
+        box = _drawn_box(image)
         try:
             image.load()
         except (OSError, SyntaxError) as err:
@@ -45,12 +49,28 @@ def read_with_pillow(content: bytes, limits: ImageLimits) -> Photograph:
         profile = image.info.get("icc_profile") or _bmp_profile(content)
         if shown.mode == "CMYK":
             raise unsupported("is CMYK: export it as RGB")
-        pixels = np.asarray(shown.convert("RGBA"))
+        pixels = np.asarray(_without_undrawn(shown.convert("RGBA"), box))
     return Photograph(
         pixels=color_on_white(pixels[:, :, :3], _opacity(pixels[:, :, 3], content)),
         icc_profile=None if is_gray else rgb_profile(profile),
         is_gray=is_gray,
     )
+
+
+def _drawn_box(image: Image.Image) -> Box | None:
+    """Left, top, right and bottom of what a GIF draws on its screen (GIF89a section 20)."""
+    if not isinstance(image, GifImageFile) or not image.tile:
+        return None
+    return image.tile[0].extents
+
+
+def _without_undrawn(shown: Image.Image, box: Box | None) -> Image.Image:
+    """Transparent where a GIF draws nothing; Pillow fills with the first color."""
+    if box is None or box == (0, 0, *shown.size):
+        return shown
+    drawn = Image.new("RGBA", shown.size)
+    drawn.paste(shown.crop(box), box)
+    return drawn
 
 
 def _opened(content: bytes) -> Image.Image:

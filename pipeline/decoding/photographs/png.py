@@ -28,12 +28,14 @@ from pipeline.decoding.photographs.photograph import (
 )
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_PIXEL_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
+_GRAY_CHUNKS = frozenset({b"IHDR", b"IDAT", b"IEND"})
+_PIXEL_CHUNKS = _GRAY_CHUNKS | {b"PLTE", b"tRNS"}
 _CHUNK = Struct(">L4s")
 _CRC = Struct(">L")
 _IHDR = Struct(">LLBBBBB")
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Samples per pixel of each color type (PNG 11.2.2)."""
+_PALETTE = 3
 _DEPTHS = (1, 2, 4, 8, 16)
 _ADAM7 = (
     (0, 0, 8, 8),
@@ -58,9 +60,22 @@ class _Chunk:
 class _Header:
     columns: int
     rows: int
-    bits_per_pixel: int
-    is_color: bool
+    depth: int
+    color_type: int
     is_interlaced: bool
+
+    @property
+    def bits_per_pixel(self) -> int:
+        return _SAMPLES[self.color_type] * self.depth
+
+    @property
+    def is_color(self) -> bool:
+        return self.color_type in (2, _PALETTE, 6)
+
+    @property
+    def highest(self) -> int:
+        """The largest sample of this depth."""
+        return (1 << self.depth) - 1
 
     @property
     def raw_bytes(self) -> int:
@@ -81,11 +96,8 @@ def read_png(content: bytes, limits: ImageLimits) -> Photograph:
     chunks = list(_chunks(content))
     _check_animation(chunks)
     _check_pixels(chunks, header.raw_bytes)
-    decoded = cv2.imdecode(_without_notes(chunks), cv2.IMREAD_UNCHANGED)
-    if decoded is None or decoded.shape[:2] != (header.rows, header.columns):
-        raise damaged("it cannot be decoded")
     return Photograph(
-        pixels=upright(_rgb(decoded), _orientation(chunks)),
+        pixels=upright(_rgb(chunks, header), _orientation(chunks)),
         icc_profile=rgb_profile(_icc_profile(chunks)) if header.is_color else None,
         is_gray=not header.is_color,
     )
@@ -102,8 +114,8 @@ def _header(content: bytes) -> _Header:
     return _Header(
         columns=columns,
         rows=rows,
-        bits_per_pixel=_SAMPLES[color] * depth,
-        is_color=color in (2, 3, 6),
+        depth=depth,
+        color_type=color,
         is_interlaced=interlace == 1,
     )
 
@@ -155,33 +167,84 @@ def _check_pixels(chunks: Sequence[_Chunk], expected: int) -> None:
         raise damaged("it holds fewer pixels than its header says")
 
 
-def _without_notes(chunks: Sequence[_Chunk]) -> NDArray[np.uint8]:
-    """The file with what its pixels need; libpng would inflate, and complain of, the rest."""
-    parts: list[bytes | memoryview] = [_SIGNATURE]
-    for chunk in chunks:
-        if chunk.kind in _PIXEL_CHUNKS:
-            crc = zlib.crc32(chunk.body, zlib.crc32(chunk.kind))
-            parts += [_CHUNK.pack(len(chunk.body), chunk.kind), chunk.body, _CRC.pack(crc)]
-    return np.frombuffer(b"".join(parts), np.uint8)
-
-
-def _rgb(decoded: NDArray[Any]) -> NDArray[np.uint8]:
-    """From gray, BGR or BGRA of 8 or 16 bits."""
+def _rgb(chunks: Sequence[_Chunk], header: _Header) -> NDArray[np.uint8]:
+    """Colors over white where they are transparent."""
+    if header.color_type == _PALETTE:
+        return _looked_up(_decoded(chunks, header, as_gray=True), chunks, header)
+    decoded = _decoded(chunks, header)
     if decoded.ndim == 2:
-        return color_on_white(decoded, None)
+        return color_on_white(decoded, _color_key(decoded, chunks, header))
     alpha = decoded[:, :, 3] if decoded.shape[2] == 4 else None
     return color_on_white(decoded[:, :, 2::-1], alpha)
 
 
+def _decoded(chunks: Sequence[_Chunk], header: _Header, *, as_gray: bool = False) -> NDArray[Any]:
+    """Gray, BGR or BGRA of 8 or 16 bits; gray of fewer bits is spread over 8."""
+    decoded = cv2.imdecode(_without_notes(chunks, as_gray=as_gray), cv2.IMREAD_UNCHANGED)
+    if decoded is None or decoded.shape[:2] != (header.rows, header.columns):
+        raise damaged("it cannot be decoded")
+    return decoded
+
+
+def _without_notes(chunks: Sequence[_Chunk], *, as_gray: bool) -> NDArray[np.uint8]:
+    """The file with what its pixels need; libpng would inflate, and complain of, the rest."""
+    parts: list[bytes | memoryview] = [_SIGNATURE]
+    for chunk in chunks:
+        if chunk.kind not in (_GRAY_CHUNKS if as_gray else _PIXEL_CHUNKS):
+            continue
+        body = _as_gray(chunk.body) if as_gray and chunk.kind == b"IHDR" else chunk.body
+        crc = zlib.crc32(body, zlib.crc32(chunk.kind))
+        parts += [_CHUNK.pack(len(body), chunk.kind), body, _CRC.pack(crc)]
+    return np.frombuffer(b"".join(parts), np.uint8)
+
+
+def _as_gray(header: memoryview) -> bytes:
+    columns, rows, depth, _, *rest = _IHDR.unpack(header)
+    return _IHDR.pack(columns, rows, depth, 0, *rest)
+
+
+def _looked_up(
+    spread: NDArray[Any], chunks: Sequence[_Chunk], header: _Header
+) -> NDArray[np.uint8]:
+    """Colors of a palette (PNG 11.2.3); decoders show a color that is not in it as black."""
+    indices = spread.astype(np.uint16) * header.highest // 255
+    palette = np.frombuffer(_body(chunks, b"PLTE"), np.uint8)
+    palette = palette[: len(palette) // 3 * 3].reshape(-1, 3)
+    if indices.max(initial=0) >= len(palette):
+        raise damaged("its palette lacks colors that its pixels have")
+    opacity = np.full(len(palette), 255, np.uint8)
+    stated = np.frombuffer(_body(chunks, b"tRNS"), np.uint8)[: len(palette)]
+    opacity[: len(stated)] = stated
+    return color_on_white(palette[indices], opacity[indices])
+
+
+def _color_key(
+    decoded: NDArray[Any], chunks: Sequence[_Chunk], header: _Header
+) -> NDArray[np.uint8] | None:
+    """Opacity of gray samples of which one value is transparent (PNG 11.3.2.1).
+
+    OpenCV shows such pixels; those of color pictures come as a fourth channel.
+    """
+    key = _body(chunks, b"tRNS")
+    if header.color_type != 0 or len(key) != 2:
+        return None
+    shown = int.from_bytes(key, "big") * np.iinfo(decoded.dtype).max // header.highest
+    return np.where(decoded == shown, 0, 255).astype(np.uint8)
+
+
+def _body(chunks: Sequence[_Chunk], kind: bytes) -> bytes:
+    """Of the first chunk of a kind; empty without one."""
+    return next((bytes(chunk.body) for chunk in chunks if chunk.kind == kind), b"")
+
+
 def _orientation(chunks: Sequence[_Chunk]) -> int:
-    exif = next((bytes(chunk.body) for chunk in chunks if chunk.kind == b"eXIf"), None)
-    return UPRIGHT if exif is None else read_exif(exif).orientation
+    exif = _body(chunks, b"eXIf")
+    return read_exif(exif).orientation if exif else UPRIGHT
 
 
 def _icc_profile(chunks: Sequence[_Chunk]) -> bytes | None:
     """Name, zero, compression method, then the compressed profile (PNG 11.3.3.3)."""
-    body = next((bytes(chunk.body) for chunk in chunks if chunk.kind == b"iCCP"), b"")
-    _, _, packed = body.partition(b"\0")
+    _, _, packed = _body(chunks, b"iCCP").partition(b"\0")
     try:
         return zlib.decompressobj().decompress(packed[1:], MAX_PROFILE_BYTES) if packed else None
     except zlib.error:

@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from pipeline.decoding.codestream import decode_jpeg, end_of_image, read_codestream
+from pipeline.decoding.codestream import end_of_image, read_codestream
 from pipeline.decoding.color_space import ybr_to_rgb
 from pipeline.decoding.frames import ImageLimits
+from pipeline.decoding.jpeg_frame import decode_jpeg
 from pipeline.decoding.photographs.exif import UPRIGHT
 from pipeline.decoding.photographs.photograph import (
     Photograph,
