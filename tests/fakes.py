@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from reporting.audit.schema import check_fields
@@ -43,6 +44,11 @@ class RecordingAudit:
     def events(self) -> list[Event]:
         """What happened, in order."""
         return [one.event for one in self.recorded]
+
+    def review_events(self, _since: datetime) -> frozenset[str]:
+        """Ids of the acts of reviewers that were recorded."""
+        found = (one.fields.get("review_event") for one in self.recorded)
+        return frozenset(str(one) for one in found if one)
 
     def of(self, event: Event) -> list[Recorded]:
         """Every record of one kind."""

@@ -160,9 +160,9 @@ class SmearFolder:
         return tuple(field_from_record(field) for field in record["fields"])
 
     def stamp(self) -> str:
-        """Changes whenever a report, an analysed image or a receipt is added."""
+        """Changes whenever a report, an analysed image, a receipt or a reviewer's act is added."""
         journals = sorted((self._path / "receipts").glob("*.jsonl"))
-        places = (self._path, self._path / "fields", *journals)
+        places = (self._path, self._path / "fields", self._path / "review", *journals)
         return ":".join(str(place.stat().st_mtime_ns) for place in places if place.exists())
 
     def latest(self) -> ReportIndex | None:

@@ -14,10 +14,11 @@ import os
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from uuid import uuid4
 
-from pipeline.errors import Rejected
+from pipeline.errors import Defect, Rejected
 from pipeline.findings.review import ReviewEvent
 from pipeline.findings.review_records import event_from_record, event_to_record
 from reporting.durable_files import make_folder, sync_folder, write_synced
@@ -38,25 +39,46 @@ class StaleReview(Rejected):
 
 
 class ReviewLog:
-    """The events of one smear. Safe to share between threads; processes share the folder."""
+    """The events of one smear. Safe to share between threads; processes share the folder.
+
+    The folder's names are read once; from then on each question looks for the next revisions
+    alone, so an act costs the same after a thousand others.
+    """
 
     def __init__(self, folder: Path, *, tmp: Path) -> None:
         self._folder = folder
         self._tmp = tmp
         self._read: dict[int, ReviewEvent] = {}
+        self._by_id: dict[str, ReviewEvent] = {}
+        self._ordered: tuple[ReviewEvent, ...] = ()
+        self._unread: list[int] = []
+        """Revisions that are there, and were not read yet."""
+        self._last: int | None = None
+        """Of the revisions that are known to be there; None before the folder was read."""
         self._lock = threading.Lock()
 
     def revision(self) -> int:
         """Of the last event; 0 where nobody reviewed the smear."""
-        return max(self._revisions(), default=0)
+        with self._lock:
+            return self._find_last()
+
+    def changed_since(self, moment: datetime) -> bool:
+        """Whether an event was kept at `moment` or later."""
+        try:
+            return self._folder.stat().st_mtime >= moment.timestamp()
+        except FileNotFoundError:
+            return False
 
     def events(self) -> tuple[ReviewEvent, ...]:
         """Every event, in the order of revisions; raises Defect when one is damaged."""
         with self._lock:
-            for revision in self._revisions():
-                if revision not in self._read:
-                    self._read[revision] = self._load(revision)
-            return tuple(self._read[revision] for revision in sorted(self._read))
+            return self._up_to_date()
+
+    def find(self, event_id: str) -> ReviewEvent | None:
+        """The event of this id, or None."""
+        with self._lock:
+            self._up_to_date()
+            return self._by_id.get(event_id)
 
     def append(self, event: ReviewEvent, *, seen_revision: int) -> ReviewEvent:
         """Keep an event after `seen_revision`; durable on return, with its revision.
@@ -64,16 +86,21 @@ class ReviewLog:
         An event whose id is in the log already comes back as it is there. Raises `StaleReview`
         when the log has events that the page did not see, and OSError when the disk is full.
         """
-        kept = self._under_its_id(event.id)
+        kept = self.find(event.id)
         if kept is not None:
+            # Whoever wrote it may have died before its name was synced.
+            sync_folder(self._folder)
             return kept
         revision = seen_revision + 1
         if self.revision() != seen_revision or not self._take(replace(event, revision=revision)):
-            kept = self._under_its_id(event.id)
+            kept = self.find(event.id)
             if kept is not None:
                 return kept
             raise StaleReview([one for one in self.events() if one.revision > seen_revision])
-        return self.events()[revision - 1]
+        kept = self.find(event.id)
+        if kept is None:
+            raise Defect("A review event is gone right after it was kept.", code="review_damaged")
+        return kept
 
     def _take(self, event: ReviewEvent) -> bool:
         """Write an event under its revision; False when another one is there."""
@@ -91,15 +118,31 @@ class ReviewLog:
         sync_folder(self._folder)
         return True
 
-    def _under_its_id(self, event_id: str) -> ReviewEvent | None:
-        return next((one for one in self.events() if one.id == event_id), None)
+    def _up_to_date(self) -> tuple[ReviewEvent, ...]:
+        """Every event, also what other processes wrote meanwhile."""
+        self._find_last()
+        if not self._unread:
+            return self._ordered
+        while self._unread:
+            event = event_from_record(json.loads(self._path(self._unread[0]).read_bytes()))
+            self._read[event.revision] = self._by_id[event.id] = event
+            self._unread.pop(0)
+        self._ordered = tuple(self._read[revision] for revision in sorted(self._read))
+        return self._ordered
 
-    def _load(self, revision: int) -> ReviewEvent:
-        return event_from_record(json.loads(self._path(revision).read_bytes()))
+    def _find_last(self) -> int:
+        """The last revision; looks no further than past those that are known."""
+        if self._last is None:
+            if not self._folder.is_dir():
+                return 0
+            self._unread = self._revisions()
+            self._last = max(self._unread, default=0)
+        while self._path(self._last + 1).exists():
+            self._last += 1
+            self._unread.append(self._last)
+        return self._last
 
     def _revisions(self) -> list[int]:
-        if not self._folder.is_dir():
-            return []
         return sorted(int(path.stem) for path in self._folder.glob(f"*{_SUFFIX}"))
 
     def _path(self, revision: int) -> Path:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from config.sections import ReviewSettings
@@ -20,7 +21,7 @@ from listener.storage.data_folder import Store
 from listener.storage.reviewed_smears import ReviewedSmear, read_smear
 from listener.storage.reviews import ReviewLog
 from pipeline.domain import CellFinding, FieldFindings, SmearFindings, SmearId
-from pipeline.errors import Rejected
+from pipeline.errors import Rejected, SmearlinkError
 from pipeline.findings.review import (
     ADDED_FROM,
     CLASSES,
@@ -39,6 +40,9 @@ from reporting.audit.trail import Actor, AuditSink, Event
 SMEARS_KEPT = 32
 """Findings that stay in memory, so that a correction reads no file of the network's findings."""
 
+CAUGHT_UP_FOR = timedelta(days=7)
+"""A process that died longer ago has left nothing that another one did not catch up with."""
+
 NO_NEW_REPORT = frozenset({Act.SEEN})
 """Acts that change nothing that leaves."""
 
@@ -54,6 +58,8 @@ class Reviews:
     settings: ReviewSettings
     audit: AuditSink
     enqueue: Callable[[Job], None]
+    recorded_since: Callable[[datetime], frozenset[str]]
+    """Ids of the acts that stand in the audit trail since a moment."""
     clock: Callable[[], datetime]
     find_at: FindAt | None = None
     """None where no network is loaded: then no missed cell can be added."""
@@ -67,6 +73,7 @@ class Reviews:
         settings: ReviewSettings,
         audit: AuditSink,
         enqueue: Callable[[Job], None],
+        recorded_since: Callable[[datetime], frozenset[str]],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         find_at: FindAt | None = None,
     ) -> Reviews:
@@ -76,6 +83,7 @@ class Reviews:
             settings=settings,
             audit=audit,
             enqueue=enqueue,
+            recorded_since=recorded_since,
             clock=clock,
             find_at=find_at,
             _found=_FoundSmears(store),
@@ -83,7 +91,11 @@ class Reviews:
 
     def read(self, smear_id: SmearId) -> ReviewedSmear:
         """The smear with its review as it is now."""
-        return ReviewedSmear(found=self._found(smear_id), state=self._state(smear_id))
+        return ReviewedSmear(found=self._found(smear_id), state=self.state(smear_id))
+
+    def state(self, smear_id: SmearId) -> ReviewState:
+        """What the review of a smear says now."""
+        return self._found.state(smear_id, readers=self.settings.readers)
 
     def events(self, smear_id: SmearId) -> tuple[ReviewEvent, ...]:
         """Every act of everybody, in order."""
@@ -96,19 +108,58 @@ class Reviews:
         for an act that cannot be, and `StaleReview` when the page had not seen everything.
         """
         log = self._log(smear_id)
-        found = self._found(smear_id)
-        state = self._state(smear_id)
-        event = self._completed(event, found)
-        if event.revision == 0 and not any(one.id == event.id for one in log.events()):
-            check_event(event, state, found.fields)
-            if event.act in {Act.SIGN, Act.COUNTERSIGN}:
-                self._check_signature(event, found, state)
-        kept = log.append(event, seen_revision=seen_revision)
-        self._tell(smear_id, kept)
-        if kept.act not in NO_NEW_REPORT:
-            delay_s = 0.0 if kept.act in SIGNING else self.settings.quiet_s
-            self.enqueue(review_job(smear_id, kept.revision, delay_s=delay_s))
+        with self._found.writing(smear_id):
+            known = log.find(event.id)
+            kept = known or self._keep(smear_id, event, seen_revision)
+            # The audit trail has an act once: a request that comes again is told again only if
+            # the process that kept it died before it could tell.
+            if known is None or known.id not in self.recorded_since(known.at):
+                self._tell(smear_id, kept)
+        self._report(smear_id, kept)
         return kept
+
+    def catch_up(self) -> int:
+        """Tell and report what a process kept and then died; returns how many smears it met.
+
+        Looks at the last act of each smear that was reviewed within `CAUGHT_UP_FOR`: whoever
+        wrote the next one had told the ones before.
+        """
+        since = self.clock() - CAUGHT_UP_FOR
+        last = dict(self._last_acts(since))
+        told = self.recorded_since(since) if last else frozenset()
+        met = 0
+        for smear_id, event in last.items():
+            latest = self.store.results.smear(smear_id).latest()
+            is_told = event.id in told
+            if not is_told:
+                self._tell(smear_id, event)
+            if not is_told or latest is None or latest.review_revision < event.revision:
+                self._report(smear_id, event)
+                met += 1
+        return met
+
+    def _last_acts(self, since: datetime) -> Iterator[tuple[SmearId, ReviewEvent]]:
+        for smear_id in self.store.results.smears():
+            log = self.store.results.smear(smear_id).review()
+            with suppress(SmearlinkError):  # whoever opens a damaged review is told
+                if log.changed_since(since) and (events := log.events()):
+                    yield smear_id, events[-1]
+
+    def _keep(self, smear_id: SmearId, event: ReviewEvent, seen_revision: int) -> ReviewEvent:
+        """Check a new act, and keep it durably."""
+        found = self._found(smear_id)
+        state = self.state(smear_id)
+        event = self._completed(event, found)
+        check_event(event, state, found.fields)
+        if event.act in {Act.SIGN, Act.COUNTERSIGN}:
+            self._check_signature(event, found, state)
+        return self._log(smear_id).append(event, seen_revision=seen_revision)
+
+    def _report(self, smear_id: SmearId, event: ReviewEvent) -> None:
+        """Have the smear reported as it was after an act; asked twice it is done once."""
+        if event.act not in NO_NEW_REPORT:
+            delay_s = 0.0 if event.act in SIGNING else self.settings.quiet_s
+            self.enqueue(review_job(smear_id, event.revision, delay_s=delay_s))
 
     def add_cell(
         self,
@@ -119,9 +170,12 @@ class Reviews:
         seen_revision: int,
     ) -> ReviewEvent:
         """Outline the missed cell at `place` (x, y in pixels of the event's field) and keep it."""
+        known = self._log(smear_id).find(event.id)
+        if known is not None:
+            return self.record(smear_id, known, seen_revision=seen_revision)
         if self.find_at is None:
             raise Rejected("This service has no network to outline a cell.", code="no_network")
-        state = self._state(smear_id)
+        state = self.state(smear_id)
         fields = with_added(self._found(smear_id).fields, state)
         field = next((one for one in fields if field_key(one) in event.fields), None)
         if field is None:
@@ -187,21 +241,32 @@ class Reviews:
         told = events.get(event.act, Event.REVIEW_RECORDED)
         self.audit.record(told, actor=Actor(user=event.reviewer.account), **fields)
 
-    def _state(self, smear_id: SmearId) -> ReviewState:
-        return fold(self._log(smear_id).events(), readers=self.settings.readers)
-
     def _log(self, smear_id: SmearId) -> ReviewLog:
         return self._found.log(smear_id)
 
 
+@dataclass(slots=True)
+class _OpenReview:
+    """The review of one smear in memory."""
+
+    log: ReviewLog
+    writing: threading.Lock = field(default_factory=threading.Lock)
+    """One act at a time is kept and told."""
+    folded: tuple[tuple[int, int], ReviewState] | None = None
+    """The state at a number of events and readers."""
+
+
 class _FoundSmears:
-    """What the network found, kept in memory while the files are the same. Safe among threads."""
+    """What the network found and the reviews, in memory while the files are the same.
+
+    Safe among threads.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = threading.Lock()
         self._kept: OrderedDict[SmearId, tuple[object, SmearFindings]] = OrderedDict()
-        self._logs: OrderedDict[SmearId, ReviewLog] = OrderedDict()
+        self._reviews: OrderedDict[SmearId, _OpenReview] = OrderedDict()
 
     def __call__(self, smear_id: SmearId) -> SmearFindings:
         stamp = self._store.results.smear(smear_id).analysed()
@@ -219,10 +284,27 @@ class _FoundSmears:
 
     def log(self, smear_id: SmearId) -> ReviewLog:
         """The review log of a smear; events that were read once stay in memory."""
+        return self._review(smear_id).log
+
+    def writing(self, smear_id: SmearId) -> threading.Lock:
+        """Held while an act of a smear is kept and told."""
+        return self._review(smear_id).writing
+
+    def state(self, smear_id: SmearId, *, readers: int) -> ReviewState:
+        """The fold over the log, made again when an event came."""
+        review = self._review(smear_id)
+        events = review.log.events()
+        folded = review.folded
+        if folded is None or folded[0] != (len(events), readers):
+            folded = review.folded = ((len(events), readers), fold(events, readers=readers))
+        return folded[1]
+
+    def _review(self, smear_id: SmearId) -> _OpenReview:
         with self._lock:
-            if smear_id not in self._logs:
-                self._logs[smear_id] = self._store.results.smear(smear_id).review()
-            self._logs.move_to_end(smear_id)
-            while len(self._logs) > SMEARS_KEPT:
-                self._logs.popitem(last=False)
-            return self._logs[smear_id]
+            if smear_id not in self._reviews:
+                log = self._store.results.smear(smear_id).review()
+                self._reviews[smear_id] = _OpenReview(log)
+            self._reviews.move_to_end(smear_id)
+            while len(self._reviews) > SMEARS_KEPT:
+                self._reviews.popitem(last=False)
+            return self._reviews[smear_id]

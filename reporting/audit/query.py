@@ -5,11 +5,11 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from reporting.audit.record_format import decode, event_files
+from reporting.audit.record_format import decode, event_files, events_name
 from reporting.audit.schema import Event, Outcome
 
 
@@ -60,6 +60,21 @@ def read_events(directory: Path, filters: EventFilter = EVERYTHING) -> Iterator[
     return (entry for entry in merged if filters.accepts(entry))
 
 
+def recorded_review_events(directory: Path, *, since: datetime) -> frozenset[str]:
+    """Ids of the acts of reviewers that stand in the trail of the day of `since` or after it."""
+    # A day is added for writers in whose chain the clock was set back.
+    first = events_name(_iso(since - timedelta(days=1)), "").removesuffix("-.jsonl")
+    return frozenset(
+        str(link.entry["review_event"])
+        for paths in event_files(directory).values()
+        for path in paths
+        if path.name >= first
+        for line in _lines(path)
+        if b'"review_event"' in line and (link := decode(line.removesuffix(b"\n"))) is not None
+        if "review_event" in link.entry
+    )
+
+
 def latest_events(
     directory: Path, events: frozenset[Event], *, count: int, tail_bytes: int = 1 << 20
 ) -> list[Mapping[str, Any]]:
@@ -80,6 +95,11 @@ def _last_entries(path: Path, tail_bytes: int) -> Iterator[Mapping[str, Any]]:
             link = decode(line.removesuffix(b"\n"))
             if link is not None:
                 yield link.entry
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        yield from file
 
 
 def _entries(chain: str, paths: list[Path]) -> Iterator[Mapping[str, Any]]:

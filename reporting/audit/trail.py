@@ -24,7 +24,12 @@ from structlog.typing import EventDict, WrappedLogger
 
 from pipeline.errors import RetryLater
 from reporting.audit.hash_chain import ChainWriter, TrailPolicy
-from reporting.audit.query import EventFilter, latest_events, read_events
+from reporting.audit.query import (
+    EventFilter,
+    latest_events,
+    read_events,
+    recorded_review_events,
+)
 from reporting.audit.schema import Actor, Event, Outcome, check_fields, describe_actor
 from reporting.audit.signing_key import (
     AuditKey,
@@ -51,6 +56,7 @@ __all__ = [
     "public_path",
     "read_events",
     "read_public_key",
+    "recorded_review_events",
     "verify_trail",
 ]
 

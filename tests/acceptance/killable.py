@@ -31,8 +31,8 @@ from config.model import Settings
 from config.settings import make_settings
 from listener.queue.client import QueueClient
 from listener.workflow.worker import UpkeepTimes, WorkflowSettings
-from pipeline.domain import DecisionPolicy, FieldFindings, ModelIdentity
-from tests.findings import MODEL, make_field_findings
+from pipeline.domain import CellFinding, DecisionPolicy, FieldFindings, ModelIdentity
+from tests.findings import MODEL, make_cell, make_cell_finding, make_field_findings
 
 POISON_SERIES_NUMBER = 999_999
 """Analysing an image of this series ends the process, as a fault in a decoder would."""
@@ -73,6 +73,8 @@ class Life:
     most_starts: int = image_workers.MOST_STARTS
     """A test need not die so often to see an image given up."""
     software_version: str = service.SOFTWARE_VERSION
+    has_web: bool = False
+    """Whether the console is served too, on a port of its own."""
 
 
 def settings_of(life: Life) -> Settings:
@@ -88,7 +90,8 @@ def settings_of(life: Life) -> Settings:
                 "worker_id": life.worker_id,
             },
             "dicom": {"port": 0},
-            "web": {"enabled": False},
+            "web": {"enabled": life.has_web, "port": 0},
+            "review": {"quiet_s": 0.2},
             "smear": {"quiet_s": 0.0},
             "results": {"kinds": ["annotated_field", "key_objects", "fhir_bundle"]},
             "database": {"url": life.database_url},
@@ -105,8 +108,8 @@ def live(life: Life, wire: Connection) -> None:
     """Serve until told to stop, or until the moment of `kill_at`.
 
     Says its DICOM port on `wire`, then answers "status" with (is_idle, parked codes), "retry"
-    with a number, "blocks" with how many pieces of memory Python's objects hold, and "stop" with
-    the end of the process.
+    with a number, "web_port" with the console's, "blocks" with how many pieces of memory Python's
+    objects hold, and "stop" with the end of the process.
     """
     _keep_few_arenas()
     _stand_in_network()
@@ -120,6 +123,8 @@ def live(life: Life, wire: Connection) -> None:
         while (asked := wire.recv()) != "stop":
             if asked == "retry":
                 wire.send(running.workflow.client.retry_all())
+            elif asked == "web_port":
+                wire.send(running.web_port)
             elif asked == "blocks":
                 gc.collect()
                 wire.send(sys.getallocatedblocks())
@@ -168,6 +173,10 @@ class QuickAnalysis:
                 height=dataset.Rows,
             ),
         )
+
+    @staticmethod
+    def find_at(_dataset: Dataset, _field: FieldFindings, x: float, y: float) -> CellFinding:
+        return make_cell_finding(make_cell(1, round(x), round(y)))
 
 
 def _keep_few_arenas() -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from reporting.fhir.bundle import MEDIA_TYPE, build_bundle
 from reporting.research_label import check_label
 from reporting.result_set import build_result_set
 from reporting.results import Result, ResultKind
+from tests.acceptance.fhir_peer import NEEDS_FHIR, fhir_server
 from tests.findings import make_field_findings, make_smear_findings
 from tests.reporting.audit.test_dicom_export import EVERYTHING
 from tests.reporting.delivery.labelled import noisy_png
@@ -31,30 +30,13 @@ from tests.reporting.pdf_reader import page_count, printed_text
 from tests.reporting.sources import make_source
 from tests.reporting.trails import open_trail
 
-HERE = Path(__file__).parent / "fhir_server"
-
-pytestmark = [
-    pytest.mark.peers,
-    pytest.mark.skipif(shutil.which("node") is None, reason="Node is not installed"),
-    pytest.mark.skipif(
-        not (HERE / "node_modules").is_dir(),
-        reason="npm packages are absent: npm ci --prefix tests/acceptance/fhir_server",
-    ),
-]
+pytestmark = [pytest.mark.peers, *NEEDS_FHIR]
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[httpx.Client]:
-    """The server on a port of its own; it ends when its standard input closes."""
-    with subprocess.Popen(
-        ["node", "server.mjs"], cwd=HERE, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdin is not None
-        port = json.loads(process.stdout.readline())["port"]
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-            yield client
-        process.stdin.close()
+    with fhir_server() as client:
+        yield client
 
 
 def bundle_of(

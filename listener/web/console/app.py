@@ -19,6 +19,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from config.sections import ConsoleSettings
+from listener.observability.logging_setup import get_log
 from listener.queue.status import WorkflowStatus
 from listener.storage.data_folder import Store
 from listener.storage.inbox import StoredInstance
@@ -144,22 +145,35 @@ class Console:
         self._follower = threading.Thread(
             target=self.trail.follow, args=(self._stopping,), name="console-audit", daemon=True
         )
+        self._catching_up = threading.Thread(
+            target=self._catch_up, name="console-reviews", daemon=True
+        )
         self._parts = parts
         self.addresses = tuple(self._addresses())
         self.routes = tuple(self._routes())
 
     def start(self) -> None:
-        """Index the audit trail from now on, and tidy up the pictures."""
+        """Index the audit trail from now on, tidy up the pictures, and take up the acts of
+        reviewers that an earlier process kept and died before it told and reported them.
+        """
         self.pictures.prune()
         self._follower.start()
+        self._catching_up.start()
 
     def close(self) -> None:
         """End what pages hold open."""
         self._stopping.set()
         self.live.close()
         self.pictures.close()
-        if self._follower.ident is not None:
-            self._follower.join(timeout=10)
+        for thread in (self._follower, self._catching_up):
+            if thread.ident is not None:
+                thread.join(timeout=10)
+
+    def _catch_up(self) -> None:
+        try:
+            self._parts.reviews.catch_up()
+        except Exception as err:  # noqa: BLE001 - the boundary of a thread; the next start tries again
+            get_log("listener.web.console").warning("defect_met", error_type=type(err).__name__)
 
     def _routes(self) -> Iterator[Route]:
         for address in self.addresses:
@@ -320,7 +334,13 @@ def smear_files(parts: ConsoleParts) -> SmearFiles:
                 whose[word] = header[word]
         return str(pseudonymiser.dataset(whose).get("PatientID") or "")
 
-    return SmearFiles(parts.store.inbox, parts.store.results, parts.is_delivered, pseudonym_of)
+    return SmearFiles(
+        parts.store.inbox,
+        parts.store.results,
+        parts.is_delivered,
+        pseudonym_of,
+        review_of=parts.reviews.state,
+    )
 
 
 def check_guarded(parts: ConsoleParts, accounts: Accounts, proxy: TrustedProxy | None) -> None:

@@ -265,6 +265,7 @@ class SmearPages:
             window_um=WINDOW_UM,
             usable=usable_field_count(smear),
             found=sum(len(field.cells) for field in found.fields),
+            cells_now=sum(len(field.cells) for field in smear.fields),
             has_images=self._files.header(found.fields[0].sop_instance_uid) is not None,
             exports=self._exports,
         )

@@ -18,6 +18,7 @@ from listener.storage.smear_grouping import in_order_of_acquisition
 from listener.web.console.smear_index import DeliveryStanding, SmearRow
 from pipeline.domain import QualityFlag, SmearFindings, SmearId, SOPInstanceUID
 from pipeline.errors import SmearlinkError
+from pipeline.findings.review import ReviewState, review_smear
 from pipeline.findings.smear_summary import gather_smear, referred_cell_count
 from reporting.results import DICOM_KINDS
 
@@ -60,10 +61,12 @@ class SmearFiles:
         results: ResultsFolder,
         is_delivered: IsDelivered,
         pseudonym_of: Callable[[Dataset], str],
+        review_of: Callable[[SmearId], ReviewState],
     ) -> None:
         self._inbox, self._results = inbox, results
         self._is_delivered = is_delivered
         self._pseudonym_of = pseudonym_of
+        self._review_of = review_of
         self._open: OrderedDict[tuple[str, int], OpenSmear] = OrderedDict()
         self._lock = Lock()
 
@@ -90,13 +93,13 @@ class SmearFiles:
         return made
 
     def stamp(self, smear_id: SmearId) -> str:
-        """Changes whenever a report or an analysed image is added."""
+        """Changes whenever a report, an analysed image or a reviewer's act is added."""
         return self._results.smear(smear_id).stamp()
 
     def row(
         self, smear_id: SmearId, *, parked: Iterable[tuple[str, str]] = (), earlier: SmearRow | None
     ) -> SmearRow | None:
-        """The row of a smear; None when nothing of it was analysed.
+        """The row of a smear as people left it; None when nothing of it was analysed.
 
         `parked` are (smear, destination) of deliveries that an operator must see. `earlier` gives
         the moment of arrival once the images are past their retention period.
@@ -109,7 +112,8 @@ class SmearFiles:
         opened = self.open(smear_id)
         if opened is None:
             return None
-        smear, identity = opened.smear, opened.identity
+        smear = review_smear(opened.smear, self._review_of(smear_id))
+        identity = opened.identity
         stuck = {destination for parked_smear, destination in parked if parked_smear == smear_id}
         source, received_at = self._arrival(index.sources)
         if received_at is None:

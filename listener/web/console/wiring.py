@@ -25,7 +25,7 @@ from models.classifier import MODEL_FOLDER
 from pipeline.decoding.frames import ImageLimits
 from pipeline.domain import CellFinding, DecisionPolicy, FieldFindings, ModelIdentity
 from pipeline.errors import NeedsReview
-from reporting.audit.trail import AuditSink, public_path
+from reporting.audit.trail import AuditSink, public_path, recorded_review_events
 from reporting.dicom.deidentification import Pseudonymiser, read_site_key
 
 
@@ -88,6 +88,7 @@ def console_parts(settings: Settings, running: RunningParts) -> ConsoleParts:
             settings=settings.review,
             audit=running.audit,
             enqueue=lambda job: workflow.client.enqueue(job),
+            recorded_since=lambda moment: recorded_review_events(settings.audit_dir, since=moment),
             find_at=find_at,
         ),
         pseudonymiser=lambda: Pseudonymiser(

@@ -68,6 +68,20 @@ def test_a_write_from_the_future_is_refused(log: ReviewLog) -> None:
         log.append(an_event(), seen_revision=7)
 
 
+def test_what_another_process_writes_is_seen_without_reading_the_folder_again(
+    log: ReviewLog, tmp_path: Path
+) -> None:
+    other = ReviewLog(tmp_path / "review", tmp=tmp_path / "tmp")
+    assert log.revision() == 0
+    for number in range(3):
+        other.append(an_event(f"e{number}"), seen_revision=number)
+
+    assert [one.id for one in log.events()] == ["e0", "e1", "e2"]
+    assert log.revision() == 3
+    assert log.find("e1") == log.events()[1]
+    assert log.find("e9") is None
+
+
 def test_the_same_request_twice_is_one_event(log: ReviewLog) -> None:
     first = log.append(an_event("e1"), seen_revision=0)
     log.append(an_event("e2"), seen_revision=1)

@@ -48,6 +48,7 @@ class Desk:
             settings=ReviewSettings(**settings),
             audit=self.audit,
             enqueue=self.jobs.append,
+            recorded_since=self.audit.review_events,
             find_at=lambda _field, _x, _y: make_cell_finding(make_cell(1, 300, 300)),
         )
 
@@ -189,3 +190,64 @@ def test_a_missed_cell_is_outlined_and_kept(desk: Desk) -> None:
     )
     assert again.added is not None
     assert again.added.cell.index != kept.added.cell.index
+
+
+def test_a_request_that_comes_again_is_told_to_the_auditor_once(desk: Desk) -> None:
+    first = desk.act(Act.SEEN, desk.cells[0], seen=0, id="a" * 32)
+
+    again = desk.act(Act.SEEN, desk.cells[0], seen=0, id="a" * 32)
+
+    assert again.revision == first.revision
+    assert [one.fields["review_event"] for one in desk.audit.recorded] == ["a" * 32]
+
+
+def test_an_act_whose_writer_died_before_it_told_is_told_by_the_request_that_comes_again(
+    desk: Desk,
+) -> None:
+    kept = desk.act(Act.CONFIRM, desk.cells[1], seen=0, to="lymphocyte")
+    desk.audit.recorded.clear()  # as if the process had died right after the file was there
+    desk.jobs.clear()
+
+    desk.act(Act.CONFIRM, desk.cells[1], seen=0, to="lymphocyte")
+
+    assert [one.fields["review_event"] for one in desk.audit.recorded] == [kept.id]
+    assert len(desk.jobs) == 1
+
+
+def test_the_next_start_tells_and_reports_what_a_process_kept_and_then_died(desk: Desk) -> None:
+    kept = desk.act(Act.CONFIRM, desk.cells[1], seen=0, to="lymphocyte")
+    desk.audit.recorded.clear()
+    desk.jobs.clear()
+
+    met = [desk.reviews.catch_up() for _ in range(2)]
+
+    assert met[0] == 1
+    assert [one.fields["review_event"] for one in desk.audit.recorded] == [kept.id]
+    assert reviewed_to(str(desk.jobs[0].arguments[1])) == kept.revision
+
+
+def test_a_start_passes_over_smears_without_a_review(desk: Desk) -> None:
+    assert desk.reviews.catch_up() == 0
+    assert desk.audit.recorded == []
+
+
+def test_a_missed_cell_that_is_asked_for_again_is_not_looked_for_again(desk: Desk) -> None:
+    field = CellKey(desk.cells[0].rpartition(":")[0])
+    event = ReviewEvent(
+        id="add",
+        at=datetime(2026, 11, 28, tzinfo=UTC),
+        reviewer=MEYER,
+        act=Act.ADD_CELL,
+        fields=(field,),  # type: ignore[arg-type]
+    )
+    first = desk.reviews.add_cell(SMEAR, event, place=(300, 300), seen_revision=0)
+
+    def dead(*_: object) -> Any:
+        raise Rejected("No cell is there.", code="no_cell_there")
+
+    again = replace(desk.reviews, find_at=dead).add_cell(
+        SMEAR, event, place=(300, 300), seen_revision=0
+    )
+
+    assert again.revision == first.revision
+    assert len(desk.reviews.events(SMEAR)) == 1

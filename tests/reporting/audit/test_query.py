@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from reporting.audit.trail import Actor, Event, EventFilter, Outcome, read_events
+from reporting.audit.trail import (
+    Actor,
+    Event,
+    EventFilter,
+    Outcome,
+    read_events,
+    recorded_review_events,
+)
 from tests.reporting.trails import KEY, Clock, open_trail
 
 
@@ -68,3 +75,31 @@ def test_a_damaged_line_is_left_out(folder: Path) -> None:
 
 def test_an_empty_folder_has_no_events(tmp_path: Path) -> None:
     assert list(read_events(tmp_path)) == []
+
+
+def test_the_acts_of_reviewers_since_a_day_are_found_in_every_chain(tmp_path: Path) -> None:
+    clock = Clock()
+    began = clock.now
+    for day in range(3):
+        for chain in ("here", "there"):
+            with open_trail(tmp_path, chain=chain, clock=clock) as trail:
+                trail.record(Event.REVIEW_RECORDED, review_event=f"act{day}{chain}", revision=1)
+                trail.record(Event.IMAGE_RECEIVED, sop_instance_uid="1.2")
+        clock.move(2 * 86400)
+
+    everything = recorded_review_events(tmp_path, since=began)
+    newest = recorded_review_events(tmp_path, since=clock.now - timedelta(days=2))
+
+    assert everything == {f"act{day}{chain}" for day in range(3) for chain in ("here", "there")}
+    assert newest == {"act2here", "act2there"}
+    assert recorded_review_events(tmp_path / "absent", since=began) == frozenset()
+
+
+def test_a_changed_line_does_not_say_that_an_act_was_recorded(tmp_path: Path) -> None:
+    clock = Clock()
+    with open_trail(tmp_path, clock=clock) as trail:
+        trail.record(Event.REVIEW_RECORDED, review_event="act1", revision=1)
+    path = next(tmp_path.glob("audit-*.jsonl"))
+    path.write_bytes(path.read_bytes().replace(b'"act1"', b'"act2"'))
+
+    assert recorded_review_events(tmp_path, since=clock.now) == frozenset()

@@ -121,6 +121,7 @@ class ConsoleSite:
                 settings=ReviewSettings(),
                 audit=self.sink or self.audit,
                 enqueue=self.enqueued.append,
+                recorded_since=self.audit.review_events,
                 clock=self.clock,
                 find_at=find_at,
             ),
