@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum, auto
 from struct import Struct
 
 from pipeline.errors import Rejected
 
 _SOI, _EOI, SOS = 0xD8, 0xD9, 0xDA
 _SOC, _SIZ, _COD, _SOT = 0x4F, 0x51, 0x52, 0x90
-FRAME_HEADERS = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}
+_SOF55 = 0xF7
+_HUFFMAN_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
+FRAME_HEADERS = frozenset({*range(0xC0, 0xD0), _SOF55}) - {0xC4, 0xC8, 0xCC}
 """SOF0 to SOF15 of JPEG (ITU-T T.81 table B.1), and SOF55 of JPEG-LS."""
 _END = b"\xff\xd9"
 _MARKER_IN_SCAN = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
@@ -39,6 +42,17 @@ _TILE_PART = Struct(">HHHL")
 _SEGMENT_LENGTH = Struct(">H")
 
 
+class Process(Enum):
+    """Which decoder a frame needs, whatever its transfer syntax says."""
+
+    JPEG = auto()
+    """Sequential or progressive with Huffman codes: SOF0, SOF1, SOF2."""
+    JPEG_OTHER = auto()
+    """Lossless, hierarchical or with arithmetic codes."""
+    JPEG_LS = auto()
+    JPEG_2000 = auto()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
     """One marker segment; `body` is without marker and length."""
@@ -55,6 +69,7 @@ class Segment:
 class Codestream:
     """What a compressed frame says of itself."""
 
+    process: Process
     rows: int
     columns: int
     components: int
@@ -89,19 +104,24 @@ def read_codestream(frame: bytes) -> Codestream | None:
     for segment in segments(frame):
         if segment.marker in FRAME_HEADERS and len(segment.body) >= _SIZE.size:
             bits, rows, columns, components = _SIZE.unpack_from(segment.body)
-            return Codestream(rows=rows, columns=columns, components=components, bits=bits)
+            return Codestream(
+                process=_process(segment.marker),
+                rows=rows,
+                columns=columns,
+                components=components,
+                bits=bits,
+            )
         if segment.marker == _SIZ:
             found = _image_size(segment.body)
         if segment.marker == _COD and found and len(segment.body) > _COD_TRANSFORM_AT:
-            return Codestream(
-                rows=found.rows,
-                columns=found.columns,
-                components=found.components,
-                bits=found.bits,
-                is_signed=found.is_signed,
-                has_color_transform=bool(segment.body[_COD_TRANSFORM_AT]),
-            )
+            return replace(found, has_color_transform=bool(segment.body[_COD_TRANSFORM_AT]))
     return found
+
+
+def _process(marker: int) -> Process:
+    if marker == _SOF55:
+        return Process.JPEG_LS
+    return Process.JPEG if marker in _HUFFMAN_FRAMES else Process.JPEG_OTHER
 
 
 def _image_size(body: memoryview) -> Codestream | None:
@@ -110,6 +130,7 @@ def _image_size(body: memoryview) -> Codestream | None:
     _, right, bottom, left, top = _SIZ_SIZE.unpack_from(body)
     components, depth = _SIZ_COMPONENTS.unpack_from(body, _SIZ_COMPONENTS_AT)
     return Codestream(
+        process=Process.JPEG_2000,
         rows=bottom - top,
         columns=right - left,
         components=components,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.multival import MultiValue
-from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
+from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi
 
 from pipeline.domain import RGB
 
@@ -52,20 +52,31 @@ def palette_to_rgb(indices: NDArray[Any], dataset: Dataset) -> RGB:
 
 
 def gray_to_rgb(samples: NDArray[Any], dataset: Dataset, *, is_inverted: bool) -> RGB:
-    """Gray of 8 to 16 bits: rescaled, windowed by the first window (PS3.3 C.11.1 and C.11.2).
+    """Gray of 8 to 16 bits: rescaled, then shown as its first VOI LUT or window says.
 
-    Without a window, 8 bits pass as they are and more are stretched from darkest to lightest.
+    PS3.3 C.11.1 and C.11.2. Without either, 8 bits pass as they are and more are stretched from
+    darkest to lightest, those that are padding left aside.
     """
     values = apply_modality_lut(samples, dataset)
     window = _window(dataset)
-    if window is not None:
-        gray = _windowed(values, *window)
+    if dataset.get("VOILUTSequence"):
+        gray = _looked_up(values, dataset)
+    elif window is not None:
+        gray = _windowed(values, *window, function=str(dataset.get("VOILUTFunction") or "LINEAR"))
     elif values.dtype == np.uint8:
         gray = np.asarray(values)
     else:
-        gray = _stretched(values)
+        gray = _stretched(values, is_shown=~_padding(samples, dataset))
     gray = 255 - gray if is_inverted else gray
     return np.repeat(gray[:, :, np.newaxis], 3, axis=2)
+
+
+def _looked_up(values: NDArray[Any], dataset: Dataset) -> NDArray[np.uint8]:
+    """The first VOI LUT (PS3.3 C.11.2.1.1), to 0 to 255."""
+    _, _, bits = dataset.VOILUTSequence[0].LUTDescriptor
+    shown = apply_voi(values, dataset).astype(np.uint32)
+    scaled: NDArray[np.uint8] = np.clip(shown * 255 // ((1 << bits) - 1), 0, 255).astype(np.uint8)
+    return scaled
 
 
 def _window(dataset: Dataset) -> tuple[float, float] | None:
@@ -82,15 +93,34 @@ def _first(value: Any) -> float | None:
     return None if value is None or value == "" else float(value)
 
 
-def _windowed(values: NDArray[Any], center: float, width: float) -> NDArray[np.uint8]:
-    """PS3.3 C.11.2.1.2.1, function LINEAR, to 0 to 255."""
-    if width == 1:
-        return np.where(values > center - 0.5, 255, 0).astype(np.uint8)
-    scaled = ((values - (center - 0.5)) / (width - 1) + 0.5) * 255
-    return np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)
+def _windowed(
+    values: NDArray[Any], center: float, width: float, *, function: str
+) -> NDArray[np.uint8]:
+    """PS3.3 C.11.2.1.2 and C.11.2.1.3, to 0 to 255."""
+    if function == "SIGMOID":
+        shown = 255 / (1 + np.exp(-4 * (values - center) / width))
+    elif function == "LINEAR_EXACT":
+        shown = ((values - center) / width + 0.5) * 255
+    elif width == 1:
+        shown = np.where(values > center - 0.5, 255, 0)
+    else:
+        shown = ((values - (center - 0.5)) / (width - 1) + 0.5) * 255
+    return np.rint(np.clip(shown, 0, 255)).astype(np.uint8)
 
 
-def _stretched(values: NDArray[Any]) -> NDArray[np.uint8]:
-    low, high = float(values.min()), float(values.max())
+def _padding(samples: NDArray[Any], dataset: Dataset) -> NDArray[np.bool_]:
+    """Where stored samples are Pixel Padding (PS3.3 C.7.5.1.1.2)."""
+    value = dataset.get("PixelPaddingValue")
+    if not isinstance(value, int):
+        return np.zeros(samples.shape, bool)
+    limit = dataset.get("PixelPaddingRangeLimit")
+    low, high = sorted((value, limit if isinstance(limit, int) else value))
+    return np.asarray((samples >= low) & (samples <= high))
+
+
+def _stretched(values: NDArray[Any], *, is_shown: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    shown = values[is_shown] if is_shown.any() else values
+    low, high = float(shown.min()), float(shown.max())
     scale = 255 / (high - low) if high > low else 0.0
-    return np.rint((values.astype(np.float64) - low) * scale).astype(np.uint8)
+    stretched = np.rint((values.astype(np.float64) - low) * scale)
+    return np.clip(stretched, 0, 255).astype(np.uint8)

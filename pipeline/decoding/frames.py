@@ -38,7 +38,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from pipeline.decoding.codestream import check_frame
+from pipeline.decoding.codestream import Process, check_frame
 from pipeline.decoding.color_space import (
     gray_to_rgb,
     palette_to_rgb,
@@ -82,7 +82,11 @@ SAMPLES: dict[str, int] = {
 """Every supported photometric interpretation, with its samples per pixel (PS3.3 C.7.6.3.1.2)."""
 
 _YBR = frozenset({"YBR_FULL", "YBR_FULL_422"})
+_RETIRED_YBR = frozenset({"YBR_PARTIAL_422", "YBR_PARTIAL_420"})
+"""Labels of compressed frames; the full range is that of JPEG (JFIF 1.02)."""
+_CODESTREAM_SYNTAXES = ENCAPSULATED_SYNTAXES - {RLELossless}
 _JPEG_LS = frozenset({JPEGLSLossless, JPEGLSNearLossless})
+_JPEG_2000 = ENCAPSULATED_SYNTAXES - _JPEG_LS - {RLELossless, JPEGBaseline8Bit}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +181,25 @@ def read_layout(dataset: Dataset, limits: ImageLimits) -> Layout:
     _check_size(layout, limits)
     if not dataset.PixelData:
         raise Rejected("Pixel Data is empty", code="no_pixel_data")
+    return _with_whole_chroma(layout, len(dataset.PixelData))
+
+
+def _with_whole_chroma(layout: Layout, length: int) -> Layout:
+    """YBR_FULL where 4:2:2 is stated and every pixel of the stated frames has three samples.
+
+    Software that decompresses JPEG leaves the label as it was.
+    """
+    whole = replace(layout, photometric="YBR_FULL")
+    is_native = layout.syntax in NATIVE_SYNTAXES
+    is_mislabeled = (
+        layout.photometric == "YBR_FULL_422"
+        and is_native
+        and 0 <= length - whole.frame_bytes * (layout.frames or 1) <= 1
+    )
+    if is_mislabeled:
+        return whole
+    if layout.photometric == "YBR_FULL_422" and is_native and layout.columns % 2:
+        raise Rejected("4:2:2 needs an even number of columns", code="wrong_length")
     return layout
 
 
@@ -192,8 +215,10 @@ def _syntax(dataset: Dataset) -> UID:
 
 
 def _check_format(layout: Layout) -> None:
-    samples = SAMPLES.get(layout.photometric)
-    if samples is None or samples != layout.samples:
+    if layout.syntax in _CODESTREAM_SYNTAXES:
+        _check_label(layout)
+        return
+    if SAMPLES.get(layout.photometric) != layout.samples:
         raise Rejected(
             "This pair of Photometric Interpretation and Samples per Pixel is not supported",
             code="unsupported_photometric",
@@ -212,8 +237,14 @@ def _check_format(layout: Layout) -> None:
             "YBR_ICT and YBR_RCT exist in JPEG 2000 only (PS3.5 8.2.4)",
             code="unsupported_photometric",
         )
-    if is_native and layout.photometric == "YBR_FULL_422" and layout.columns % 2:
-        raise Rejected("4:2:2 needs an even number of columns", code="wrong_length")
+
+
+def _check_label(layout: Layout) -> None:
+    """A codestream says itself how many samples of how many bits it has."""
+    if layout.photometric not in SAMPLES.keys() | _RETIRED_YBR:
+        raise Rejected(
+            "This Photometric Interpretation is not supported", code="unsupported_photometric"
+        )
 
 
 def _check_size(layout: Layout, limits: ImageLimits) -> None:
@@ -342,7 +373,14 @@ def _rle_samples(frame: bytes, layout: Layout) -> _Samples:
 def _coded_samples(frame: bytes, layout: Layout) -> _Samples:
     """A codestream's samples, by its own number of components, depth and color transform."""
     found = check_frame(frame, rows=layout.rows, columns=layout.columns)
-    if layout.syntax == JPEGBaseline8Bit:
+    if found.process == Process.JPEG_OTHER:
+        raise Rejected(
+            "A frame is lossless, hierarchical or arithmetic JPEG, which is not read",
+            code="unsupported_transfer_syntax",
+        )
+    if found.process == Process.JPEG:
+        if found.bits != 8:
+            raise Rejected("A JPEG frame does not have 8 bits", code="unsupported_bit_depth")
         values, photometric = decode_jpeg(frame, photometric=layout.photometric)
         return _Samples(values=values, photometric=photometric, bits=8)
     if found.components not in (1, 3):
@@ -351,6 +389,7 @@ def _coded_samples(frame: bytes, layout: Layout) -> _Samples:
         raise Rejected("A frame has more than 16 bits", code="unsupported_bit_depth")
     believed = replace(
         layout,
+        syntax=_syntax_of(found.process, layout.syntax),
         samples=found.components,
         photometric="RGB" if found.components == 3 else "MONOCHROME2",
         bits_allocated=8 if found.bits <= 8 else 16,
@@ -364,10 +403,17 @@ def _coded_samples(frame: bytes, layout: Layout) -> _Samples:
     )
 
 
+def _syntax_of(process: Process, stated: UID) -> UID:
+    """The stated syntax, or one of the process that the frame was made with."""
+    if process == Process.JPEG_LS:
+        return stated if stated in _JPEG_LS else JPEGLSLossless
+    return stated if stated in _JPEG_2000 else JPEG2000Lossless
+
+
 def _photometric(stated: str, components: int, has_color_transform: bool) -> str:
     """The color space of decoded components; a transform has been undone by the decoder."""
     if components == 1:
-        return stated if SAMPLES[stated] == 1 else "MONOCHROME2"
+        return stated if SAMPLES.get(stated) == 1 else "MONOCHROME2"
     return "YBR_FULL" if stated.startswith("YBR") and not has_color_transform else "RGB"
 
 

@@ -37,6 +37,15 @@ def check_rle(frame: bytes, *, segments: int, segment_bytes: int) -> None:
             )
 
 
+def begins_rle(fragment: bytes) -> bool:
+    """Whether an RLE frame begins here: nothing else has such a header (PS3.5 G.5)."""
+    if len(fragment) < _OFFSETS.size:
+        return False
+    number, *offsets = _OFFSETS.unpack_from(fragment)
+    used, unused = offsets[:number], offsets[number:]
+    return bool(used) and used[0] == _OFFSETS.size and used == sorted(used) and not any(unused)
+
+
 def _end_of_segment(frame: bytes, start: int, segment_bytes: int) -> int:
     """End of the run that completes `segment_bytes`; beyond the frame if there is none.
 
