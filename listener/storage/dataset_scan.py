@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from struct import Struct
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
 from pydicom.datadict import dictionary_VR
 from pydicom.uid import (
@@ -53,7 +53,9 @@ _TAG_AND_LENGTH = Struct("<HHL")
 _TAG_AND_VR = Struct("<HH2sH")
 _LENGTH = Struct("<L")
 _SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
+_LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _VR = re.compile(rb"[A-Z]{2}")
+"""Of a standard to come: PS3.5 7.1.2 gives new ones the long form."""
 _UNKNOWN_VRS = frozenset({b"??", b"--"})
 """Written by some toolkits for what their dictionary lacks, with a length of two bytes."""
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
@@ -84,8 +86,7 @@ class DatasetIdentifiers:
     """Stable words for what deviates from the standard and was tolerated."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Element:
+class Element(NamedTuple):
     """Where one element of the dataset lies; `path` holds the sequences around it."""
 
     path: tuple[int, ...]
@@ -275,7 +276,7 @@ def walk(
             if tag == _ITEM_END:
                 scopes.pop()
                 continue
-            yield Element(path=scope.path, tag=tag, offset=position, length=length, vr=vr)
+            yield Element(scope.path, tag, position, length, vr)
             inner = _opened(tag, vr, length, position, scope)
         else:
             tag, length, position = _item_header(stream, position, scope)
@@ -305,9 +306,9 @@ def _element_header(
         _, _, vr, length = _TAG_AND_VR.unpack(head)
         if vr in _UNKNOWN_VRS:
             noted.add("unknown_vr")
-        elif not _VR.fullmatch(vr):
-            raise Rejected("An element has no VR (PS3.5 7.1.2)", code="unreadable_dataset")
         elif vr not in _SHORT_VRS:
+            if vr not in _LONG_VRS and not _VR.fullmatch(vr):
+                raise Rejected("An element has no VR (PS3.5 7.1.2)", code="unreadable_dataset")
             (length,) = _LENGTH.unpack(_read(stream, 4, position, scope))
             position += 4
     return tag, vr, length, _checked(position, length, scope)

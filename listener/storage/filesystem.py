@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 from reporting.durable_files import sync_folder
 
 MAX_WRITE_BYTES = 512 * 1024
 """One write of 9 MB ran at 300 MB/s, the same bytes in writes of 128 to 512 KB at 2.7 GB/s."""
+
+
+_SYNC_FILE_RANGE_WRITE = 2
+
+
+def _find_sync_file_range() -> Callable[[int, int, int, int], int] | None:
+    """Linux's sync_file_range(2), which Python has no function for."""
+    try:
+        function = ctypes.CDLL(None).sync_file_range
+    except (AttributeError, OSError):
+        return None
+    function.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+    return cast("Callable[[int, int, int, int], int]", function)
+
+
+_sync_file_range = _find_sync_file_range()
 
 
 class LocalDisk:
@@ -27,6 +46,13 @@ class LocalDisk:
         position = 0
         while position < len(data):
             position += os.write(descriptor, data[position : position + MAX_WRITE_BYTES])
+
+    def begin_writeback(self, descriptor: int, offset: int, count: int) -> None:
+        """Has the disk begin to write these bytes, so that a later sync waits for fewer; only a
+        hint, that says nothing about what is durable.
+        """
+        if _sync_file_range is not None:
+            _sync_file_range(descriptor, offset, count, _SYNC_FILE_RANGE_WRITE)
 
     def overwrite(self, descriptor: int, data: bytes, offset: int) -> None:
         """Replaces bytes that are there already."""

@@ -42,6 +42,7 @@ from listener.storage.part10 import (
     encode_header,
     read_received,
 )
+from listener.storage.shared_sync import SharedSync
 from pipeline.domain import SeriesUID, SOPInstanceUID, StudyUID
 from pipeline.errors import Rejected, RetryLater
 from reporting.durable_files import make_folder
@@ -49,6 +50,11 @@ from reporting.durable_files import make_folder
 __all__ = ["Inbox", "InboxLimits", "IncomingImage", "StoreRequest", "StoredInstance"]
 
 Bytes = bytes | bytearray | memoryview
+
+HEAD_BYTES = 16 * 1024
+"""Of a dataset, kept until its structure is checked: usually all elements but the pixels."""
+WRITEBACK_BYTES = 1024 * 1024
+"""After so many bytes the disk begins to write them while the next ones arrive."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +89,7 @@ class Inbox:
         self._limits = limits or InboxLimits()
         self._disk = disk or LocalDisk()
         self._clock = clock
+        self._sync_new = SharedSync(lambda: self._disk.sync_folder(self._new))
         for folder in (self._tmp, self._new, self._parked):
             make_folder(folder)
 
@@ -197,7 +204,10 @@ class Inbox:
         else:
             published = self._settle(finished, target, image)
         # For a duplicate too: whoever linked the first one may have died before this line.
-        self._disk.sync_folder(target.parent)
+        if target.parent == self._new:
+            self._sync_new()
+        else:
+            self._disk.sync_folder(target.parent)
         return published
 
     def _settle(self, finished: Path, target: Path, image: StoredInstance) -> StoredInstance:
@@ -220,7 +230,10 @@ class Inbox:
         name = f"{sop_instance_uid}.dcm"
         if (path := self._new / name).exists():
             return path
-        return next(self._parked.glob(f"*/{name}"), None)
+        for folder in os.scandir(self._parked):
+            if (path := self._parked / folder.name / name).exists():
+                return path
+        return None
 
     def _move(self, path: Path, folder: Path) -> None:
         path.replace(folder / path.name)
@@ -275,6 +288,9 @@ class IncomingImage:
         self._publish = publish
         self._digest = hashlib.sha256()
         self._length = 0
+        self._head = bytearray()
+        self._unwritten_bytes = 0
+        """Given to the disk and not yet on their way to it."""
         self._inflation: Inflation | None = None
         if is_deflated(request.transfer_syntax_uid):
             self._inflation = Inflation(max_bytes=limits.max_object_bytes)
@@ -293,11 +309,18 @@ class IncomingImage:
             raise Rejected(
                 f"Longer than {self._limits.max_object_bytes} bytes", code="object_too_large"
             )
+        if len(self._head) < HEAD_BYTES:
+            self._head += data[: HEAD_BYTES - len(self._head)]
         self._digest.update(data)
         if self._inflation is not None:
             self._inflation.feed(data)
         with _disk_trouble():
             self._disk.write(self._descriptor, memoryview(data))
+        self._unwritten_bytes += len(data)
+        if self._unwritten_bytes >= WRITEBACK_BYTES:
+            begin = self._start + self._length - self._unwritten_bytes
+            self._disk.begin_writeback(self._descriptor, begin, self._unwritten_bytes)
+            self._unwritten_bytes = 0
 
     def commit(self) -> StoredInstance:
         """Checks the dataset, makes it durable, gives it its name; then Success may be sent.
@@ -325,14 +348,38 @@ class IncomingImage:
 
     def _scan(self) -> DatasetIdentifiers:
         syntax = self._request.transfer_syntax_uid
-        with _disk_trouble(), self._path.open("rb") as stored:
-            if self._inflation is None:
+        if self._inflation is None:
+            received = _ReceivedBytes(bytes(self._head), self._descriptor, start=self._start)
+            with _disk_trouble():
                 return scan_dataset(
-                    stored, start=self._start, length=self._length, transfer_syntax_uid=syntax
+                    received, start=0, length=self._length, transfer_syntax_uid=syntax
                 )
-            length = self._inflation.finish()
+        length = self._inflation.finish()
+        with _disk_trouble(), self._path.open("rb") as stored:
             plain = InflatedStream(stored, start=self._start)
             return scan_dataset(plain, start=0, length=length, transfer_syntax_uid=syntax)
+
+
+class _ReceivedBytes:
+    """A dataset that was received: its head from memory, what follows from the file."""
+
+    def __init__(self, head: bytes, descriptor: int, *, start: int) -> None:
+        self._head = head
+        self._descriptor = descriptor
+        self._start = start
+        self._position = 0
+
+    def seek(self, position: int) -> None:
+        """Goes to a position of the dataset."""
+        self._position = position
+
+    def read(self, count: int) -> bytes:
+        """The next bytes, fewer at the end."""
+        begin = self._position
+        self._position = end = begin + count
+        if end <= len(self._head):
+            return self._head[begin:end]
+        return os.pread(self._descriptor, count, self._start + begin)
 
 
 def _check_uids(request: StoreRequest) -> None:

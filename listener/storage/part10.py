@@ -17,12 +17,9 @@ from struct import Struct
 from typing import BinaryIO
 
 from pydicom import Dataset
-from pydicom.dataset import FileMetaDataset
-from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset, read_file_meta_info
-from pydicom.filewriter import write_file_meta_info
 from pydicom.tag import Tag
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from pipeline.domain import SeriesUID, SOPInstanceUID, StudyUID
 from pipeline.errors import Defect, Rejected
@@ -37,6 +34,9 @@ MAX_HEADER_BYTES = 64 * 1024
 
 _PREAMBLE_BYTES = 132
 _GROUP_LENGTH = Struct("<HH2sHL")
+_SHORT_ELEMENT = Struct("<HH2sH")
+_LONG_ELEMENT = Struct("<HH2sxxL")
+"""Explicit VR little endian (PS3.5 7.1.2), as the File Meta Information always is."""
 _DIGEST_STEP = 2**20
 _NOTED = ("received_at", "source", "sha256", "study_uid", "series_uid", "specimen_key")
 """What the file's own header says of the reception."""
@@ -77,20 +77,35 @@ class StoredInstance:
 
 def encode_header(request: StoreRequest) -> bytes:
     """Preamble and File Meta Information; its last FACTS_BYTES are blank, for the facts."""
-    meta = FileMetaDataset()
-    meta.FileMetaInformationVersion = b"\0\1"
-    meta.MediaStorageSOPClassUID = UID(request.sop_class_uid)
-    meta.MediaStorageSOPInstanceUID = UID(request.sop_instance_uid)
-    meta.TransferSyntaxUID = UID(request.transfer_syntax_uid)
-    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
-    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
-    meta.SourceApplicationEntityTitle = request.source
-    meta.PrivateInformationCreatorUID = UID(FACTS_CREATOR_UID)
-    meta.PrivateInformation = b" " * FACTS_BYTES
-    target = DicomBytesIO(bytes(128) + b"DICM")
-    target.seek(_PREAMBLE_BYTES)
-    write_file_meta_info(target, meta)
-    return target.getvalue()
+    group = b"".join(
+        (
+            _LONG_ELEMENT.pack(2, 0x0001, b"OB", 2) + b"\0\1",  # FileMetaInformationVersion
+            _uid_element(0x0002, request.sop_class_uid),  # MediaStorageSOPClassUID
+            _uid_element(0x0003, request.sop_instance_uid),  # MediaStorageSOPInstanceUID
+            _uid_element(0x0010, request.transfer_syntax_uid),  # TransferSyntaxUID
+            _uid_element(0x0012, IMPLEMENTATION_CLASS_UID),  # ImplementationClassUID
+            _short_element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME.encode()),
+            # SourceApplicationEntityTitle
+            _short_element(0x0016, b"AE", request.source.encode("latin-1", errors="replace")),
+            _uid_element(0x0100, FACTS_CREATOR_UID),  # PrivateInformationCreatorUID
+            _LONG_ELEMENT.pack(2, 0x0102, b"OB", FACTS_BYTES),  # PrivateInformation
+        )
+    )
+    length = _GROUP_LENGTH.pack(2, 0, b"UL", 4, len(group) + FACTS_BYTES)
+    return b"".join((bytes(128), b"DICM", length, group, b" " * FACTS_BYTES))
+
+
+def _uid_element(number: int, uid: str) -> bytes:
+    value = uid.encode("ascii")
+    return _SHORT_ELEMENT.pack(2, number, b"UI", len(value) + len(value) % 2) + _even(value, b"\0")
+
+
+def _short_element(number: int, vr: bytes, value: bytes) -> bytes:
+    return _SHORT_ELEMENT.pack(2, number, vr, len(value) + len(value) % 2) + _even(value, b" ")
+
+
+def _even(value: bytes, padding: bytes) -> bytes:
+    return value + padding if len(value) % 2 else value
 
 
 def encode_facts(image: StoredInstance) -> bytes:

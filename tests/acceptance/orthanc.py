@@ -32,6 +32,7 @@ class Orthanc:
     dicom_port: int
     http_port: int
     rest: httpx.Client
+    process_id: int
 
     @property
     def dicomweb_url(self) -> str:
@@ -95,7 +96,9 @@ def running_orthanc(
             transport=httpx.HTTPTransport(retries=8),
         ) as rest:
             _wait_until_up(rest, process, folder)
-            yield Orthanc(dicom_port=dicom_port, http_port=http_port, rest=rest)
+            yield Orthanc(
+                dicom_port=dicom_port, http_port=http_port, rest=rest, process_id=process.pid
+            )
     finally:
         process.terminate()
         process.wait()

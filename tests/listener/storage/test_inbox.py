@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +18,7 @@ from pydicom import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from listener.storage.filesystem import LocalDisk
-from listener.storage.inbox import Inbox, InboxLimits, StoredInstance, StoreRequest
+from listener.storage.inbox import WRITEBACK_BYTES, Inbox, InboxLimits, StoredInstance, StoreRequest
 from pipeline.errors import Rejected, RetryLater
 from tests.builders import build_image, dataset_bytes, file_bytes
 from tests.listener.peers import dataset_of
@@ -110,6 +111,27 @@ def test_no_success_precedes_the_sync_of_file_and_folder(tmp_path: Path) -> None
     last = {call: len(disk.calls) - 1 - disk.calls[::-1].index(call) for call in disk.calls}
     assert last["write"] < last["overwrite"] < last["sync"] < last["publish"] < last["sync new"]
     assert last["sync new"] == len(disk.calls) - 1
+
+
+def test_a_long_image_is_on_its_way_to_the_disk_before_it_is_whole(tmp_path: Path) -> None:
+    @dataclass
+    class Noting(LocalDisk):
+        begun: list[tuple[int, int]] = field(default_factory=list)
+
+        def begin_writeback(self, descriptor: int, offset: int, count: int) -> None:
+            super().begin_writeback(descriptor, offset, count)
+            self.begun.append((offset, offset + count))
+            assert os.fstat(descriptor).st_size == offset + count
+
+    disk, image = Noting(), build_image(pixels=np.zeros((1024, 1024, 3), np.uint8))
+
+    stored = take(Inbox(tmp_path, disk=disk), image, piece=100_000)
+
+    content = stored.path.read_bytes()
+    begin = content.index(dataset_bytes(image))
+    assert disk.begun[0][0] == begin
+    assert [start for start, _ in disk.begun[1:]] == [end for _, end in disk.begun[:-1]]
+    assert len(content) - disk.begun[-1][1] < WRITEBACK_BYTES
 
 
 def test_a_power_cut_at_any_moment_leaves_whole_images_or_none(tmp_path: Path) -> None:

@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydicom import DataElement
+from pydicom.dataset import FileMetaDataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -19,6 +23,8 @@ from pydicom.uid import (
 
 from listener.storage.part10 import (
     FACTS_BYTES,
+    FACTS_CREATOR_UID,
+    IMPLEMENTATION_VERSION_NAME,
     MAX_HEADER_BYTES,
     StoredInstance,
     StoreRequest,
@@ -29,6 +35,7 @@ from listener.storage.part10 import (
 )
 from pipeline.domain import SeriesUID, SOPInstanceUID, StudyUID
 from pipeline.errors import Defect, Rejected
+from reporting.derived_uids import IMPLEMENTATION_CLASS_UID
 from tests.builders import build_image, dataset_bytes, file_bytes
 from tests.listener.peers import dataset_of
 
@@ -52,6 +59,40 @@ FACTS = StoredInstance(
 HEADER = encode_header(OFFER)
 DATASET = dataset_bytes(build_image())
 FILE = HEADER + DATASET
+
+
+UIDS = st.from_regex(r"[0-9]{1,6}(\.[0-9]{1,6}){1,8}", fullmatch=True)
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")  # pydicom's, of leading zeros
+@given(UIDS, UIDS, UIDS, st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=16))
+def test_a_header_is_byte_for_byte_what_pydicom_writes(
+    sop_class: str, instance: str, syntax: str, source: str
+) -> None:
+    request = StoreRequest(
+        sop_class_uid=sop_class,
+        sop_instance_uid=instance,
+        transfer_syntax_uid=syntax,
+        source=source,
+    )
+    meta = FileMetaDataset()
+    meta.FileMetaInformationVersion = b"\0\1"
+    meta.MediaStorageSOPClassUID = UID(sop_class)
+    meta.MediaStorageSOPInstanceUID = UID(instance)
+    meta.TransferSyntaxUID = UID(syntax)
+    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
+    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+    # As it was read: pydicom would take a backslash for two values.
+    meta["SourceApplicationEntityTitle"] = DataElement(
+        "SourceApplicationEntityTitle", "AE", source, already_converted=True
+    )
+    meta.PrivateInformationCreatorUID = UID(FACTS_CREATOR_UID)
+    meta.PrivateInformation = b" " * FACTS_BYTES
+    written = DicomBytesIO(bytes(128) + b"DICM")
+    written.seek(132)
+    write_file_meta_info(written, meta)
+
+    assert encode_header(request) == written.getvalue()
 
 
 @pytest.mark.filterwarnings("ignore:.*:UserWarning")  # pydicom's, which quote what they read
