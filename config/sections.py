@@ -313,6 +313,9 @@ class ProxySettings(Section):
     addresses: tuple[str, ...] = ()
     user_header: str = "X-Remote-User"
     roles_header: str = "X-Remote-Roles"
+    authenticated_at_header: str = ""
+    sign_within_s: float = Field(default=60.0, gt=0, le=3600)
+    sign_in_again_url: str = ""
     roles: dict[str, RoleName] = Field(default_factory=dict)
 
 

@@ -141,6 +141,9 @@ def _console(settings: Settings) -> Iterator[str]:
                 f"console.proxy.addresses: {address!r} is neither an IP address nor a network "
                 "such as 10.1.0.0/16."
             )
+    again = console.proxy.sign_in_again_url
+    if again and not again.startswith(("https://", "http://", "/")):
+        yield "console.proxy.sign_in_again_url: must begin with https://, http:// or /."
     for name, (low, high) in console.reference_ranges.items():
         if not 0 <= low <= high <= 100:
             yield f"console.reference_ranges.{name}: give [low, high] in percent, 0 to 100."

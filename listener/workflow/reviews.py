@@ -7,6 +7,8 @@ for anything else.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +21,7 @@ from config.sections import ReviewSettings
 from listener.queue.jobs import Job, review_job
 from listener.storage.data_folder import Store
 from listener.storage.reviewed_smears import ReviewedSmear, read_smear
-from listener.storage.reviews import ReviewLog
+from listener.storage.reviews import ReviewLog, StaleReview
 from pipeline.domain import CellFinding, FieldFindings, SmearFindings, SmearId
 from pipeline.errors import Rejected, SmearlinkError
 from pipeline.findings.review import (
@@ -35,6 +37,7 @@ from pipeline.findings.review import (
     open_points,
     with_added,
 )
+from pipeline.findings.review_records import event_to_record
 from reporting.audit.trail import Actor, AuditSink, Event
 
 SMEARS_KEPT = 32
@@ -151,8 +154,7 @@ class Reviews:
         state = self.state(smear_id)
         event = self._completed(event, found)
         check_event(event, state, found.fields)
-        if event.act in {Act.SIGN, Act.COUNTERSIGN}:
-            self._check_signature(event, found, state)
+        self._check_signature(event, found, state)
         return self._log(smear_id).append(event, seen_revision=seen_revision)
 
     def _report(self, smear_id: SmearId, event: ReviewEvent) -> None:
@@ -160,6 +162,45 @@ class Reviews:
         if event.act not in NO_NEW_REPORT:
             delay_s = 0.0 if event.act in SIGNING else self.settings.quiet_s
             self.enqueue(review_job(smear_id, event.revision, delay_s=delay_s))
+
+    def check_signature(self, smear_id: SmearId, event: ReviewEvent, *, seen_revision: int) -> str:
+        """SHA-256 of what the signature would stand under; kept is nothing.
+
+        Raises as `record` does where the signature cannot be.
+        """
+        found, state = self._found(smear_id), self.state(smear_id)
+        if state.revision != seen_revision:
+            later = [one for one in self.events(smear_id) if one.revision > seen_revision]
+            raise StaleReview(later)
+        event = self._completed(event, found)
+        check_event(event, state, found.fields)
+        self._check_signature(event, found, state)
+        return self.content_sha256(smear_id)
+
+    def sign(
+        self, smear_id: SmearId, event: ReviewEvent, *, seen_revision: int, content_sha256: str
+    ) -> ReviewEvent:
+        """Keep a signature under what `check_signature` gave the SHA-256 of, and nothing else.
+
+        Raises Rejected `review_changed` when acts or fields came meanwhile.
+        """
+        is_kept = self._log(smear_id).find(event.id) is not None
+        if not is_kept and self.content_sha256(smear_id) != content_sha256:
+            raise Rejected(
+                "Nothing was signed: the smear changed while you signed in. Look at it again.",
+                code="review_changed",
+            )
+        return self.record(smear_id, event, seen_revision=seen_revision)
+
+    def content_sha256(self, smear_id: SmearId) -> str:
+        """Of every act so far, of the fields and of the network that looked at them."""
+        found = self._found(smear_id)
+        content = {
+            "events": [event_to_record(one) for one in self.events(smear_id)],
+            "fields": sorted(field_key(one) for one in found.fields),
+            "model": found.model.key,
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def add_cell(
         self,
@@ -200,6 +241,8 @@ class Reviews:
     def _check_signature(
         self, event: ReviewEvent, found: SmearFindings, state: ReviewState
     ) -> None:
+        if event.act not in {Act.SIGN, Act.COUNTERSIGN}:
+            return
         left = self._open_points(found, state)
         if left and not event.reason.strip():
             what = " and ".join(f"{count} {name}" for name, count in left.items())

@@ -41,6 +41,7 @@ from listener.web.console.pictures import Pictures
 from listener.web.console.review_pages import DEFAULT_KEYS, ReviewPages
 from listener.web.console.sessions import Sessions, Visitor
 from listener.web.console.sign_in import SignInPages
+from listener.web.console.signing import ProviderSigning, ProxyTimes, ShownAgain
 from listener.web.console.smear import SmearPages
 from listener.web.console.smear_files import IsDelivered, SmearFiles
 from listener.web.console.smear_index import SmearIndex
@@ -141,6 +142,7 @@ class Console:
         )
         self.live = LiveEvents(self.index.changed_at)
         self.trail = AuditIndex(database, parts.audit_dir)
+        self._oidc = self._provider(parts)
         self._stopping = threading.Event()
         self._follower = threading.Thread(
             target=self.trail.follow, args=(self._stopping,), name="console-audit", daemon=True
@@ -175,6 +177,40 @@ class Console:
         except Exception as err:  # noqa: BLE001 - the boundary of a thread; the next start tries again
             get_log("listener.web.console").warning("defect_met", error_type=type(err).__name__)
 
+    def _provider(self, parts: ConsoleParts) -> OidcPages | None:
+        if not parts.settings.oidc.issuer:
+            return None
+        return OidcPages(
+            oidc=Oidc(_oidc_client(parts.settings)),
+            sessions=self.sessions,
+            gate=self.gate,
+            layout=self.layout,
+            audit=parts.audit,
+        )
+
+    def _review_pages(self, parts: ConsoleParts) -> ReviewPages:
+        proxy = parts.settings.proxy
+        return ReviewPages(
+            reviews=parts.reviews,
+            gate=self.gate,
+            layout=self.layout,
+            shown_again=ShownAgain(
+                accounts=self.accounts,
+                limiter=self.limiter,
+                proxy=ProxyTimes(
+                    header=proxy.authenticated_at_header,
+                    within_s=proxy.sign_within_s,
+                    sign_in_again_url=proxy.sign_in_again_url,
+                ),
+                now=lambda: parts.clock().timestamp(),
+            ),
+            provider=None
+            if self._oidc is None
+            else ProviderSigning(
+                reviews=parts.reviews, gate=self.gate, layout=self.layout, oidc=self._oidc
+            ),
+        )
+
     def _routes(self) -> Iterator[Route]:
         for address in self.addresses:
             endpoint = self.gate(address.handler, address.door)
@@ -197,16 +233,9 @@ class Console:
             limiter=self.limiter,
             oidc_name="your organization" if parts.settings.oidc.issuer else "",
         )
-        if parts.settings.oidc.issuer:
-            oidc = OidcPages(
-                oidc=Oidc(_oidc_client(parts.settings)),
-                sessions=self.sessions,
-                gate=self.gate,
-                layout=self.layout,
-                audit=parts.audit,
-            )
-            yield _get("/oidc/start", oidc.start, None, is_open=True)
-            yield _get("/oidc/callback", oidc.callback, None, is_open=True)
+        if self._oidc is not None:
+            yield _get("/oidc/start", self._oidc.start, None, is_open=True)
+            yield _get("/oidc/callback", self._oidc.callback, None, is_open=True)
         yield _get("/static/{name}", _static, None, is_open=True)
         yield _get("/sign-in", sign_in.show, None, is_open=True)
         yield _post("/sign-in", sign_in.sign_in, None, is_open=True)
@@ -229,14 +258,10 @@ class Console:
             exports=EXPORT_WORDS,
             reviews=parts.reviews,
             class_keys={**DEFAULT_KEYS, **parts.settings.class_keys},
+            signs_through_proxy=bool(parts.settings.proxy.authenticated_at_header),
+            sign_in_again_url=parts.settings.proxy.sign_in_again_url,
         )
-        review = ReviewPages(
-            reviews=parts.reviews,
-            accounts=self.accounts,
-            gate=self.gate,
-            layout=self.layout,
-            limiter=self.limiter,
-        )
+        review = self._review_pages(parts)
         export = ExportPage(
             exporter=Exporter(
                 results=parts.store.results,

@@ -26,7 +26,7 @@ from starlette.responses import RedirectResponse, Response
 from listener.web.console.accounts import NAME, Accounts
 from listener.web.console.layout import Layout
 from listener.web.console.permissions import LOCAL_VISITOR, Permission, Role, permissions_of
-from listener.web.console.sessions import Sessions, Visitor
+from listener.web.console.sessions import KnownBy, Sessions, Visitor
 from pipeline.errors import RetryLater
 from reporting.audit.trail import Actor, AuditSink, Event, Outcome
 
@@ -151,6 +151,7 @@ class Gate:
             roles=roles,
             permissions=permissions_of(roles),
             csrf=self._sessions.sign("proxy", name),
+            known_by=KnownBy.PROXY,
         )
 
     def _is_proxy(self, request: Request) -> bool:

@@ -1,10 +1,13 @@
 """Signing in at the site's identity provider: OpenID Connect, authorization code with PKCE.
 
     /oidc/start ─► provider's page ─► /oidc/callback ─► code for ID token ─► session
+    signature   ─► provider's page ─► /oidc/callback ─► code for ID token ─► signature
 
 The ID token is checked as OpenID Connect Core 3.1.3.7 asks: signature by the provider's keys,
 issuer, audience, time, nonce. Roles come from a claim; without one that means something here the
-person is signed in and may do nothing.
+person is signed in and may do nothing. A signature asks the provider for the person again
+(`prompt=login`, `max_age=0`): the ID token must say that they showed who they are after the click
+(`auth_time`), and its nonce is made of what is signed.
 """
 
 from __future__ import annotations
@@ -43,6 +46,8 @@ MOST_TRIES = 1000
 DISCOVERY_LIFE_S = 3600.0
 TIMEOUT_S = 10.0
 CLOCK_SLACK_S = 60
+REAUTHENTICATION_SLACK_S = 10.0
+"""How far the provider's clock may be behind ours when somebody signs a result."""
 ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"]
 """Signatures by a key pair alone: never `none`, and no secret that the client would share."""
 
@@ -62,11 +67,34 @@ class OidcClient:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """Whom the provider signed in."""
+
+    name: str
+    full_name: str
+    roles: tuple[Role, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reauthentication:
+    """Somebody who is known already must show who they are again, for one purpose."""
+
+    account: str
+    content_sha256: str
+    """Of what they stand for; the nonce is made of it."""
+    asked_at: float
+    """Unix time of the click."""
+    then: Callable[[Request, Person], Response]
+    """What follows once they did."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Try:
     nonce: str
     verifier: str
     next_path: str
     ends_at: float
+    reauthentication: Reauthentication | None
 
 
 class Oidc:
@@ -78,15 +106,24 @@ class Oidc:
         self._lock = Lock()
         self._found: tuple[float, Mapping[str, Any]] | None = None
 
-    def begin(self, next_path: str) -> tuple[str, str]:
+    def begin(
+        self, next_path: str, reauthentication: Reauthentication | None = None
+    ) -> tuple[str, str]:
         """The provider's address to go to, and the state that must come back."""
         state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
+        if reauthentication is not None:
+            bound = f"{nonce}.{reauthentication.content_sha256}"
+            nonce = hashlib.sha256(bound.encode()).hexdigest()
         with self._lock:
             now = self._now()
             kept = {key: one for key, one in self._tries.items() if one.ends_at > now}
             self._tries = dict(list(kept.items())[-MOST_TRIES:])
             self._tries[state] = _Try(
-                nonce=nonce, verifier=verifier, next_path=next_path, ends_at=now + TRY_LIFE_S
+                nonce=nonce,
+                verifier=verifier,
+                next_path=next_path,
+                ends_at=now + TRY_LIFE_S,
+                reauthentication=reauthentication,
             )
         challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest())
         asked = {
@@ -99,11 +136,14 @@ class Oidc:
             "code_challenge": challenge.rstrip(b"=").decode(),
             "code_challenge_method": "S256",
         }
+        if reauthentication is not None:
+            asked |= {"prompt": "login", "max_age": "0"}
         return f"{self._discovered()['authorization_endpoint']}?{urlencode(asked)}", state
 
-    def finish(self, state: str, code: str) -> tuple[str, str, tuple[Role, ...], str]:
-        """Account name, full name, roles and the page to go to; NeedsReview when not to be
-        believed.
+    def finish(self, state: str, code: str) -> tuple[Person, str, Reauthentication | None]:
+        """The person, the page to go to, and what they were asked again for, if they were.
+
+        Raises NeedsReview when the answer is not to be believed. A state is good for one answer.
         """
         with self._lock:
             tried = self._tries.pop(state, None)
@@ -113,10 +153,32 @@ class Oidc:
         name = str(claims.get(self._client.user_claim, "")).strip().lower()
         if not NAME.fullmatch(name):
             raise _disbelieved("the account name is missing or has characters that are not allowed")
+        if tried.reauthentication is not None:
+            self._check_again(claims, name, tried.reauthentication)
         words = claims.get(self._client.roles_claim, [])
         listed = words.replace(",", " ").split() if isinstance(words, str) else map(str, words)
-        roles = roles_named(list(listed), self._client.role_names)
-        return name, str(claims.get("name", ""))[:128], roles, tried.next_path
+        person = Person(
+            name=name,
+            full_name=str(claims.get("name", ""))[:128],
+            roles=roles_named(list(listed), self._client.role_names),
+        )
+        return person, tried.next_path, tried.reauthentication
+
+    def _check_again(self, claims: Mapping[str, Any], name: str, asked: Reauthentication) -> None:
+        """OpenID Connect Core 3.1.2.1 and 2: the same person, and since the click."""
+        if name != asked.account:
+            raise _unsigned("somebody else signed in", code="signature_other_person")
+        at = claims.get("auth_time")
+        if isinstance(at, bool) or not isinstance(at, int | float):
+            raise _unsigned(
+                "the provider did not say when you showed who you are (auth_time)",
+                code="reauthentication_missing",
+            )
+        if not asked.asked_at - REAUTHENTICATION_SLACK_S <= at <= self._now() + CLOCK_SLACK_S:
+            raise _unsigned(
+                "the provider did not ask who you are after you signed, or its clock is wrong",
+                code="reauthentication_stale",
+            )
 
     def _claims(self, code: str, tried: _Try) -> Mapping[str, Any]:
         form = {
@@ -197,6 +259,10 @@ def _disbelieved(why: str) -> NeedsReview:
     return NeedsReview(f"Nobody was signed in: {why}. Try again.", code="oidc_refused")
 
 
+def _unsigned(why: str, *, code: str) -> NeedsReview:
+    return NeedsReview(f"Nothing was signed: {why}. Go back to the smear and try again.", code=code)
+
+
 class OidcPages:
     """`/oidc/start` and `/oidc/callback`."""
 
@@ -214,16 +280,20 @@ class OidcPages:
         except SmearlinkError as err:
             return self._refuse(request, visitor, err)
         response = RedirectResponse(address, status_code=303)
-        # Lax: the provider's redirect comes from another site, and must bring it along.
-        response.set_cookie(
-            STATE_COOKIE,
-            state,
-            max_age=int(TRY_LIFE_S),
-            path="/oidc",
-            secure=True,
-            httponly=True,
-            samesite="lax",
-        )
+        _set_state(response, state)
+        return response
+
+    def ask_again(
+        self, visitor: Visitor, next_path: str, reauthentication: Reauthentication
+    ) -> Response:
+        """A page that goes on to the provider, which asks who this is.
+
+        A page, not a redirect: a form's redirect must stay on this site (`form-action`). Raises
+        RetryLater and NeedsReview when the provider cannot be asked.
+        """
+        address, state = self._oidc.begin(next_path, reauthentication)
+        response = self._layout.page("ask_again.html", visitor, address=address)
+        _set_state(response, state)
         return response
 
     async def callback(self, request: Request, visitor: Visitor) -> Response:
@@ -236,16 +306,22 @@ class OidcPages:
                 raise _disbelieved("the answer belongs to another browser")
             if not query.get("code"):
                 raise _disbelieved("the provider gave no code")
-            name, full_name, roles, next_path = await run_in_threadpool(
+            person, next_path, asked = await run_in_threadpool(
                 self._oidc.finish, state, query["code"]
             )
         except SmearlinkError as err:
             return self._refuse(request, visitor, err)
+        if asked is not None:
+            response = await run_in_threadpool(asked.then, request, person)
+            response.delete_cookie(STATE_COOKIE, path="/oidc")
+            return response
         token = await run_in_threadpool(
-            lambda: self._sessions.begin(name, roles, full_name=full_name, is_external=True)
+            lambda: self._sessions.begin(
+                person.name, person.roles, full_name=person.full_name, is_external=True
+            )
         )
         host = request.client.host if request.client else None
-        self._audit.record(Event.SESSION_STARTED, actor=Actor(user=name, host=host))
+        self._audit.record(Event.SESSION_STARTED, actor=Actor(user=person.name, host=host))
         # A page, not a redirect: browsers keep a strict cookie back while they follow one that
         # began at another site.
         response = self._layout.page("signed_in.html", visitor, next_path=next_path)
@@ -257,3 +333,16 @@ class OidcPages:
         self._gate.record_refusal(request, None, err.code)
         status = 503 if isinstance(err, RetryLater) else 403
         return self._layout.problem(request, status, err.code, visitor=visitor, detail=err.message)
+
+
+def _set_state(response: Response, state: str) -> None:
+    # Lax: the provider's redirect comes from another site, and must bring it along.
+    response.set_cookie(
+        STATE_COOKIE,
+        state,
+        max_age=int(TRY_LIFE_S),
+        path="/oidc",
+        secure=True,
+        httponly=True,
+        samesite="lax",
+    )

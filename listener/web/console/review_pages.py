@@ -6,7 +6,7 @@ somebody else wrote meanwhile the answer is 412 with who changed what, and nothi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -19,13 +19,13 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from listener.storage.dataset_scan import is_uid
 from listener.storage.reviews import StaleReview
-from listener.web.console.accounts import Accounts
-from listener.web.console.gate import Gate, SignInLimiter
+from listener.web.console.gate import Gate
 from listener.web.console.layout import CONSOLE_HEADERS, Layout
-from listener.web.console.sessions import Visitor
+from listener.web.console.sessions import KnownBy, Visitor
+from listener.web.console.signing import ProviderSigning, ShownAgain
 from listener.workflow.reviews import Reviews
 from pipeline.domain import CellType, Reviewer, SmearId
-from pipeline.errors import Rejected
+from pipeline.errors import NeedsReview, Rejected, RetryLater
 from pipeline.findings.review import (
     NOT_A_CELL,
     SIGNING,
@@ -68,13 +68,14 @@ class ReviewPages:
         self,
         *,
         reviews: Reviews,
-        accounts: Accounts,
         gate: Gate,
         layout: Layout,
-        limiter: SignInLimiter,
+        shown_again: ShownAgain,
+        provider: ProviderSigning | None,
     ) -> None:
-        self._reviews, self._accounts = reviews, accounts
-        self._gate, self._layout, self._limiter = gate, layout, limiter
+        self._reviews = reviews
+        self._gate, self._layout = gate, layout
+        self._shown_again, self._provider = shown_again, provider
 
     async def act(self, request: Request, visitor: Visitor) -> Response:
         """One act: reclassify, confirm, not a cell, seen, star, comment, target, undo."""
@@ -82,7 +83,7 @@ class ReviewPages:
         return await run_in_threadpool(self._act, request, visitor, form)
 
     async def sign(self, request: Request, visitor: Visitor) -> Response:
-        """Sign, countersign or withdraw; the person shows the password again."""
+        """Sign, countersign or withdraw; the person shows again who they are."""
         form = await request.form()
         return await run_in_threadpool(self._sign, request, visitor, form)
 
@@ -90,9 +91,7 @@ class ReviewPages:
         # A button of the plain form says both at once: "reclassify:lymphocyte".
         word, _, to = str(form.get("act", "")).partition(":")
         if word not in _ACTS:
-            return self._problem(
-                request, visitor, 422, "review_incomplete", "There is no such act."
-            )
+            return self._problem(request, visitor, 422, "review_incomplete", NO_SUCH_ACT)
         act, to = Act(word), to or str(form.get("to", ""))
         if act is Act.RECLASSIFY and to == NOT_A_CELL:
             act = Act.NOT_A_CELL
@@ -107,62 +106,64 @@ class ReviewPages:
         )
         if act is Act.UNDO and not event.undoes and smear_id:
             event = replace(event, undoes=last_act(self._reviews.events(smear_id), visitor.name))
-        return self._record(request, visitor, form, smear_id, event)
+        return self._record(request, visitor, form, event)
 
     def _sign(self, request: Request, visitor: Visitor, form: FormData) -> Response:
         word = str(form.get("meaning", ""))
         if word not in SIGNING:
-            return self._problem(
-                request, visitor, 422, "review_incomplete", "There is no such act."
-            )
-        address = request.client.host if request.client else ""
-        password = str(form.get("password", ""))
-        is_blocked = self._limiter.is_blocked(visitor.name, address)
-        if is_blocked or self._accounts.sign_in(visitor.name, password) is None:
-            self._limiter.failed(visitor.name, address)
-            self._gate.record_refusal(request, visitor, "wrong_password")
-            return self._problem(
-                request,
-                visitor,
-                403,
-                "wrong_password",
-                "Nothing was signed: the password is wrong, or was wrong too often. Signing needs "
-                "an account of this console.",
-            )
+            return self._problem(request, visitor, 422, "review_incomplete", NO_SUCH_ACT)
         event = _event(visitor, form, Act(word))
-        return self._record(request, visitor, form, _smear_id(request), event)
+        provider = self._provider
+        if visitor.known_by is KnownBy.PROVIDER and provider is not None:
+
+            def ask(smear_id: SmearId, seen: int) -> Response:
+                return provider.ask(visitor, smear_id, event, seen_revision=seen)
+
+            return self._answer(request, visitor, form, ask)
+        try:
+            self._shown_again.check(request, visitor, str(form.get("password", "")))
+        except Rejected as err:
+            self._gate.record_refusal(request, visitor, err.code)
+            return self._problem(request, visitor, 403, err.code, err.message)
+        return self._record(request, visitor, form, event)
 
     def _record(
+        self, request: Request, visitor: Visitor, form: FormData, event: ReviewEvent
+    ) -> Response:
+        def keep(smear_id: SmearId, seen: int) -> Response:
+            kept = self._kept(smear_id, event, form, seen)
+            if _wants_json(request):
+                headers = {**CONSOLE_HEADERS, "ETag": f'"{kept.revision}"'}
+                return JSONResponse({"revision": kept.revision, "id": kept.id}, headers=headers)
+            return RedirectResponse(_page_after(smear_id, form), status_code=303)
+
+        return self._answer(request, visitor, form, keep)
+
+    def _answer(
         self,
         request: Request,
         visitor: Visitor,
         form: FormData,
-        smear_id: SmearId | None,
-        event: ReviewEvent,
+        do: Callable[[SmearId, int], Response],
     ) -> Response:
+        """What `do` answers for the smear and the revision of the page, or why it cannot be."""
+        smear_id, seen = _smear_id(request), _seen_revision(request, form)
         if smear_id is None:
             return self._layout.problem(request, 404, "smear_absent", visitor=visitor)
-        seen = _seen_revision(request, form)
         if seen is None:
             return self._problem(
                 request, visitor, 428, "revision_missing", "The page did not say what it showed."
             )
         try:
-            kept = self._kept(smear_id, event, form, seen)
+            return do(smear_id, seen)
         except StaleReview as err:
             return self._stale(request, visitor, form, smear_id, err)
         except Rejected as err:
             return self._problem(request, visitor, 409, err.code, err.message)
-        if not _wants_json(request):
-            place = str(form.get("back", ""))
-            back = f"?{place}" if place and place.isprintable() else ""
-            page = "/read" if form.get("blind") == "1" else ""
-            number = str(form.get("field_number", ""))
-            if number.isdigit():
-                page = f"/fields/{number}"
-            return RedirectResponse(f"/smears/{smear_id}{page}{back}", status_code=303)
-        headers = {**CONSOLE_HEADERS, "ETag": f'"{kept.revision}"'}
-        return JSONResponse({"revision": kept.revision, "id": kept.id}, headers=headers)
+        except RetryLater as err:
+            return self._problem(request, visitor, 503, err.code, err.message)
+        except NeedsReview as err:
+            return self._problem(request, visitor, 403, err.code, err.message)
 
     def _kept(
         self, smear_id: SmearId, event: ReviewEvent, form: FormData, seen: int
@@ -221,6 +222,17 @@ def _event(visitor: Visitor, form: FormData, act: Act) -> ReviewEvent:
         reason=str(form.get("reason", ""))[:500],
         is_blind=form.get("blind") == "1",
     )
+
+
+def _page_after(smear_id: SmearId, form: FormData) -> str:
+    """The page from which a plain form came."""
+    place = str(form.get("back", ""))
+    back = f"?{place}" if place and place.isprintable() else ""
+    page = "/read" if form.get("blind") == "1" else ""
+    number = str(form.get("field_number", ""))
+    if number.isdigit():
+        page = f"/fields/{number}"
+    return f"/smears/{smear_id}{page}{back}"
 
 
 def _number(form: FormData, name: str) -> float:

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 
 import sqlalchemy as sa
 
@@ -16,6 +17,15 @@ from listener.web.console.permissions import Permission, Role, permissions_of
 
 SEEN_EVERY_S = 30.0
 """How often a session's last use is written; a page with 50 pictures is one write."""
+
+
+class KnownBy(StrEnum):
+    """Who says who a visitor is: whoever signs must be asked again there."""
+
+    ACCOUNT = "account"
+    PROVIDER = "provider"
+    PROXY = "proxy"
+    MACHINE = "machine"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +41,7 @@ class Visitor:
     """What a form must send back."""
     token: str = ""
     """Of the session; empty where a proxy names the person."""
+    known_by: KnownBy = KnownBy.MACHINE
 
     def may(self, permission: Permission) -> bool:
         """Whether a page that asks for this is shown."""
@@ -117,6 +128,7 @@ class Sessions:
             permissions=permissions_of(roles),
             csrf=row.csrf,
             token=token,
+            known_by=KnownBy.PROVIDER if row.is_external else KnownBy.ACCOUNT,
         )
 
     def end(self, token: str) -> None:

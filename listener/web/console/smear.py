@@ -31,7 +31,7 @@ from listener.web.console.layout import CONSOLE_HEADERS, Layout
 from listener.web.console.permissions import Permission
 from listener.web.console.pictures import Pictures
 from listener.web.console.review_pages import last_act
-from listener.web.console.sessions import Visitor
+from listener.web.console.sessions import KnownBy, Visitor
 from listener.web.console.smear_files import OpenSmear, SmearFiles, SmearIdentity
 from listener.web.console.smear_index import SmearIndex
 from listener.workflow.reviews import Reviews
@@ -131,12 +131,16 @@ class SmearPages:
         exports: Sequence[tuple[str, str]],
         reviews: Reviews,
         class_keys: Mapping[str, str],
+        signs_through_proxy: bool,
+        sign_in_again_url: str,
     ) -> None:
         self._files, self._index, self._pictures = files, index, pictures
         self._layout, self._audit = layout, audit
         self._reference_ranges = reference_ranges
         self._exports = exports
         self._reviews, self._class_keys = reviews, class_keys
+        self._signs_through_proxy = signs_through_proxy
+        self._sign_in_again_url = sign_in_again_url
         self._views = RecentViews()
 
     def opened(self, request: Request) -> OpenSmear | None:
@@ -251,6 +255,8 @@ class SmearPages:
             class_keys=self._class_keys,
             may_undo=bool(last_act(self._reviews.events(found.smear_id), visitor.name)),
             event_id=uuid4().hex,
+            signs_by=self._signs_by(visitor),
+            sign_in_again_url=self._sign_in_again_url,
             referred=referred_cell_count(smear),
             order=order,
             orders=list(CellOrder),
@@ -269,6 +275,12 @@ class SmearPages:
             has_images=self._files.header(found.fields[0].sop_instance_uid) is not None,
             exports=self._exports,
         )
+
+    def _signs_by(self, visitor: Visitor) -> str:
+        """How this visitor shows again who they are, or "" where they cannot."""
+        if visitor.known_by is KnownBy.PROXY and not self._signs_through_proxy:
+            return ""
+        return str(visitor.known_by)
 
     def _field_page(
         self, request: Request, visitor: Visitor, opened: OpenSmear, number: int
