@@ -6,12 +6,14 @@ FHIR, HL7 and the PDF all name the patient by these identifiers alone.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone, tzinfo
 from uuid import UUID
 
 from pydicom import Dataset
+from pydicom.dataelem import RawDataElement
 from pydicom.multival import MultiValue
 
 from pipeline.domain import SOPInstanceUID
@@ -20,13 +22,27 @@ from pipeline.errors import NeedsReview
 EARLIEST_YEAR = 1900
 """No blood smear was photographed before; an older date is a device without a clock."""
 
+LATEST_YEAR = 9998
+"""9999 stands for a date that is not known."""
+EARLIEST_BIRTH = 1800
+
 FILE_NAME_PREFIX = "File: "
+
+CASELESS = frozenset({"DNS", "GUID", "UUID"})
+"""Types of universal ids in which upper and lower case are the same."""
 
 OID = re.compile(r"[0-2](\.(0|[1-9][0-9]*))+")
 URI = re.compile(r"(https?://[A-Za-z0-9._~\-]|urn:[A-Za-z0-9][A-Za-z0-9\-]{0,31}:)[!-~]*")
 NOT_IN_URI = re.compile(r'["<>\\^`{|}]')
 PARTIAL_DATE = re.compile(r"\d{4}(\d{2}(\d{2})?)?")
+DATE = re.compile(r"(?P<year>\d{4})(?P<dot>\.?)(?P<month>\d{2})(?P=dot)(?P<day>\d{2})", re.ASCII)
+TIME = re.compile(r"(\d\d):?(\d\d):?(\d\d)(?:\.\d*)?", re.ASCII)
+DATE_TIME = re.compile(r"(?P<date>\d{8})(?P<time>\d{6}(?:\.\d*)?)?(?P<zone>[+-]\d{4})?", re.ASCII)
+OFFSET = re.compile(r"([+-])(\d\d)([0-5]\d)", re.ASCII)
+WEST_MOST, EAST_MOST = timedelta(hours=12), timedelta(hours=14)
+
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+PADDING = "\0 \t\n\r\f\v"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -110,7 +126,7 @@ def read_origin(headers: Mapping[SOPInstanceUID, Dataset]) -> SmearOrigin:
         physicians=tuple(sorted({p for source in sources for p in _physicians(source)})),
         specimens=_distinct(sources, _specimens),
         containers=_distinct(sources, _container),
-        acquired_at=min((t for t in map(_acquired_at, sources) if t), default=""),
+        acquired_at=_earliest(map(_acquired_at, sources)),
         study_started_at={
             str(s.StudyInstanceUID): _when(s, "StudyDate", "StudyTime") for s in sources
         },
@@ -127,26 +143,32 @@ def is_phantom(headers: Iterable[Dataset]) -> bool:
 
 
 def check_one_patient(headers: Iterable[Dataset]) -> None:
-    """Raises NeedsReview unless all images are of one patient, by number, issuer, name and birth.
+    """Raises NeedsReview unless all images are of one patient, by number, issuer and person.
 
-    Padding, letter case and empty components do not make another patient; a missing name or
-    birth date contradicts nothing.
+    Padding, letter case, titles and empty components do not make another patient; a name, birth
+    date or sex that is missing contradicts nothing.
     """
     sources = list(headers)
-    if len(_distinct(sources, _patient)) > 1 or len({*map(_has_patient, sources)}) > 1:
+    patients = {*map(_comparable_issuer, _distinct(sources, _patient))}
+    if len(patients) > 1 or len({*map(_has_patient, sources)}) > 1:
         raise NeedsReview(
             "The images of one smear carry different Patient IDs (0010,0020) or issuers; correct "
             "the wrong images at their source, or gather by series, and send them again.",
             code="smear_with_two_patients",
         )
-    names = {name for name in map(_comparable_name, sources) if name}
-    births = {text_of(source, "PatientBirthDate") for source in sources} - {""}
-    if len(names) > 1 or len(births) > 1:
-        raise NeedsReview(
-            "The images of one smear carry one Patient ID (0010,0020) and different names or "
-            "birth dates; correct the wrong images at their source and send them again.",
-            code="smear_with_two_patients",
-        )
+    for read in (_comparable_name, _birth_date, _sex):
+        if len({*map(read, sources)} - {""}) > 1:
+            raise NeedsReview(
+                "The images of one smear carry one Patient ID (0010,0020) and different names, "
+                "birth dates or sexes; correct the wrong images at their source and send them "
+                "again.",
+                code="smear_with_two_patients",
+            )
+
+
+def _comparable_issuer(patient: BusinessIdentifier) -> BusinessIdentifier:
+    is_caseless = patient.universal_type in CASELESS
+    return replace(patient, universal_id=patient.universal_id.lower()) if is_caseless else patient
 
 
 def _has_patient(source: Dataset) -> bool:
@@ -154,9 +176,21 @@ def _has_patient(source: Dataset) -> bool:
 
 
 def _comparable_name(source: Dataset) -> str:
-    """The first component group of a person's name, without padding and case."""
-    group = text_of(source, "PatientName").split("=")[0]
-    return " ".join(group.replace("^", " ").split()).casefold()
+    """Family, given and middle name of the first component group, without padding and case."""
+    group = unicodedata.normalize("NFKC", text_of(source, "PatientName").split("=")[0])
+    names = " ".join(group.split("^")[:3]).replace(",", " ")
+    return " ".join(names.split()).casefold()
+
+
+def _birth_date(source: Dataset) -> str:
+    """Patient's Birth Date; "" for what is no date."""
+    return _day(text_of(source, "PatientBirthDate"), earliest_year=EARLIEST_BIRTH)
+
+
+def _sex(source: Dataset) -> str:
+    """Patient's Sex where it is male or female (PS3.3 C.2.3); other words contradict nothing."""
+    sex = text_of(source, "PatientSex").upper()
+    return sex if sex in ("F", "M") else ""
 
 
 def text_of(source: Dataset, keyword: str) -> str:
@@ -165,11 +199,30 @@ def text_of(source: Dataset, keyword: str) -> str:
     A control character is shown as U+FFFD: what was there is no part of any legal value, and
     nothing that breaks lines or messages may pass.
     """
+    return _plain("\\".join(_parts(source, keyword)))
+
+
+def values_of(source: Dataset, keyword: str) -> tuple[str, ...]:
+    """The same value by value, of an attribute that may have several; empty ones left out."""
+    return tuple(filter(None, map(_plain, _parts(source, keyword))))
+
+
+def _plain(words: str) -> str:
+    return CONTROL.sub("\N{REPLACEMENT CHARACTER}", words.strip(PADDING))
+
+
+def _parts(source: Dataset, keyword: str) -> list[str]:
+    """The values as text; the source stays as undecoded as it is.
+
+    Text that contradicts its character set can then still be copied byte by byte.
+    """
+    as_it_came: object = source.get_item(keyword) if keyword in source else None
     value = source.get(keyword)
+    if isinstance(as_it_came, RawDataElement):
+        source[keyword] = as_it_came
     if value is None:
-        return ""
-    parts = [str(part) for part in value] if isinstance(value, MultiValue) else [str(value)]
-    return CONTROL.sub("\N{REPLACEMENT CHARACTER}", "\\".join(parts).strip("\0").strip())
+        return []
+    return [str(part) for part in value] if isinstance(value, MultiValue) else [str(value)]
 
 
 def file_name_of(source: Dataset) -> str:
@@ -210,20 +263,23 @@ def _placer_orders(source: Dataset) -> Iterator[BusinessIdentifier]:
 
 
 def _physicians(source: Dataset) -> Iterator[Physician]:
-    """The requesting physician or, where none is named, the referring one."""
+    """The requesting physicians or, where none is named, the referring ones."""
     for name, identification in (
         ("RequestingPhysician", "RequestingPhysicianIdentificationSequence"),
         ("ReferringPhysicianName", "ReferringPhysicianIdentificationSequence"),
     ):
         codes = _first(_first(source, identification), "PersonIdentificationCodeSequence")
-        identifier = text_of(codes, "CodeValue")
-        family, _, rest = text_of(source, name).split("=")[0].partition("^")
-        physician = Physician(
-            identifier=identifier, family=family.strip(), given=rest.partition("^")[0].strip()
-        )
-        if physician != Physician():
-            yield physician
+        first, *others = [*map(_physician, values_of(source, name))] or [Physician()]
+        named = [replace(first, identifier=text_of(codes, "CodeValue")), *others]
+        known = [one for one in named if one != Physician()]
+        if known:
+            yield from known
             return
+
+
+def _physician(name: str) -> Physician:
+    family, _, rest = name.split("=")[0].partition("^")
+    return Physician(family=family.strip(), given=rest.partition("^")[0].strip())
 
 
 def _container(source: Dataset) -> Iterator[BusinessIdentifier]:
@@ -291,7 +347,9 @@ def _acquired_at(source: Dataset) -> str:
     within it, and otherwise stays as exact as it is.
     """
     moment = text_of(source, "AcquisitionDateTime")
-    exact = _iso(source, moment[:8], moment[8:14], offset=_offset(moment))
+    parts = DATE_TIME.fullmatch(moment)
+    exact = _iso(source, parts["date"], parts["time"], parts["zone"]) if parts else ""
+    exact = exact or _day(moment[:8])
     if exact:
         return exact
     partial = _partial_date(moment)
@@ -306,11 +364,19 @@ def _acquired_at(source: Dataset) -> str:
     return partial
 
 
+def _earliest(moments: Iterable[str]) -> str:
+    """The first in time where all have a time and a zone, else the first by date."""
+    known = [moment for moment in moments if moment]
+    if all("T" in moment for moment in known):
+        return min(known, key=datetime.fromisoformat, default="")
+    return min(known, default="")
+
+
 def _partial_date(moment: str) -> str:
     """A DT value of a year or a month as ISO 8601; "" for anything else."""
     digits = re.match(r"\d*", moment)
     date = digits[0] if digits else ""
-    if not PARTIAL_DATE.fullmatch(date) or int(date[:4]) < EARLIEST_YEAR:
+    if not PARTIAL_DATE.fullmatch(date) or not EARLIEST_YEAR <= int(date[:4]) <= LATEST_YEAR:
         return ""
     if len(date) == len("YYYY"):
         return date
@@ -322,27 +388,44 @@ def _is_month(date: str) -> bool:
 
 
 def _when(source: Dataset, date_keyword: str, time_keyword: str) -> str:
-    return _iso(source, text_of(source, date_keyword), text_of(source, time_keyword)[:6])
+    return _iso(source, text_of(source, date_keyword), text_of(source, time_keyword), None)
 
 
-def _offset(moment: str) -> str:
-    """The &ZZXX suffix of a DT value (PS3.5 6.2)."""
-    return moment[-5:] if moment[-5:-4] in ("+", "-") else ""
-
-
-def _iso(source: Dataset, date: str, time: str, *, offset: str = "") -> str:
+def _iso(source: Dataset, date: str, time: str | None, zone: str | None) -> str:
     """ISO 8601 text; "" for what is no whole date of our time, no time without a zone."""
-    zone = offset or text_of(source, "TimezoneOffsetFromUTC")
-    date = re.sub(r"(\d{4})\.(\d{2})\.(\d{2})", r"\1\2\3", date)
-    if not re.fullmatch(r"\d{8}", date, re.ASCII) or int(date[:4]) < EARLIEST_YEAR:
-        return ""
-    try:
-        day = datetime.strptime(date, "%Y%m%d").date().isoformat()  # noqa: DTZ007
-    except ValueError:
-        return ""
-    if not re.fullmatch(r"\d{6}", time, re.ASCII):
+    day = _day(date)
+    clock = TIME.fullmatch(time or "")
+    offset = zone_of(zone or text_of(source, "TimezoneOffsetFromUTC"))
+    if not day or clock is None or offset is None:
         return day
     try:
-        return datetime.strptime(f"{date}{time}{zone}", "%Y%m%d%H%M%S%z").isoformat()
+        hours, minutes, seconds = (int(part) for part in clock.groups())
+        moment = datetime.fromisoformat(day).replace(
+            hour=hours, minute=minutes, second=seconds, tzinfo=offset
+        )
     except ValueError:
         return day
+    return moment.isoformat()
+
+
+def _day(date: str, *, earliest_year: int = EARLIEST_YEAR) -> str:
+    """A date of VR DA, also as ACR-NEMA wrote it, as ISO 8601; "" for anything else."""
+    parts = DATE.fullmatch(date)
+    if parts is None or not earliest_year <= int(parts["year"]) <= LATEST_YEAR:
+        return ""
+    day = "-".join((parts["year"], parts["month"], parts["day"]))
+    try:
+        return datetime.fromisoformat(day).date().isoformat()
+    except ValueError:
+        return ""
+
+
+def zone_of(text: str) -> tzinfo | None:
+    """An offset from UTC as PS3.3 C.12.1.1.8 has it; None for anything else."""
+    offset = OFFSET.fullmatch(text)
+    if not offset:
+        return None
+    sign, hours, minutes = offset.groups()
+    distance = timedelta(hours=int(hours), minutes=int(minutes))
+    is_legal = distance <= WEST_MOST if sign == "-" else distance <= EAST_MOST
+    return timezone(-distance if sign == "-" else distance) if is_legal else None

@@ -284,7 +284,7 @@ class Pseudonymiser:
         identity.PatientBirthDate = ""
         if Option.RETAIN_PATIENT_CHARACTERISTICS not in self._options:
             identity.PatientSex = ""
-        identity.AccessionNumber = self._named("A", source.get("AccessionNumber"))
+        identity.AccessionNumber = self._named("A", text_of(source, "AccessionNumber"))
         identity.StudyID = ""
         identity.ReferringPhysicianName = ""
         return identity
@@ -292,8 +292,8 @@ class Pseudonymiser:
     def _specimen(self, source: Dataset) -> Dataset:
         """Container and specimens by pseudonym; how they were prepared is free text and goes."""
         made = Dataset()
-        if source.get("ContainerIdentifier"):
-            made.ContainerIdentifier = self._named("C", source.ContainerIdentifier)
+        if text_of(source, "ContainerIdentifier"):
+            made.ContainerIdentifier = self._named("C", text_of(source, "ContainerIdentifier"))
         specimens = [self._one_specimen(s) for s in source.get("SpecimenDescriptionSequence") or ()]
         if specimens:
             made.SpecimenDescriptionSequence = specimens
@@ -301,7 +301,7 @@ class Pseudonymiser:
 
     def _one_specimen(self, specimen: Dataset) -> Dataset:
         made = Dataset()
-        made.SpecimenIdentifier = self._named("S", specimen.get("SpecimenIdentifier"))
+        made.SpecimenIdentifier = self._named("S", text_of(specimen, "SpecimenIdentifier"))
         if specimen.get("SpecimenUID"):
             made.SpecimenUID = self.uid(specimen.SpecimenUID)
         made.IssuerOfTheSpecimenIdentifierSequence = []
@@ -340,9 +340,8 @@ class Pseudonymiser:
         number = int.from_bytes(self._digest("date-shift", whose)[:8])
         return timedelta(days=1 + number % self._max_date_shift_days)
 
-    def _named(self, kind: str, original: object) -> str:
-        text = str(original or "").strip()
-        return self._pseudonym(kind, text) if text else ""
+    def _named(self, kind: str, original: str) -> str:
+        return self._pseudonym(kind, original) if original else ""
 
     def _pseudonym(self, kind: str, original: str) -> str:
         text = base64.b32encode(self._digest(kind, original)).decode()

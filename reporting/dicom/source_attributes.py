@@ -5,10 +5,9 @@ A type 2 attribute that the source lacks is present and empty, as PS3.5 section 
 
 from __future__ import annotations
 
-import re
 from copy import deepcopy
 from dataclasses import dataclass
-from datetime import timedelta, timezone, tzinfo
+from datetime import tzinfo
 from functools import cache
 from typing import cast
 
@@ -16,8 +15,10 @@ from pydicom import Dataset
 from pydicom.datadict import dictionary_VR, keyword_for_tag
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import FileMetaDataset
+from pydicom.tag import BaseTag
 
 from config.codes import SOURCE_IMAGE, Concept
+from reporting.content.identifiers import text_of, zone_of
 
 PATIENT_TYPE_2 = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
 STUDY_TYPE_2 = (
@@ -88,8 +89,6 @@ SPECIMEN_MODULE = (
 )
 SPECIMEN_TYPE_2 = ("IssuerOfTheContainerIdentifierSequence", "ContainerTypeCodeSequence")
 
-WEST_MOST, EAST_MOST = timedelta(hours=12), timedelta(hours=14)
-
 PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 """Value representations whose bytes mean what Specific Character Set says (PS3.5 6.1.2.3)."""
@@ -149,18 +148,12 @@ def patient_and_study(header: Dataset) -> Dataset:
 
 def time_zone(header: Dataset) -> tzinfo | None:
     """Timezone Offset From UTC (0008,0201); None where it is absent or no offset (C.12.1.1.8)."""
-    offset = re.fullmatch(r"([+-])(\d\d)([0-5]\d)", str(header.get("TimezoneOffsetFromUTC") or ""))
-    if not offset:
-        return None
-    sign, hours, minutes = offset.groups()
-    distance = timedelta(hours=int(hours), minutes=int(minutes))
-    is_legal = distance <= WEST_MOST if sign == "-" else distance <= EAST_MOST
-    return timezone(-distance if sign == "-" else distance) if is_legal else None
+    return zone_of(text_of(header, "TimezoneOffsetFromUTC"))
 
 
 def has_specimen(header: Dataset) -> bool:
     """Whether the source has a whole Specimen Module (PS3.3 C.7.6.22)."""
-    return bool(header.get("ContainerIdentifier")) and bool(
+    return bool(text_of(header, "ContainerIdentifier")) and bool(
         header.get("SpecimenDescriptionSequence")
     )
 
@@ -192,26 +185,48 @@ def copy_when_present(source: Dataset, target: Dataset, keyword: str) -> None:
     then show two names for one patient.
     """
     raw = _undecoded_text(source, keyword)
-    if source.get(keyword) in (None, "", []):
-        return
     if raw is not None:
-        target[keyword] = raw
+        if (raw.value or b"").strip(b"\0 "):
+            target[keyword] = raw
+        return
+    if source.get(keyword) in (None, "", []):
         return
     target[keyword] = deepcopy(source[keyword])
     if target[keyword].VR == "SQ":
         for item in target[keyword].value:
-            item.remove_private_tags()
+            _leave_standard_attributes(item)
 
 
-def _undecoded_text(source: Dataset, keyword: str) -> RawDataElement | None:
+def _leave_standard_attributes(item: Dataset) -> None:
+    """Remove private attributes from a copied item and the items in it; text stays undecoded."""
+    for tag in list(item.keys()):
+        if tag.is_private:
+            del item[tag]
+            continue
+        raw = _undecoded_text(item, tag)
+        if raw is not None:
+            item[tag] = raw
+        elif item[tag].VR == "SQ":
+            for inner in item[tag].value:
+                _leave_standard_attributes(inner)
+
+
+def _undecoded_text(source: Dataset, key: str | BaseTag) -> RawDataElement | None:
     """The element as it came, where it is text that depends on the character set."""
-    if keyword not in source:
+    if key not in source:
         return None
-    element = cast("DataElement | RawDataElement", source.get_item(keyword))
-    vr = dictionary_VR(element.tag)
-    if not isinstance(element, RawDataElement) or vr not in TEXT_VRS or not element.value:
+    element = cast("DataElement | RawDataElement", source.get_item(key))
+    if not isinstance(element, RawDataElement) or not element.value:
         return None
-    return element._replace(VR=vr)
+    vr = _vr_of(element.tag)
+    return element._replace(VR=vr) if vr in TEXT_VRS else None
+
+
+def _vr_of(tag: BaseTag) -> str:
+    try:
+        return dictionary_VR(tag)
+    except KeyError:
+        return ""
 
 
 def copy_or_empty(source: Dataset, target: Dataset, keyword: str) -> None:

@@ -7,6 +7,7 @@ annotations and in the table: readers of SR slow down long before writers do.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from pydicom import Dataset
@@ -44,6 +45,7 @@ from config.dicom_codes import (
     local,
 )
 from pipeline.domain import RESEARCH_USE_ONLY, Reviewer, Signature, SmearFindings
+from reporting.content.identifiers import text_of
 from reporting.content.narrative import GRADE_WORDS, buckets_in_words
 from reporting.content.sign_off import is_signed, review_in_words, standing_signatures
 from reporting.derived_uids import derived_uid
@@ -69,6 +71,9 @@ from reporting.dicom.sr_content_items import (
 )
 from reporting.dicom.sr_measurement_groups import MOST_CELLS, measurement_groups
 from reporting.results import ObjectReference, PreviousVersion
+
+UID_FORM = re.compile(r"[0-9.]{1,64}", re.ASCII)
+"""What a reader takes for a UID; a leading zero of a component harms nobody."""
 
 
 def build_structured_report(
@@ -193,13 +198,14 @@ def _subject(header: Dataset) -> Iterator[Dataset]:
     if not has_specimen(header):
         return
     described = header.SpecimenDescriptionSequence[0]
-    if not (described.get("SpecimenUID") and described.get("SpecimenIdentifier")):
+    uid, name = text_of(described, "SpecimenUID"), text_of(described, "SpecimenIdentifier")
+    if not (UID_FORM.fullmatch(uid) and name):
         return
     context = Relation.OBSERVATION_CONTEXT
     yield code(SUBJECT_CLASS, SPECIMEN, context)
-    yield uid_reference(SPECIMEN_UID, str(described.SpecimenUID))
-    yield text(SPECIMEN_IDENTIFIER, str(described.SpecimenIdentifier), context)
-    yield text(SPECIMEN_CONTAINER, str(header.ContainerIdentifier), context)
+    yield uid_reference(SPECIMEN_UID, uid)
+    yield text(SPECIMEN_IDENTIFIER, name, context)
+    yield text(SPECIMEN_CONTAINER, text_of(header, "ContainerIdentifier"), context)
 
 
 def _statement(smear: SmearFindings, author: Authorship) -> str:
