@@ -111,6 +111,6 @@ siege: install
 benchmarks: install
 	@echo "== the service beside the bare analysis"; $(RUN)/python -m tests.benchmarks.bench_end_to_end --images 32 --large 4
 	@echo "== receiving"; $(RUN)/python -m tests.benchmarks.bench_receive --quick
-	@echo "== the queue"; $(RUN)/python -m tests.benchmarks.bench_queue --waiting 100 20000
+	@echo "== the queue"; $(RUN)/python -m tests.benchmarks.bench_queue --waiting 100 100000 --rounds 100 --trials 1
 	@echo "== reports"; $(RUN)/python -m tests.benchmarks.bench_report
 	@echo "== hospitals"; $(RUN)/python -m tests.benchmarks.simulate_hospitals

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,35 @@ def prepare_database(database_url: str) -> None:
         raise _damaged(path) from err
     if verdict != "ok":
         raise _damaged(path)
+
+
+def keep_vacuumed(database_url: str) -> None:
+    """Have PostgreSQL clean the jobs' table after one change in a hundred instead of one in five.
+
+    Until it does, a claim steps over the index entries of all images that were claimed before:
+    100,000 of them cost 2 ms per claim. Without the right to say so it stays as it is.
+    """
+    if sa.make_url(database_url).get_backend_name() != "postgresql":
+        return
+    engine = open_engine(database_url)
+    try:
+        with suppress(SQLAlchemyError), engine.begin() as connection:
+            options = connection.execute(sa.text(_STORAGE_OPTIONS)).scalar()
+            if not options:  # neither set before nor by the site
+                connection.execute(sa.text("SET LOCAL lock_timeout = '5s'"))
+                connection.execute(sa.text(_VACUUM_OFTEN))
+    finally:
+        engine.dispose()
+
+
+_STORAGE_OPTIONS = "SELECT reloptions FROM pg_class WHERE oid = 'dbos.workflow_status'::regclass"
+_VACUUM_OFTEN = """
+    ALTER TABLE dbos.workflow_status SET (
+        autovacuum_vacuum_scale_factor = 0.01,
+        autovacuum_vacuum_threshold = 1000,
+        autovacuum_analyze_scale_factor = 0.01
+    )
+"""
 
 
 def check_database_is_there(database_url: str) -> None:

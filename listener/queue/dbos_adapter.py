@@ -21,7 +21,7 @@ from dbos._queue import Queue
 from dbos._utils import INTERNAL_QUEUE_NAME, GlobalParams, generate_uuid
 from sqlalchemy.exc import DBAPIError
 
-from listener.queue.database import open_engine, translate_database_errors
+from listener.queue.database import keep_vacuumed, open_engine, translate_database_errors
 from listener.queue.jobs import IMAGES, JobKind
 
 APPLICATION = "smearlink"
@@ -279,6 +279,7 @@ def make_queue(database_url: str) -> None:
     route_log()
     with translate_database_errors():
         DBOS.migrate(system_database_url=database_url)
+    keep_vacuumed(database_url)
 
 
 def route_log() -> None:

@@ -217,8 +217,14 @@ def claim(
     """
     waiting = (
         sa.select(JOBS.c.workflow_uuid)
-        .where(_is("ENQUEUED"), JOBS.c.queue_name == queue, JOBS.c.priority == priority)
-        .order_by(JOBS.c.created_at)
+        .where(
+            _is("ENQUEUED"),
+            JOBS.c.queue_name == queue,
+            # As a range: with one priority the order would be that of `created_at` alone, and
+            # PostgreSQL would walk along the index of that, past all jobs that ended long ago.
+            JOBS.c.priority.between(priority, priority),
+        )
+        .order_by(JOBS.c.priority, JOBS.c.created_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )

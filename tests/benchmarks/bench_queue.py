@@ -1,11 +1,13 @@
 """What the queue costs for one image, with few and with many waiting, on SQLite and PostgreSQL.
 
-    python -m tests.benchmarks.bench_queue [--waiting 100 10000 100000] [--workers 1 2] [--json]
+    python -m tests.benchmarks.bench_queue [--waiting 100 1000000] [--workers 1 2] [--rounds 200]
 
-Enqueuing is that of eight images received together, working off that of a batch: claimed, settled,
-its smear's report enqueued. PostgreSQL is measured where `postgres` is installed; there some
-worker processes also share the queue, each analysing for a fixed CPU time on one thread.
-The last line is JSON.
+Accepting is the enqueuing of eight images that were received together, starting is the claim of a
+batch, settling ends it and enqueues its smear's report. The backlogs are written beforehand in one
+statement each (PostgreSQL is vacuumed after it, as it would have been on the way there); then they
+take turns, a batch each. A cost is the lower quartile of the rounds: what else the machine does
+adds to the others. PostgreSQL is measured where it is installed; there worker processes also
+share the queue, each analysing for a fixed CPU time on one thread. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -13,19 +15,23 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import shutil
 import statistics
 import sys
 import tempfile
 import time
-from contextlib import closing
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import psycopg
 
+from listener.queue import queries
 from listener.queue.client import QueueClient
-from listener.queue.database import prepare_database
+from listener.queue.database import open_engine, prepare_database
 from listener.queue.dbos_adapter import make_queue
 from listener.queue.jobs import Job, close_job, image_job
 from listener.storage.inbox import Inbox
@@ -33,8 +39,8 @@ from pipeline.domain import SmearId, SOPInstanceUID
 from tests.acceptance.postgres import PostgresServer, postgres
 
 BATCH = 8
-ROUNDS = 60
-CHUNK = 2000
+SMEAR = 50
+"""Images of one smear."""
 ANALYSIS_S = 0.04
 """CPU time of one image in the test of several workers."""
 IMAGES_PER_WORKER = 120
@@ -42,12 +48,24 @@ IMAGES_PER_WORKER = 120
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Medians for one image, in milliseconds of wall time."""
+    """Of one image, in milliseconds of wall time."""
 
     database: str
     waiting: int
-    enqueue_ms: float
-    work_off_ms: float
+    accept_ms: float
+    start_ms: float
+    settle_ms: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backlog:
+    """A queue with so many images waiting, and what each step took, in seconds per batch."""
+
+    waiting: int
+    client: QueueClient
+    accepted: list[float] = field(default_factory=list)
+    started: list[float] = field(default_factory=list)
+    settled: list[float] = field(default_factory=list)
 
 
 def open_client(url: str, folder: Path) -> QueueClient:
@@ -56,46 +74,101 @@ def open_client(url: str, folder: Path) -> QueueClient:
 
 def jobs(first: int, count: int) -> list[Job]:
     return [
-        image_job(SOPInstanceUID(f"1.2.3.{number}"), SmearId(f"1.2.4.{number // 50}"))
+        image_job(SOPInstanceUID(f"1.2.3.{number}"), SmearId(f"1.2.4.{number // SMEAR}"))
         for number in range(first, first + count)
     ]
 
 
-def measure(name: str, url: str, folder: Path, waiting: int) -> Cost:
+def open_backlog(url: str, folder: Path, waiting: int) -> Backlog:
+    """A new queue in which so many images wait."""
     prepare_database(url)
     make_queue(url)
-    with closing(open_client(url, folder)) as client:
-        for first in range(0, waiting, CHUNK):
-            client.enqueue(*jobs(first, min(CHUNK, waiting - first)))
-        enqueued, worked = [], []
-        for number in range(ROUNDS):
-            began = time.perf_counter()
-            client.enqueue(*jobs(10**7 + number * BATCH, BATCH))
-            enqueued.append(time.perf_counter() - began)
-            began = time.perf_counter()
-            work_off(client, f"w{number}")
-            worked.append(time.perf_counter() - began)
-    return Cost(
-        database=name,
-        waiting=waiting,
-        enqueue_ms=round(1000 * statistics.median(enqueued) / BATCH, 3),
-        work_off_ms=round(1000 * statistics.median(worked) / BATCH, 3),
-    )
+    client = open_client(url, folder)
+    client.enqueue(*jobs(0, 1))
+    pile_up(url, jobs(0, 1)[0], waiting)
+    return Backlog(waiting=waiting, client=client)
 
 
-def work_off(client: QueueClient, name: str) -> int:
-    batch = client.claim_images("w1", BATCH, suspects=False)
+def pile_up(url: str, template: Job, waiting: int) -> None:
+    """Gives each further image the rows that enqueuing it would have made."""
+    image, smear = "'1.2.3.' || n", f"'1.2.4.' || n / {SMEAR}"
+    job_id = "'image:1.2.3.' || n"
+    own = {
+        "workflow_uuid": job_id,
+        "queue_partition_key": smear,
+        "created_at": f"t.created_at + n / {SMEAR}",
+        "inputs": f"replace(replace(t.inputs, '1.2.3.0', {image}), '1.2.4.0', {smear})",
+    }
+    engine = open_engine(url)
+    schema = "dbos." if engine.dialect.name == "postgresql" else ""
+    with engine.begin() as connection:
+        for table in (queries.JOBS, queries.INPUTS):
+            columns = [column.name for column in table.columns]
+            values = ", ".join(own.get(column, f"t.{column}") for column in columns)
+            connection.exec_driver_sql(
+                f"INSERT INTO {schema}{table.name} ({', '.join(columns)}) "  # noqa: S608
+                "WITH RECURSIVE more(n) AS "
+                f"(SELECT 1 UNION ALL SELECT n + 1 FROM more WHERE n < {waiting - 1}) "
+                f"SELECT {values} FROM more, {schema}{table.name} AS t "
+                f"WHERE t.workflow_uuid = '{template.id}'"
+            )
+    if schema:
+        with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+            connection.exec_driver_sql("VACUUM ANALYZE")
+            connection.exec_driver_sql("CHECKPOINT")
+    engine.dispose()
+
+
+def work_batch(backlog: Backlog, number: int) -> None:
+    """One batch accepted, one started and settled."""
+    client = backlog.client
+    fresh = jobs(10**7 + number * BATCH, BATCH)
+    with timed(backlog.accepted):
+        client.enqueue(*fresh)
+    with timed(backlog.started):
+        batch = client.claim_images("w1", BATCH, suspects=False)
     closes = [
-        close_job(smear, trigger=f"batch-{name}", known=1, delay_s=10.0)
+        close_job(smear, trigger=f"batch-{number}", known=1, delay_s=10.0)
         for smear in {image.smear_id for image in batch}
     ]
-    client.settle_images("w1", done=batch, next_jobs=closes)
-    return len(batch)
+    with timed(backlog.settled):
+        client.settle_images("w1", done=batch, next_jobs=closes)
 
 
-def worker_process(url: str, folder: str, name: str) -> None:
+@contextmanager
+def timed(seconds: list[float]) -> Iterator[None]:
+    began = time.perf_counter()
+    yield
+    seconds.append(time.perf_counter() - began)
+
+
+def measure(database: str, backlogs: Sequence[Backlog], rounds: int) -> list[Cost]:
+    """The costs of the backlogs, measured in turn."""
+    for number in range(rounds):
+        for backlog in backlogs:
+            work_batch(backlog, number)
+    for backlog in backlogs:
+        backlog.client.close()
+    return [
+        Cost(
+            database=database,
+            waiting=backlog.waiting,
+            accept_ms=per_image_ms(backlog.accepted),
+            start_ms=per_image_ms(backlog.started),
+            settle_ms=per_image_ms(backlog.settled),
+        )
+        for backlog in backlogs
+    ]
+
+
+def per_image_ms(seconds: list[float]) -> float:
+    return round(1000 * statistics.quantiles(seconds, n=4)[0] / BATCH, 3)
+
+
+def worker_process(url: str, folder: str, name: str, everyone_is_up: Barrier) -> None:
     """Claims and settles until nothing waits, busy for a fixed time with each image."""
     with closing(open_client(url, Path(folder))) as client:
+        everyone_is_up.wait()
         while batch := client.claim_images(name, BATCH, suspects=False):
             for _ in batch:
                 end = time.process_time() + ANALYSIS_S
@@ -104,23 +177,24 @@ def worker_process(url: str, folder: str, name: str) -> None:
             client.settle_images(name, done=batch)
 
 
-def images_per_s(server: PostgresServer, folder: Path, workers: int) -> float:
-    url = new_database(server, f"workers{workers}")
+def images_per_s(server: PostgresServer, folder: Path, workers: int, trial: int) -> float:
+    url = new_database(server, f"workers{workers}_{trial}")
     make_queue(url)
     images = IMAGES_PER_WORKER * workers
     with closing(open_client(url, folder)) as client:
         client.enqueue(*jobs(0, images))
     context = multiprocessing.get_context("spawn")
+    everyone_is_up = context.Barrier(workers + 1)
     processes = [
-        context.Process(target=worker_process, args=(url, str(folder), f"w{n}"))
+        context.Process(target=worker_process, args=(url, str(folder), f"w{n}", everyone_is_up))
         for n in range(workers)
     ]
-    began = time.perf_counter()
     for process in processes:
         process.start()
+    everyone_is_up.wait()
+    began = time.perf_counter()
     for process in processes:
         process.join()
-    # What starting a Python process takes belongs to no worker's pace.
     return images / (time.perf_counter() - began)
 
 
@@ -131,51 +205,83 @@ def new_database(server: PostgresServer, name: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--waiting", nargs="*", type=int, default=[100, 10_000, 100_000])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--waiting", nargs="*", type=int, default=[100, 1_000_000])
     parser.add_argument("--workers", nargs="*", type=int, default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--trials", type=int, default=3, help="of the workers, in turn")
     asked = parser.parse_args()
-    costs: list[Cost] = []
-    paces: dict[int, float] = {}
+    print(f"load average {os.getloadavg()[0]:.1f}", flush=True)
     with tempfile.TemporaryDirectory() as name:
-        root = Path(name)
-        for waiting in asked.waiting:
-            folder = root / f"sqlite{waiting}"
-            folder.mkdir()
-            url = f"sqlite:///{folder / 'state.sqlite'}"
-            costs.append(measure("SQLite", url, folder, waiting))
-            print(costs[-1], flush=True)
-        if shutil.which("postgres") is None:
-            print("PostgreSQL is not installed and not measured", file=sys.stderr)
-        else:
-            with postgres() as server:
-                for waiting in asked.waiting:
-                    folder = root / f"postgres{waiting}"
-                    folder.mkdir()
-                    url = new_database(server, f"waiting{waiting}")
-                    costs.append(measure("PostgreSQL", url, folder, waiting))
-                    print(costs[-1], flush=True)
-                for workers in asked.workers:
-                    paces[workers] = round(images_per_s(server, root, workers), 1)
-                    print(f"{workers} workers: {paces[workers]} images/s", flush=True)
+        costs = measure_sqlite(Path(name), asked.waiting, asked.rounds)
+    paces: dict[int, float] = {}
+    if shutil.which("postgres") is None:
+        print("PostgreSQL is not installed and not measured", file=sys.stderr)
+    else:
+        with tempfile.TemporaryDirectory() as name, postgres() as server:
+            costs += measure_postgresql(server, Path(name), asked.waiting, asked.rounds)
+            paces = measure_workers(server, Path(name), asked.workers, asked.trials)
     print(
         json.dumps(
             {
+                "load_average": round(os.getloadavg()[0], 1),
                 "costs": [asdict(cost) for cost in costs],
-                "images_per_s_by_workers": paces,
                 "ratios": ratios(costs),
+                "images_per_s_by_workers": paces,
+                "pace_ratio": round(max(paces.values()) / min(paces.values()), 2)
+                if paces
+                else None,
             }
         )
     )
+
+
+def measure_sqlite(root: Path, waiting: Sequence[int], rounds: int) -> list[Cost]:
+    backlogs = []
+    for count in waiting:
+        folder = root / str(count)
+        folder.mkdir()
+        backlogs.append(open_backlog(f"sqlite:///{folder / 'state.sqlite'}", folder, count))
+    return shown(measure("SQLite", backlogs, rounds))
+
+
+def measure_postgresql(
+    server: PostgresServer, root: Path, waiting: Sequence[int], rounds: int
+) -> list[Cost]:
+    backlogs = [
+        open_backlog(new_database(server, f"waiting{count}"), root, count) for count in waiting
+    ]
+    return shown(measure("PostgreSQL", backlogs, rounds))
+
+
+def measure_workers(
+    server: PostgresServer, folder: Path, workers: Sequence[int], trials: int
+) -> dict[int, float]:
+    """Images per second by the number of workers: the median of trials in turn."""
+    found: dict[int, list[float]] = {count: [] for count in workers}
+    for trial in range(trials):
+        for count in workers:
+            found[count].append(images_per_s(server, folder, count, trial))
+    paces = {count: round(statistics.median(paces), 1) for count, paces in found.items()}
+    for count, pace in paces.items():
+        print(f"{count} workers: {pace} images/s", flush=True)
+    return paces
+
+
+def shown(costs: list[Cost]) -> list[Cost]:
+    for cost in costs:
+        print(cost, flush=True)
+    return costs
 
 
 def ratios(costs: list[Cost]) -> dict[str, float]:
     """The longest backlog against the shortest, of each database."""
     found = {}
     for database in dict.fromkeys(cost.database for cost in costs):
-        own = [cost for cost in costs if cost.database == database]
-        found[f"{database} enqueue"] = round(own[-1].enqueue_ms / own[0].enqueue_ms, 2)
-        found[f"{database} work off"] = round(own[-1].work_off_ms / own[0].work_off_ms, 2)
+        first, *_, last = [cost for cost in costs if cost.database == database] * 2
+        found[f"{database} accept"] = round(last.accept_ms / first.accept_ms, 2)
+        found[f"{database} start"] = round(last.start_ms / first.start_ms, 2)
+        found[f"{database} settle"] = round(last.settle_ms / first.settle_ms, 2)
     return found
 
 

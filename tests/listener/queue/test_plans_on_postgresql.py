@@ -1,0 +1,138 @@
+"""With statistics, and with many jobs done and many waiting, PostgreSQL looks an index up."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+
+from listener.queue import queries
+from listener.queue.database import keep_vacuumed, open_engine
+from listener.queue.dbos_adapter import make_queue
+from listener.queue.jobs import IMAGES
+from tests.acceptance.postgres import PostgresServer, postgres
+from tests.benchmarks.bench_queue import jobs, new_database, open_client, pile_up
+
+pytestmark = pytest.mark.peers
+
+DONE, WAITING = 1000, 20_000
+MOST_READ = 100
+"""Rows that a look may read in vain."""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    with postgres() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def url(server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Of a queue whose oldest jobs are done."""
+    url = new_database(server, "plans")
+    make_queue(url)
+    with closing(open_client(url, tmp_path_factory.mktemp("queue"))) as client:
+        (template,) = jobs(0, 1)
+        client.enqueue(template)
+        pile_up(url, template, DONE + WAITING)
+        for _ in range(DONE // 1000):
+            batch = client.claim_images("w1", 1000, suspects=False)
+            client.settle_images("w1", done=batch)
+    with psycopg.connect(url, autocommit=True) as session:
+        session.execute("VACUUM ANALYZE dbos.workflow_status")
+    return url
+
+
+STATEMENTS: dict[str, Any] = {
+    "claim": queries.claim("postgresql", IMAGES, "w", priority=0, limit=8, version="1", now_ms=1),
+    "settle": queries.settle(["image:1.2.3.7000"], "w", now_ms=1),
+    "hand_back": queries.hand_back("postgresql", ["image:1.2.3.7"], "w", priority=0, now_ms=1),
+    "end_delays": queries.end_delays("close:1.2.3:wish-", now_ms=1),
+    "arguments": queries.arguments(["image:1.2.3.7000"]),
+    "any_waiting": queries.any_waiting(IMAGES, priority=1),
+    "unfinished": queries.unfinished(IMAGES, "1.2.4.1"),
+    "queues_with_work": queries.queues_with_work(),
+    "next_delay_end": queries.next_delay_end(),
+    "count_in_progress": queries.count_in_progress("w", IMAGES),
+}
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_no_statement_reads_what_it_does_not_need(url: str, name: str) -> None:
+    plan = plan_of(url, STATEMENTS[name])
+
+    assert not re.search(r"Seq Scan on workflow", plan), plan
+    removed = map(int, re.findall(r"Rows Removed by Filter: (\d+)", plan))
+    assert max(removed, default=0) <= MOST_READ, plan
+
+
+def plan_of(url: str, statement: Any) -> str:
+    """As it was executed; what it changed is undone."""
+    engine = open_engine(url)
+    compiled = statement.compile(
+        dialect=engine.dialect, compile_kwargs={"render_postcompile": True}
+    )
+    with closing(engine.raw_connection()) as connection:
+        cursor = connection.cursor()
+        cursor.execute(f"EXPLAIN ANALYZE {compiled}", compiled.params)
+        rows = cursor.fetchall()
+        connection.rollback()
+    engine.dispose()
+    return "\n".join(row[0] for row in rows)
+
+
+def test_the_oldest_job_is_claimed_first(url: str, tmp_path: Path) -> None:
+    with closing(open_client(url, tmp_path)) as client:
+        batch = client.claim_images("w2", 2, suspects=False)
+        client.settle_images("w2", not_begun=batch)
+
+    numbers = [int(image.image.rsplit(".", 1)[1]) for image in batch]
+    assert all(DONE - 50 <= number <= DONE + 100 for number in numbers)
+
+
+NO_OPTIONS = """
+    ALTER TABLE dbos.workflow_status RESET (
+        autovacuum_vacuum_scale_factor,
+        autovacuum_vacuum_threshold,
+        autovacuum_analyze_scale_factor
+    )
+"""
+
+
+def options(url: str) -> list[str]:
+    engine = open_engine(url)
+    asked = "SELECT reloptions FROM pg_class WHERE oid = 'dbos.workflow_status'::regclass"
+    with engine.connect() as connection:
+        found = connection.execute(sa.text(asked)).scalar()
+    engine.dispose()
+    return list(found or [])
+
+
+def test_the_table_is_vacuumed_often_unless_the_site_says_otherwise(url: str) -> None:
+    assert "autovacuum_vacuum_scale_factor=0.01" in options(url)
+
+    with psycopg.connect(url, autocommit=True) as session:
+        session.execute(NO_OPTIONS)
+        session.execute("ALTER TABLE dbos.workflow_status SET (autovacuum_vacuum_threshold = 7)")
+    keep_vacuumed(url)
+
+    assert options(url) == ["autovacuum_vacuum_threshold=7"]
+
+
+def test_a_client_without_the_right_to_say_so_works_all_the_same(
+    server: PostgresServer, url: str
+) -> None:
+    with psycopg.connect(url, autocommit=True) as session:
+        session.execute("CREATE ROLE guest LOGIN")
+        session.execute("GRANT USAGE ON SCHEMA dbos TO guest")
+        session.execute(NO_OPTIONS)
+
+    keep_vacuumed(url.replace("smearlink@", "guest@"))
+
+    assert options(url) == []
