@@ -61,6 +61,9 @@ FIELD_KINDS: Mapping[ResultKind, Condition] = {
     ResultKind.BULK_ANNOTATIONS: _has_cells_on_a_slide,
 }
 """Kinds of which each field has one, and when."""
+ONE_PER_SERIES = frozenset({ResultKind.SEGMENTATION})
+"""Kinds of which each field has a series of its own: of several segmentations in one series OHIF
+opens the last."""
 SMEAR_KINDS = (ResultKind.GALLERY, ResultKind.STRUCTURED_REPORT, ResultKind.KEY_OBJECTS)
 """Kinds of which the smear has one; key objects come last, as they name all the others."""
 
@@ -103,13 +106,16 @@ def _reference(
     study_uid = str(header.StudyInstanceUID)
     of_report = (kind, study_uid, smear.smear_id, smear.model.key, str(context.version))
     sources = sorted({f"{field.sop_instance_uid}#{field.frame}" for field in smear.fields})
+    is_alone = kind in ONE_PER_SERIES and len(smear.fields) > 1
+    of_series = (*of_report, str(position)) if is_alone else of_report
     return ObjectReference(
         kind=kind,
         sop_class_uid=SOP_CLASSES[kind],
         sop_instance_uid=derived_uid("object", *of_report, str(position), *sources),
-        series_instance_uid=derived_uid("series", *of_report),
+        series_instance_uid=derived_uid("series", *of_series),
         study_instance_uid=study_uid,
-        instance_number=position,
+        instance_number=1 if is_alone else position,
         source=field.sop_instance_uid if field else None,
         frame=field.frame if field else None,
+        series_field=position if is_alone else None,
     )

@@ -118,3 +118,5 @@ class ObjectReference:
     """The image that it shows or annotates; None when it speaks of the whole smear."""
     frame: int | None
     """1-based frame of `source`; None when it speaks of the whole smear."""
+    series_field: int | None = None
+    """1-based field to which its series belongs; None when the series has objects of all fields."""

@@ -383,18 +383,25 @@ def _created_objects() -> Iterator[str]:
         f"""
         ## 9 Objects that are made
 
-        One series per kind and version, in the study of the source; numbers far above a device's
-        own, with 10 more in each version, dated by Series Date and Series Time.
+        One series per kind and version, in the study of the source, and one per field of the
+        segmentations; numbers far above a device's own, with 10 more in each version, dated by
+        Series Date and Series Time.
         The structured report of a later version names the one before in Predecessor Documents
         Sequence.
         It is PRELIMINARY and UNVERIFIED until a person signs; then FINAL and VERIFIED with that
         person.
-        Every object has Content Qualification (0018,9004) RESEARCH, the Series Description begins
+        Every object has Content Qualification (0018,9004) RESEARCH, the Series Description ends
         with RESEARCH USE ONLY, and Contributing Equipment names device, software, network and its
         SHA-256.
         UIDs are derived (2.25) from the sources, the network and the version of the report: the
         same report gives the same objects.
         The structured report lists the {MOST_CELLS} most suspicious cells.
+        The area of a cell is that of its pixels, everywhere: its mask has these pixels, and its
+        polygon in presentation state, report and annotations encloses their area.
+        A contour in the JSON of `smearlink analyse` runs through the centers of its outermost
+        pixels, which belong to the cell.
+        Masks lie in the Frame of Reference of their source; those of a photograph, which has none,
+        in one of their own, in millimeters from its upper left pixel.
         No private attributes, at any depth.
         Text is copied byte by byte under the character set of the source.
         """

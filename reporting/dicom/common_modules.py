@@ -109,18 +109,28 @@ def _series(reference: ObjectReference, author: Authorship, modality: str) -> Da
     series.SeriesNumber = (
         SERIES_NUMBERS[reference.kind] + (context.version - 1) * NUMBERS_PER_VERSION
     )
-    series.SeriesDate, series.SeriesTime = date_and_time(author)
-    series.SeriesDescription = series_description(reference.kind, context)
+    series.SeriesDate, series.SeriesTime = _series_date_and_time(author)
+    series.SeriesDescription = series_description(reference.kind, context, reference.series_field)
     return series
 
 
-def series_description(kind: ResultKind, context: ReportContext) -> str:
+def _series_date_and_time(author: Authorship) -> tuple[str, str]:
+    """With the part of a second, so that two versions of one second still sort in their order."""
+    date, time = date_and_time(author)
+    part = author.issued_at.microsecond
+    return date, f"{time}.{part:06}" if part else time
+
+
+def series_description(
+    kind: ResultKind, context: ReportContext, field_number: int | None = None
+) -> str:
     """At most 64 characters (LO); what tells series apart comes first, as viewers cut the end off.
 
     The label stands in the pixels or the text of each object as well.
     """
+    field = f", field {field_number}" if field_number else ""
     version = f", version {context.version}" if context.version > 1 else ""
-    return f"{SERIES_WORDS[kind]}{version} (RESEARCH USE ONLY)"
+    return f"{SERIES_WORDS[kind]}{field}{version} (RESEARCH USE ONLY)"
 
 
 def _equipment(author: Authorship) -> Dataset:

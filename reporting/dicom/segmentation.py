@@ -2,7 +2,8 @@
 
 BINARY and not LABELMAP: viewers and archives in service read it, and cells and their nuclei
 overlap. Each frame maps pixel by pixel to its source frame, and lies in the source's frame of
-reference where the source has one.
+reference. A photograph has none: its masks have one of their own, millimetres from its upper left
+pixel, because readers made for patients (dcmqi, OHIF) draw no mask without a place.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def build_segmentation(
     dataset = common_modules(reference, author, modality=MODALITY_SEGMENTATION.code)
     dataset.update(_image(findings, author, source))
     dataset.update(_dimensions(reference))
-    dataset.update(frame_of_reference(source.header))
+    dataset.update(frame_of_reference(source.header) or _own_frame_of_reference(source))
     dataset.update(
         common_instance_references(
             reference.study_instance_uid, [InstanceReference.of_source(source.header)]
@@ -75,10 +76,12 @@ def build_segmentation(
         _segment_item(number, segment, author) for number, segment in enumerate(segments, start=1)
     ]
     dataset.NumberOfFrames = len(segments)
-    dataset.SharedFunctionalGroupsSequence = [_shared_groups(findings, source)]
+    dataset.SharedFunctionalGroupsSequence = [_shared_groups(findings)]
     dataset.PerFrameFunctionalGroupsSequence = [
         _frame_groups(number, source) for number in range(1, len(segments) + 1)
     ]
+    if not source.header.get("FrameOfReferenceUID"):
+        _put_in_own_frame_of_reference(dataset)
     masks = np.stack([_mask(segment.outlines, findings) for segment in segments])
     dataset.PixelData = pack_bits(masks, pad=True)
     dataset["PixelData"].VR = "OB"
@@ -179,38 +182,44 @@ def algorithm_item(author: Authorship) -> Dataset:
     return item
 
 
-def _shared_groups(findings: FieldFindings, source: SourceFrame) -> Dataset:
-    """How large a pixel is and how the masks lie.
+def _shared_groups(findings: FieldFindings) -> Dataset:
+    """Pixel Measures (C.7.6.16.2.1); an assumed size of a pixel is no measurement and is left out.
 
-    OHIF 3.12 draws no mask without an orientation, so a photograph without any frame of reference
-    has one. Where the source lies in the frame of its slide there is none: that of a patient
-    would contradict it.
+    OHIF 3.12 ends with an empty page where the macro is absent.
     """
-    groups = Dataset()
-    groups.PixelMeasuresSequence = [_pixel_measures(findings)]
-    if not source.header.get("FrameOfReferenceUID"):
-        groups.PlaneOrientationSequence = [_plane_orientation()]
-    return groups
-
-
-def _pixel_measures(findings: FieldFindings) -> Dataset:
-    """C.7.6.16.2.1; an assumed size of a pixel is no measurement and is left out."""
     measures = Dataset()
     if findings.scale.source is not ScaleSource.ASSUMED:
         spacing_mm = DSfloat(findings.scale.um_per_px / UM_PER_MM, auto_format=True)
         measures.PixelSpacing = [spacing_mm, spacing_mm]
     measures.SliceThickness = DEPTH_MM
-    return measures
+    groups = Dataset()
+    groups.PixelMeasuresSequence = [measures]
+    return groups
 
 
-def _plane_orientation() -> Dataset:
-    """C.7.6.16.2.4: row upon row of the photograph, neither turned nor mirrored.
+def _own_frame_of_reference(source: SourceFrame) -> Dataset:
+    """Frame of Reference Module (C.7.4.1) of one photograph; no other picture lies in it."""
+    module = Dataset()
+    module.FrameOfReferenceUID = derived_uid(
+        "frame of reference", str(source.header.SOPInstanceUID), str(source.frame)
+    )
+    module.PositionReferenceIndicator = None
+    return module
 
-    Without a Frame of Reference it claims no direction in a patient.
+
+def _put_in_own_frame_of_reference(segmentation: Dataset) -> None:
+    """Every frame has its upper left pixel at the origin, and is neither turned nor mirrored.
+
+    Plane Orientation and Plane Position (C.7.6.16.2.4, C.7.6.16.2.3); dcmqi reads the position
+    frame by frame.
     """
-    orientation = Dataset()
+    orientation, position = Dataset(), Dataset()
     orientation.ImageOrientationPatient = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0]
-    return orientation
+    position.ImagePositionPatient = [0.0, 0.0, 0.0]
+    for groups in segmentation.SharedFunctionalGroupsSequence:
+        groups.PlaneOrientationSequence = [orientation]
+    for groups in segmentation.PerFrameFunctionalGroupsSequence:
+        groups.PlanePositionSequence = [position]
 
 
 def _same_pixels(source: SourceFrame) -> Dataset:

@@ -1,8 +1,8 @@
 """Builds the measurement groups of the report: the whole smear, poor fields, suspicious cells.
 
 OHIF 3.12 opens a report only when it finds coordinates in every group. So a measurement of the
-smear's group has the border of the field with the most suspicious cell, and a poor field has its
-own.
+smear's group has the border of the field with the most suspicious cell, or of the first field where
+no cell was found, and a poor field has its own.
 """
 
 from __future__ import annotations
@@ -195,7 +195,8 @@ def _grade(smear: SmearFindings) -> Iterator[Dataset]:
 
 def _counts(smear: SmearFindings, sources: Sequence[SourceFrame]) -> Iterator[Dataset]:
     """Every cell found, in the one bucket where it stands; the numbers add up."""
-    looked_at = [] if _has_cells(smear) else list(_borders(smear.fields, sources))
+    # Of the first field alone: OHIF passes over a figure that was inferred from several regions.
+    looked_at = [] if _has_cells(smear) else list(_borders(smear.fields[:1], sources[:1]))
     yield number(LEUKOCYTES_COUNTED, smear.white_cells_counted, CELLS, looked_at)
     yield number(LEUKEMIC_COUNT, smear.leukemic_count, CELLS)
     yield number(NORMAL_COUNT, smear.normal_count, CELLS)

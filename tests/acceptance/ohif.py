@@ -52,7 +52,10 @@ FORWARDED = ("accept", "content-type", "host")
 @contextmanager
 def serving_ohif(orthanc: Orthanc) -> Iterator[str]:
     """The base URL of the viewer, as long as the `with` lasts."""
-    with httpx.Client(base_url=f"http://{LOOPBACK}:{orthanc.http_port}", timeout=60) as client:
+    # A connection that Orthanc closes when idle would fail the request that is sent on it next.
+    fresh = httpx.Limits(max_keepalive_connections=0)
+    base_url = f"http://{LOOPBACK}:{orthanc.http_port}"
+    with httpx.Client(base_url=base_url, timeout=60, limits=fresh) as client:
         server = ThreadingHTTPServer((LOOPBACK, 0), _handler(client))
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()

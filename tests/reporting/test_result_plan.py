@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reporting.result_plan import SOP_CLASSES, plan_objects
-from reporting.results import DICOM_KINDS, ObjectReference
+from reporting.results import DICOM_KINDS, ObjectReference, ResultKind
 from tests.findings import MODEL, make_field_findings, make_smear_findings
 from tests.reporting.made import context_for
 from tests.reporting.sources import make_source
@@ -57,6 +57,15 @@ def test_an_amended_report_gives_other_objects() -> None:
 
 def test_one_image_more_gives_other_objects() -> None:
     assert not uids(plan([1, 2])) & uids(plan([1, 2, 3]))
+
+
+def test_each_field_s_segmentation_is_a_series_of_its_own_and_says_which_field() -> None:
+    """Of several segmentations in one series OHIF opens the last."""
+    masks = [one for one in plan() if one.kind is ResultKind.SEGMENTATION]
+
+    assert len({one.series_instance_uid for one in masks}) == 3
+    assert [one.series_field for one in masks] == [1, 2, 3]
+    assert [one.series_field for one in plan([1])] == [None] * len(plan([1]))
 
 
 def test_numbers_run_from_one_in_each_series() -> None:

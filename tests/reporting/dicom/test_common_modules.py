@@ -78,10 +78,21 @@ def test_a_device_without_a_name_is_not_invented() -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(DICOM_KINDS))
-@pytest.mark.parametrize("version", [1, 2, 99_999])
-def test_a_description_fits(kind: ResultKind, version: int) -> None:
+@pytest.mark.parametrize("version", [1, 2, 9_999])
+@pytest.mark.parametrize("field", [None, 9_999])
+def test_a_description_fits(kind: ResultKind, version: int, field: int | None) -> None:
     """LO holds 64 characters (PS3.5 6.2)."""
-    assert len(series_description(kind, context_for(version=version))) <= 64
+    assert len(series_description(kind, context_for(version=version), field)) <= 64
+
+
+def test_two_versions_of_one_second_are_told_apart() -> None:
+    moments = [ISSUED_AT.replace(microsecond=part) for part in (0, 7000, 120000)]
+
+    times = [
+        str(made(ResultKind.GALLERY, FIELD, issued_at=moment).SeriesTime) for moment in moments
+    ]
+
+    assert times == sorted(set(times))
 
 
 def reference(study: str, series: str, instance: str) -> InstanceReference:

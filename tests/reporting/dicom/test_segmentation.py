@@ -83,14 +83,28 @@ def test_an_assumed_size_of_a_pixel_is_not_passed_on(
     assert measures.SliceThickness == pytest.approx(0.001)
 
 
-def test_masks_lie_on_the_photograph_and_nowhere_in_a_patient() -> None:
+def test_masks_of_a_photograph_lie_unturned_in_a_frame_of_reference_of_their_own() -> None:
     segmentation = made(ResultKind.SEGMENTATION, FIELD, source=source_of(FIELD))
 
     [groups] = segmentation.SharedFunctionalGroupsSequence
     [orientation] = groups.PlaneOrientationSequence
     assert orientation.ImageOrientationPatient == [1, 0, 0, 0, 1, 0]
-    assert "FrameOfReferenceUID" not in segmentation
-    assert "PlanePositionSequence" not in groups
+    assert segmentation.FrameOfReferenceUID
+    assert not segmentation.PositionReferenceIndicator
+    for frame in segmentation.PerFrameFunctionalGroupsSequence:
+        [position] = frame.PlanePositionSequence
+        assert position.ImagePositionPatient == [0, 0, 0]
+
+
+def test_no_two_photographs_share_a_frame_of_reference() -> None:
+    fields = [make_field_findings(sop_instance_uid=f"1.2.3.{number}") for number in (1, 2)]
+
+    uids = {
+        made(ResultKind.SEGMENTATION, field, source=source_of(field)).FrameOfReferenceUID
+        for field in fields
+    }
+
+    assert len(uids) == 2
 
 
 def test_masks_lie_in_the_frame_of_reference_of_the_slide() -> None:
@@ -102,6 +116,8 @@ def test_masks_lie_in_the_frame_of_reference_of_the_slide() -> None:
     assert segmentation.FrameOfReferenceUID == source.FrameOfReferenceUID
     assert segmentation.PositionReferenceIndicator == "SLIDE_CORNER"
     assert "PlaneOrientationSequence" not in groups
+    for frame in segmentation.PerFrameFunctionalGroupsSequence:
+        assert "PlanePositionSequence" not in frame
 
 
 def test_overlapping_outlines_leave_no_hole() -> None:
