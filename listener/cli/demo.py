@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
@@ -24,6 +22,7 @@ from pydicom import FileDataset
 from config.model import Settings
 from config.settings import make_settings
 from listener.cli.console import ProgressDisplay, show_demo, show_skipped, tell
+from listener.cli.signals import Signals
 from listener.demo.mock_servers import MockPacs, StandInFhir
 from listener.demo.phantom import Recipe, draw_field
 from listener.demo.phantom.field import HEALTHY_CELLS
@@ -137,11 +136,9 @@ def _found(data: Path) -> Sequence[Path]:
 
 def _stay(service: Service) -> None:
     """Name the console's address and wait for Ctrl-C or SIGTERM."""
-    ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda _number, _frame: ended.set())
+    signals = Signals()
     tell(f"The console is at http://127.0.0.1:{service.web_port}/ until Ctrl-C.")
-    ended.wait()
+    signals.wait()
 
 
 def make_room(out: Path) -> None:

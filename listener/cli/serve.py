@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from config.model import Settings
 from config.settings import check_reload
+from listener.cli.signals import Signals
 from listener.observability.logging_setup import get_log, set_up_logging
 from pipeline.errors import SmearlinkError
 
@@ -26,7 +25,7 @@ def run_service(read_settings: Callable[[], Settings], *, listens: bool) -> None
     """
     settings = read_settings()
     set_up_logging(settings.service.log_level, settings.service.log_format)
-    signals = _Signals()
+    signals = Signals(reload=[signal.SIGHUP])
     # Only now: what is wrong with the settings is said before seconds of loading.
     from listener.service import running
 
@@ -61,27 +60,3 @@ def _log_startup(service: Service) -> None:
         model_sha256=identity.sha256,
         execution_provider=identity.execution_provider,
     )
-
-
-class _Signals:
-    """Stop and reload signals, awaited by the main thread."""
-
-    def __init__(self) -> None:
-        self._signaled = threading.Event()
-        self._must_stop = False
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop)
-        signal.signal(signal.SIGHUP, self._reload)
-
-    def wait(self) -> bool:
-        """True to read the settings again, False to stop."""
-        self._signaled.wait()
-        self._signaled.clear()
-        return not self._must_stop
-
-    def _stop(self, _number: int, _frame: FrameType | None) -> None:
-        self._must_stop = True
-        self._signaled.set()
-
-    def _reload(self, _number: int, _frame: FrameType | None) -> None:
-        self._signaled.set()

@@ -200,12 +200,17 @@ def _handler_for(endpoint: StandInFhir) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
 
         def handle_any(self) -> None:
+            length = int(self.headers.get("Content-Length", 0))
+            body = self.rfile.read(length)
+            if len(body) < length:  # the client broke off: this is no request
+                self.close_connection = True
+                return
             reply = endpoint.answer(
                 Request(
                     method=self.command,
                     path=self.path,
                     headers={name.lower(): value for name, value in self.headers.items()},
-                    body=self.rfile.read(int(self.headers.get("Content-Length", 0))),
+                    body=body,
                 )
             )
             if reply is None:

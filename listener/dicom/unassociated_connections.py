@@ -187,9 +187,16 @@ class Acceptor:
             return
         address, _ = Counter(one.address for one in self._connections).most_common(1)[0]
         of_address = [one for one in self._connections if one.address == address]
-        dropped = next((one for one in of_address if not one.received), of_address[0])
-        self.counts.dropped += 1
-        self._close(dropped)
+        dropped = next((one for one in of_address if self._is_silent(one)), of_address[0])
+        if dropped in self._connections:  # else looking at it has ended it
+            self.counts.dropped += 1
+            self._close(dropped)
+
+    def _is_silent(self, connection: Connection) -> bool:
+        """Whether nothing came of it; looks once more, as it may have begun to talk just now."""
+        if not connection.received and self._tls_context is None:
+            self._serve(connection)
+        return not connection.received
 
     def _serve(self, connection: Connection) -> None:
         """Reads what there is; the boundary of one connection's faults."""

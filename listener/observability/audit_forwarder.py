@@ -135,8 +135,13 @@ class AuditForwarder:
             return Place()
 
     def _keep(self, place: Place) -> None:
+        """Called under the lock: what lies among the drafts is of a process that was killed."""
         content = json.dumps({"file": place.file, "offset": place.offset}).encode()
-        publish_file(self._place_file, content, tmp=self._place_file.parent)
+        drafts = self._place_file.with_suffix(".tmp")
+        make_folder(drafts)
+        for abandoned in drafts.iterdir():
+            abandoned.unlink(missing_ok=True)
+        publish_file(self._place_file, content, tmp=drafts)
 
 
 def place_file_of(data_dir: Path, chain: str) -> Path:

@@ -12,11 +12,12 @@ import gc
 import os
 import signal
 import socket
+import ssl
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial, wraps
 from itertools import count
 from multiprocessing.connection import Connection
@@ -30,9 +31,18 @@ import listener.workflow.image_workers as image_workers
 from config.model import Settings
 from config.settings import make_settings
 from listener.queue.client import QueueClient
+from listener.workflow.destinations import DestinationQueue, make_destination_queues
 from listener.workflow.worker import UpkeepTimes, WorkflowSettings
 from pipeline.domain import CellFinding, DecisionPolicy, FieldFindings, ModelIdentity
+from reporting.delivery.destinations.dicom_store import DicomDestination
 from tests.findings import MODEL, make_cell, make_cell_finding, make_field_findings
+
+KINDS = ("annotated_field", "key_objects", "fhir_bundle")
+MORE_KINDS = ("table", "hl7_message")
+"""Where receivers of every kind listen."""
+COMMITMENT_LINGER_S = 0.3
+COMMITMENT_TIMEOUT_S = 20.0
+"""A PACS is asked again after this time; it reports at once where the service lives to hear it."""
 
 POISON_SERIES_NUMBER = 999_999
 """Analysing an image of this series ends the process, as a fault in a decoder would."""
@@ -52,7 +62,12 @@ STEPS = (
 _M_ARENA_MAX = -8
 """Of `malloc.h`."""
 
-TORN_STEPS = ((os, "write"), (socket.socket, "send"), (socket.socket, "sendall"))
+TORN_STEPS = (
+    (os, "write"),
+    (socket.socket, "send"),
+    (socket.socket, "sendall"),
+    (ssl.SSLSocket, "send"),
+)
 """Here death comes in the middle: half of the bytes went out, to the disk or to a peer."""
 
 
@@ -75,12 +90,24 @@ class Life:
     software_version: str = service.SOFTWARE_VERSION
     has_web: bool = False
     """Whether the console is served too, on a port of its own."""
+    has_commitment: bool = False
+    """Of the PACS."""
+    more_destinations: tuple[Mapping[str, Any], ...] = ()
+    syslog: Mapping[str, Any] = field(default_factory=dict)
+    """[audit.syslog]"""
 
 
 def settings_of(life: Life) -> Settings:
     """A site with a PACS and an EHR, impatient enough for a test."""
     patience = {"first_delay_s": 0.1, "max_delay_s": 1.0, "max_tries": 1000, "timeout_s": 5.0}
-    pacs = {"type": "dicom", "name": "pacs", "ae_title": life.pacs_ae_title, "host": "127.0.0.1"}
+    pacs: dict[str, Any] = {
+        "type": "dicom",
+        "name": "pacs",
+        "ae_title": life.pacs_ae_title,
+        "host": "127.0.0.1",
+    }
+    if life.has_commitment:
+        pacs |= {"storage_commitment": True, "commitment_timeout_s": COMMITMENT_TIMEOUT_S}
     ehr = {"type": "fhir", "name": "ehr", "url": life.fhir_url}
     return make_settings(
         {
@@ -93,12 +120,14 @@ def settings_of(life: Life) -> Settings:
             "web": {"enabled": life.has_web, "port": 0},
             "review": {"quiet_s": 0.2},
             "smear": {"quiet_s": 0.0},
-            "results": {"kinds": ["annotated_field", "key_objects", "fhir_bundle"]},
+            "results": {"kinds": [*KINDS, *(MORE_KINDS if life.more_destinations else ())]},
+            "audit": {"syslog": dict(life.syslog)},
             "database": {"url": life.database_url},
             "retention": {"min_free_disk_mb": life.min_free_disk_mb},
             "destination": [
                 {**pacs, "port": life.pacs_port, **patience},
                 {**ehr, **patience},
+                *({**one, **patience} for one in life.more_destinations),
             ],
         }
     )
@@ -191,10 +220,23 @@ def _stand_in_network() -> None:
         "load_classifier": lambda settings, threads=None: QuickClassifier(),
         "load_segmenter": QuickSegmenter,
         "ImageAnalysis": QuickAnalysis,
+        "make_destination_queues": _make_hurried_queues,
         "WorkflowSettings": partial(WorkflowSettings, poll_s=0.05, upkeep=hurried),
     }
     for name, replacement in replacements.items():
         setattr(service, name, replacement)
+
+
+def _make_hurried_queues(*arguments: Any) -> tuple[DestinationQueue, ...]:
+    """As a site's, but a report that comes on another association is not waited for so long."""
+    return tuple(map(_hurried, make_destination_queues(*arguments)))
+
+
+def _hurried(queue: DestinationQueue) -> DestinationQueue:
+    destination = queue.destination
+    if not isinstance(destination, DicomDestination):
+        return queue
+    return replace(queue, destination=replace(destination, commitment_linger_s=COMMITMENT_LINGER_S))
 
 
 class _Death:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import multiprocessing
 import os
+import re
 import signal
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.context import ForkServerProcess
@@ -18,15 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from pydicom import Dataset, dcmread
-from pynetdicom import AE, evt
+from pynetdicom import AE
 
 import listener.workflow.image_workers as image_workers
-from listener.demo.mock_servers import MockPacs, StandInFhir
-from listener.storage.results import ResultsFolder
+from listener.demo.mock_servers import StandInFhir
+from listener.storage.receipts import DeliveryState
+from listener.storage.results import ReportIndex, ResultsFolder, SmearFolder
 from pipeline.domain import SmearId
-from reporting.audit.trail import public_path, read_public_key, verify_trail
+from reporting.audit.trail import public_path, read_events, read_public_key, verify_trail
 from reporting.delivery.transport.pynetdicom_fixes import fix_reactor_pause
 from reporting.results import DICOM_KINDS, ResultKind
+from tests.acceptance.counting_peers import CountingPacs, EveryPeer
 from tests.acceptance.killable import Life, live
 from tests.builders import build_image
 
@@ -34,23 +36,11 @@ PATIENCE_S = 120.0
 """How long a test waits for what must come; only a failing test waits so long."""
 
 IMAGES_A_SERIES = 3
+DRAFT = re.compile("[0-9a-f]{32}")
+"""The name of a file that is still being written."""
 
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(["tests.acceptance.killable"])
-
-
-class CountingPacs(MockPacs):
-    """A stand-in that remembers every content that it was sent under each UID."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self.contents: dict[str, set[str]] = defaultdict(set)
-
-    def on_store(self, event: evt.Event) -> int:
-        status = super().on_store(event)
-        digest = hashlib.sha256(event.request.DataSet.getvalue()).hexdigest()
-        self.contents[str(event.request.AffectedSOPInstanceUID)].add(digest)
-        return status
 
 
 class OutOfPatience(AssertionError):
@@ -142,6 +132,8 @@ class Trial:
     fhir: StandInFhir
     database_url: str = ""
     pacs_ae_title: str = "STANDIN"
+    everyone: EveryPeer | None = None
+    """Receivers of every other kind too; then `pacs` is the one that reports on commitment."""
     most_starts: int = image_workers.MOST_STARTS
     """Of one image; more where a trial kills so often that an innocent one would be given up."""
     kills: int = 0
@@ -171,7 +163,18 @@ class Trial:
             database_url=self.database_url,
             most_starts=self.most_starts,
         )
+        if self.everyone is not None:
+            life = replace(
+                life,
+                has_commitment=True,
+                more_destinations=tuple(one.destination for one in self.everyone.others),
+                syslog=self.everyone.syslog,
+            )
         return replace(life, **changed)
+
+    def port(self) -> int | None:
+        """Where the service of this moment listens, if it does."""
+        return self._lives[-1].port if self._lives else None
 
     def send(self, port: int | None) -> bool:
         """Send the next image by C-STORE; True when it was answered with Success.
@@ -208,6 +211,23 @@ class Trial:
         end.join()
         self.kills += 1
 
+    def die_before_the_report(self) -> None:
+        """One life, killed when it has requested storage commitment and heard nothing yet.
+
+        Returns when the report on it has met the dead service.
+        """
+        assert self.everyone is not None
+        pacs = self.everyone.pacs
+        requests, in_vain = pacs.requests, pacs.tried_in_vain
+        running = self.start()
+        with pacs.holding():
+            assert running.is_up()
+            until(lambda: self.send(running.port))
+            until(lambda: pacs.requests > requests)
+            running.kill()
+        self.kills += 1
+        until(lambda: pacs.tried_in_vain > in_vain)
+
     def finish(self) -> Verdict:
         """One more life, unharmed, until nothing is left to do or nothing more comes."""
         running = self.start()
@@ -242,6 +262,8 @@ class Trial:
             *(data / "inbox" / "tmp").rglob("*"),
             *(data / "results" / "tmp").rglob("*"),
             *data.glob(".*"),
+            *data.glob("*.tmp/*"),
+            *(path for path in data.glob("*") if DRAFT.fullmatch(path.name)),
         ]
         return [path for path in drafts if path.is_file()]
 
@@ -265,9 +287,51 @@ class Trial:
             return False
         objects = [one.uid for one in latest.results if one.kind in DICOM_KINDS]
         bundles = [one for one in latest.results if one.kind is ResultKind.FHIR_BUNDLE]
-        return all(uid in self.pacs.contents for uid in objects) and all(
-            self._is_filed(json.loads(smear.read(latest.version, one).content)) for one in bundles
+        return (
+            all(uid in self.pacs.contents for uid in objects)
+            and all(
+                self._is_filed(json.loads(smear.read(latest.version, one).content))
+                for one in bundles
+            )
+            and (self.everyone is None or self._is_everywhere(smear, latest, objects))
         )
+
+    def _is_everywhere(
+        self, smear: SmearFolder, latest: ReportIndex, objects: Sequence[str]
+    ) -> bool:
+        """Whether every other receiver has its part, and the PACS has committed to its own."""
+        assert self.everyone is not None
+        states = {uid: line.state for uid, line in smear.receipts("pacs").latest().items()}
+        is_committed = all(states.get(uid) is DeliveryState.CONFIRMED for uid in objects)
+        return is_committed and all(
+            peer.has(smear.read(latest.version, one))
+            for peer in self.everyone.others
+            for one in latest.results
+            if one.kind in peer.kinds
+        )
+
+    def not_forwarded(self) -> int:
+        """Events of the trail that the audit repository never received."""
+        assert self.everyone is not None
+        trail = {event["hash"] for event in read_events(self.root / "data" / "audit")}
+        assert trail, "nothing was audited"
+        return len(trail - self.everyone.forwarded())
+
+    def open_commitments(self) -> int:
+        """Storage commitment requests that nobody waits for: their delivery asked again."""
+        folder = self.root / "data" / "commitments"
+        return len(list(folder.iterdir())) if folder.is_dir() else 0
+
+    def _reports(self) -> list[ReportIndex]:
+        """Every version of every smear."""
+        folders = [self._results.smear(smear) for smear in self._results.smears()]
+        latest = [(folder, folder.latest()) for folder in folders]
+        return [
+            folder.index(version)
+            for folder, last in latest
+            if last is not None
+            for version in range(1, last.version + 1)
+        ]
 
     def _is_filed(self, bundle: Mapping[str, Any]) -> bool:
         entries = {entry["request"]["url"]: entry["resource"] for entry in bundle["entry"]}
@@ -286,11 +350,23 @@ class Trial:
                 # Each version of a report shows a field once, in a series of its own.
                 source = stored.SourceImageSequence[0].ReferencedSOPInstanceUID
                 pictures[stored.SeriesInstanceUID, source] += 1
-        return (
-            two_contents
-            + max(0, len(reports) - len(series))
-            + sum(shown - 1 for shown in pictures.values())
-        )
+        found = {
+            "objects with two contents": two_contents,
+            "FHIR reports": max(0, len(reports) - len(series)),
+            "pictures": sum(shown - 1 for shown in pictures.values()),
+            **self._duplicated_elsewhere(),
+        }
+        if any(found.values()):
+            print(f"duplicated: {found}")
+        return sum(found.values())
+
+    def _duplicated_elsewhere(self) -> dict[str, int]:
+        if self.everyone is None:
+            return {}
+        made = self._reports()
+        return {
+            str(peer.destination["name"]): peer.duplicated(made) for peer in self.everyone.others
+        }
 
     @property
     def _results(self) -> ResultsFolder:
@@ -299,11 +375,23 @@ class Trial:
 
 @contextmanager
 def trial(
-    root: Path, *, database_url: str = "", pacs: CountingPacs | None = None
+    root: Path,
+    *,
+    database_url: str = "",
+    pacs: CountingPacs | None = None,
+    everyone: EveryPeer | None = None,
 ) -> Iterator[Trial]:
-    """A trial with its receivers running; `pacs` if a counting one that is well will not do."""
-    with pacs or CountingPacs(root / "pacs") as pacs, StandInFhir() as fhir:
-        killing = Trial(root=root, pacs=pacs, fhir=fhir, database_url=database_url)
+    """A trial with its receivers running; `pacs` if a counting one that is well will not do.
+
+    `everyone` are receivers of every kind, among them the PACS.
+    """
+    pacs = everyone.pacs if everyone is not None else pacs or CountingPacs(root / "pacs")
+    with pacs, StandInFhir() as fhir:
+        killing = Trial(
+            root=root, pacs=pacs, fhir=fhir, database_url=database_url, everyone=everyone
+        )
+        if everyone is not None:
+            everyone.pacs.port_of_service = killing.port
         try:
             yield killing
         finally:

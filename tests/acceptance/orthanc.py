@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
+from tests.acceptance.standins import free_ports
 
 LOOPBACK = "127.0.0.1"
 AE_TITLE = "ORTHANC"
@@ -127,15 +128,6 @@ def _settings(
         "StableAge": 1,
         "SaveJobs": False,
     }
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago, all different."""
-    sockets = [socket.create_server((LOOPBACK, 0)) for _ in range(count)]
-    ports = [int(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def _wait_until_up(rest: httpx.Client, process: subprocess.Popen[bytes], folder: Path) -> None:

@@ -6,7 +6,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -16,6 +15,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
+
+from tests.acceptance.standins import free_ports
 
 ORDINARY_USER = "postgres"
 """PostgreSQL refuses to run as root; Debian's package makes this user."""
@@ -30,7 +31,7 @@ class PostgresServer:
         self._programs = programs
         self._folder = folder
         self._user = user
-        self._port = _free_port()
+        self._port = free_ports(1)[0]
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -110,12 +111,6 @@ def _user() -> str | None:
     except KeyError:
         pytest.skip(f"PostgreSQL does not run as root, and there is no user {ORDINARY_USER}")
     return ORDINARY_USER
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _wait_for(url: str) -> None:

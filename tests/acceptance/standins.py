@@ -6,6 +6,7 @@ Nothing here sleeps: what hangs waits for an event that its own end sets.
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 import threading
 from collections.abc import Callable, Collection, Sequence
@@ -239,6 +240,8 @@ class TcpPeer:
         err: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        with contextlib.suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits in accept()
         self._listening.close()
         for connection in self._open:
             connection.close()
@@ -266,7 +269,27 @@ def hangs_up(connection: socket.socket) -> None:
     connection.close()
 
 
+_reserved: list[socket.socket] = []
+
+
 def closed_port() -> int:
-    """A port that nobody listens on: it was free a moment ago."""
-    with socket.create_server((LOOPBACK, 0)) as server:
-        return int(server.getsockname()[1])
+    """A port that nobody listens on, nor any other test meanwhile: it is bound and never opened."""
+    reserved = socket.socket()
+    reserved.bind((LOOPBACK, 0))
+    _reserved.append(reserved)
+    return int(reserved.getsockname()[1])
+
+
+FREE_PORTS = range(20_000, 32_000)
+"""Below those that systems give to whoever asks for any (RFC 6056), so that nobody gets them."""
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports for another process to listen on, all different; free a moment ago."""
+    found: list[int] = []
+    for port in random.SystemRandom().sample(FREE_PORTS, len(FREE_PORTS)):
+        if len(found) == count:
+            break
+        with contextlib.suppress(OSError), socket.create_server((LOOPBACK, port)):
+            found.append(port)
+    return found

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.conftest import LAST_LINE
+from tests.acceptance.counting_peers import every_peer
 from tests.acceptance.killing import Trial, trial
 
 SEED = 20261124
 LONGEST_LIFE_S = 3.0
+STEPS_BETWEEN = 3
 CALM = 3
 """So many lives in a row that end before their step: there is no later one."""
 
@@ -36,6 +38,40 @@ def test_nothing_is_lost_or_doubled_whenever_the_service_is_killed(
 
         request.config.stash[LAST_LINE] = str(verdict)
         assert (verdict.lost, verdict.duplicated) == (0, 0)
+        assert killing.leftovers() == []
+        assert killing.audit_problems() == ()
+
+
+def test_every_kind_of_destination_gets_everything_once_whenever_the_service_is_killed(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Storage commitment, STOW-RS, MLLP, FHIR, a folder and the audit repository together.
+
+    The PACS reports on commitment also to a service that is dead, until another life answers.
+    """
+    kills = int(request.config.getoption("--kills"))
+    moments = random.Random(SEED + 1)  # noqa: S311 - a seed, so that a bad run can be run again
+    with every_peer(tmp_path) as everyone, trial(tmp_path, everyone=everyone) as killing:
+        killing.most_starts = 1000
+        for step in range(1, kills * STEPS_BETWEEN, STEPS_BETWEEN):
+            killing.die_at(step)
+        at_steps = killing.kills
+        for _ in range(max(1, kills // 4)):
+            killing.die_before_the_report()
+            killing.die_after(moments.uniform(0.0, LONGEST_LIFE_S))
+        while killing.kills < at_steps + kills:
+            killing.die_after(moments.uniform(0.0, LONGEST_LIFE_S))
+
+        verdict = killing.finish()
+
+        pacs = everyone.pacs
+        print(
+            f"\n{verdict}; {at_steps} kills at a step; {pacs.requests} commitment requests, "
+            f"{pacs.tried_in_vain} reports met a dead service, {len(pacs.unknown)} were refused, "
+            f"{killing.open_commitments()} requests of dead deliveries will be swept"
+        )
+        assert (verdict.lost, verdict.duplicated) == (0, 0)
+        assert killing.not_forwarded() == 0
         assert killing.leftovers() == []
         assert killing.audit_problems() == ()
 

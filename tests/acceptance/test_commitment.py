@@ -20,10 +20,10 @@ from tests.acceptance.orthanc import (
     LOOPBACK,
     REASON,
     Orthanc,
-    free_ports,
     running_orthanc,
 )
 from tests.acceptance.serving import port_of, served, until
+from tests.acceptance.standins import closed_port, free_ports
 from tests.builders import build_image
 from tests.listener.peers import store
 
@@ -73,7 +73,7 @@ def test_when_it_cannot_reach_us_it_is_asked_again_and_then_a_person(tmp_path: P
 @contextmanager
 def site(folder: Path, *, reaches_us: bool) -> Iterator[Site]:
     """The service with Orthanc as its one destination; an Orthanc that knows its port or not."""
-    our_port, dead_port = free_ports(2)
+    [our_port], dead_port = free_ports(1), closed_port()
     there = (OURS, LOOPBACK, our_port if reaches_us else dead_port)
     with ExitStack() as stack:
         orthanc = stack.enter_context(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +33,7 @@ from pipeline.errors import RetryLater
 from reporting.delivery.destinations.dicom_store import DicomDestination
 from reporting.results import DICOM_KINDS, Result, ResultKind
 from tests.acceptance.phantom_sets import PhantomSet, make_phantom_set
+from tests.acceptance.standins import free_ports
 from tests.builders import SOP_CLASSES, build_image
 from tests.certificates import Authority, make_authority
 from tests.listener.peers import listening
@@ -225,8 +225,7 @@ def tls_options(authority: Authority) -> list[str]:
 def storescp(folder: Path, accepts: str) -> Iterator[tuple[int, Path]]:
     """storescp on a free port; the folder where it puts what it takes."""
     folder.mkdir()
-    with socket.create_server((LOOPBACK, 0)) as free:
-        port = int(free.getsockname()[1])
+    (port,) = free_ports(1)
     process = subprocess.Popen(
         ["storescp", accepts, "-aet", "STORESCP", "-od", str(folder), str(port)], env=ENVIRONMENT
     )

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 from pynetdicom import evt
 
-from tests.acceptance.killing import CountingPacs, Running, Trial, trial, until
+from tests.acceptance.counting_peers import CountingPacs
+from tests.acceptance.killing import Running, Trial, trial, until
 
 IMAGES = 2000
 FAILURES = 500

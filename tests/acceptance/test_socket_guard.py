@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.standins import closed_port
+from tests.acceptance.standins import closed_port, free_ports
 from tests.builders import build_image
 from tests.listener.house import until
 from tests.listener.peers import store
@@ -48,7 +48,7 @@ def test_only_the_destination_is_connected_to(tmp_path: Path) -> None:
     if strace is None:
         pytest.skip("strace is not installed")
     write_tiny_model(tmp_path / "model")
-    dicom, web, lis = closed_port(), closed_port(), closed_port()
+    (dicom, web), lis = free_ports(2), closed_port()
     settings = tmp_path / "smearlink.toml"
     settings.write_text(SETTINGS.format(dicom=dicom, web=web, lis=lis))
     environment = {**os.environ, "HOME": str(tmp_path / "home")}
@@ -69,7 +69,7 @@ def test_only_the_destination_is_connected_to(tmp_path: Path) -> None:
             until(lambda: f"htons({lis})" in calls.read_text())
         finally:
             os.killpg(process.pid, signal.SIGTERM)
-            process.wait(60)
+            process.wait(600)
 
     outward = [line for line in calls.read_text().splitlines() if "AF_INET" in line]
     ports = {int(found.group(1)) for line in outward if (found := _PORT.search(line))}

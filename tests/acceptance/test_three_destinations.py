@@ -96,7 +96,7 @@ def test_one_hangs_one_refuses_and_the_third_has_everything(site: Site) -> None:
     site.send_smears()
 
     until(lambda: len(site.working.stored) == RESULTS)
-    assert site.hanging.is_hanging.wait(60)
+    assert site.hanging.is_hanging.wait(600)
     assert site.hanging.stored == ()
 
     until(lambda: len(site.running.status().parked) == SMEARS)
@@ -133,7 +133,8 @@ def test_a_warning_is_success_with_a_note_in_the_audit_trail(site: Site, tmp_pat
         events = (
             json.loads(line)
             for file in (tmp_path / "data" / "audit").glob("audit-*.jsonl")
-            for line in file.read_text("utf-8").splitlines()
+            for line in file.read_text("utf-8").splitlines(keepends=True)
+            if line.endswith("\n")  # the last one may still be being written
         )
         return [one["statuses"] for one in map(_flat, events) if "statuses" in one]
 

@@ -42,6 +42,7 @@ from listener.dicom.negotiation import TRANSFER_SYNTAXES
 from listener.dicom.server import DicomListener
 from listener.storage.inbox import Inbox
 from tests.acceptance import orthanc
+from tests.acceptance.standins import free_ports
 from tests.builders import build_image, file_bytes
 from tests.fakes import RecordingAudit
 
@@ -173,7 +174,7 @@ def _orthanc(folder: Path) -> Iterator[Receiver]:
 
 @contextmanager
 def _storescp(folder: Path) -> Iterator[Receiver]:
-    (port,) = orthanc.free_ports(1)
+    (port,) = free_ports(1)
     command = ["storescp", "--fork", "+xa", "-od", str(folder), str(port)]
     process = subprocess.Popen(
         command, env=NO_DELAY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

@@ -50,6 +50,7 @@ from tests.acceptance.standins import TcpPeer
 from tests.builders import build_image, dataset_bytes, every_kind, file_bytes
 from tests.fakes import RecordingAudit
 from tests.fuzz.changes import CASES, changed
+from tests.listener.house import until
 from tests.listener.peers import (
     PATIENCE_S,
     RawPeer,
@@ -106,12 +107,18 @@ def test_whole_conversations(tmp_path: Path) -> None:
                 while peer.hear()[0]:
                     pass
         listener.check_accepting()
-        with RawPeer(listener.port) as peer:
-            peer.associate(SecondaryCaptureImageStorage)
-            peer.store(IMAGE, data=dataset_bytes(IMAGE))
-            assert peer.hear_status() in (0x0000, 0xC011)
+        until(lambda: _is_served(listener.port))
     assert "defect_met" not in audit.events
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def _is_served(port: int) -> bool:
+    """False where this peer was set aside for longer than the listener waits."""
+    with RawPeer(port) as peer, suppress(ConnectionError, AssertionError):
+        peer.associate(SecondaryCaptureImageStorage)
+        peer.store(IMAGE, data=dataset_bytes(IMAGE))
+        return peer.hear_status() in (0x0000, 0xC011)
+    return False
 
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])

@@ -30,7 +30,7 @@ from reporting.delivery.transport.pynetdicom_fixes import fix_reactor_pause, rec
 from tests.builders import dataset_bytes
 from tests.fakes import RecordingAudit
 
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 """How long a test waits for what must come at once; only a failing test waits."""
 
 _HEADER = Struct(">BxL")

@@ -5,14 +5,12 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit, SecondaryCaptureImageStorage
 
-from listener.dicom import association
 from listener.dicom.server import DicomListener
 from listener.storage.inbox import Inbox
 from reporting.audit.trail import Event
@@ -29,7 +27,6 @@ from tests.listener.peers import (
 
 IMAGE = build_image(transfer_syntax=JPEGBaseline8Bit)
 DATA = dataset_bytes(IMAGE)
-TIMEOUTS = ("acse_timeout_s", "dimse_timeout_s", "idle_timeout_s")
 SOUND = build_image(number=2)
 CHANGES = st.lists(
     st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=4
@@ -45,10 +42,11 @@ class Door:
         self.inbox = Inbox(root)
 
     def hear_out(self, said: bytes) -> None:
-        """Say all of it, then hear what comes until the listener hangs up."""
+        """Say all of it and no more, then hear what comes until the listener hangs up."""
         with RawPeer(self.port) as peer:
             try:
                 peer.say(said)
+                peer.say_no_more()
                 while peer.hear()[0]:
                     pass
             except ConnectionError:
@@ -69,17 +67,7 @@ def door() -> Iterator[Door]:
     audit = RecordingAudit()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        patience: dict[str, Any] = {
-            "acse_timeout_s": 0.3,
-            "dimse_timeout_s": 0.3,
-            "idle_timeout_s": 0.3,
-        }
-        with (
-            pytest.MonkeyPatch.context() as hurried,
-            listening(Inbox(root), audit, **patience) as listener,
-        ):
-            # These peers never close first: the product's second a peer would be all of the time.
-            hurried.setattr(association, "LINGER_S", 0.05)
+        with listening(Inbox(root), audit) as listener:
             yield Door(listener, root, audit)
         # leaving `listening` has waited for every connection's thread
         assert list((root / "tmp").iterdir()) == []

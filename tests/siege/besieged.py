@@ -20,6 +20,7 @@ from typing import Any
 
 from pydicom.uid import SecondaryCaptureImageStorage
 
+from tests.acceptance.standins import free_ports
 from tests.builders import build_image, dataset_bytes
 from tests.listener.house import until
 from tests.listener.peers import RawPeer, association_request
@@ -147,14 +148,14 @@ def besieged(
     """`smearlink serve` with 256 descriptors and, run by root, 512 tasks of a user of its own."""
     write_tiny_model(root / "model")
     (root / "data").mkdir(exist_ok=True)
-    ports = _free_ports()
+    dicom_port, web_port = free_ports(2)
     settings = SETTINGS.format(
         root=root,
         dicom=dicom,
         web=web,
         min_free_mb=min_free_mb,
-        dicom_port=ports[0],
-        web_port=ports[1],
+        dicom_port=dicom_port,
+        web_port=web_port,
     )
     (root / "smearlink.toml").write_text(settings)
     prefix: list[str] = []
@@ -179,7 +180,7 @@ def besieged(
             preexec_fn=limit,
         )
         try:
-            service = Besieged(process, root, *ports, tls=tls)
+            service = Besieged(process, root, dicom_port, web_port, tls=tls)
             until(lambda: _answers(service))
             yield service
         finally:
@@ -265,11 +266,6 @@ def drip(sockets: list[socket.socket], data: bytes, *, seconds: float, every_s: 
 def pause(seconds: float) -> None:
     """What a slow attacker does."""
     time.sleep(seconds)
-
-
-def _free_ports() -> tuple[int, int]:
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("", 0)) as other:
-        return one.getsockname()[1], other.getsockname()[1]
 
 
 def _answers(service: Besieged) -> bool:

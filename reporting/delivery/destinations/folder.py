@@ -13,9 +13,9 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from uuid import uuid4
 
 import cv2
 import numpy as np
@@ -25,6 +25,7 @@ from pipeline.decoding.frames import ImageLimits, read_frames
 from pipeline.domain import RGB
 from pipeline.errors import Defect
 from reporting.delivery import DeliveryPostponed, Receipt
+from reporting.delivery.destinations.abandoned_drafts import AbandonedDrafts, draft_of
 from reporting.delivery.outcome import deliver_each
 from reporting.durable_files import PRIVATE_FILE, make_folder, sync_folder, write_synced
 from reporting.research_label import check_labels
@@ -47,6 +48,7 @@ class FolderDestination:
     png: bool = True
     file_mode: int = PRIVATE_FILE
     kinds: frozenset[ResultKind] = frozenset(ResultKind)
+    drafts: AbandonedDrafts = field(default_factory=AbandonedDrafts, compare=False, repr=False)
 
     def deliver(self, results: Sequence[Result]) -> Receipt:
         """Write each under its own name; a file that already has the same bytes is left alone."""
@@ -64,39 +66,55 @@ class FolderDestination:
 
     def _write(self, result: Result) -> str:
         files = _files_of(result, with_png=self.png)
-        write_all(self.name, self.path, files, mode=self.file_mode)
+        write_all(self.name, self.path, files, drafts=self.drafts, mode=self.file_mode)
         return ""
 
 
 def write_all(
-    name: str, folder: Path, files: Iterable[tuple[str, bytes]], *, mode: int = PRIVATE_FILE
+    name: str,
+    folder: Path,
+    files: Iterable[tuple[str, bytes]],
+    *,
+    drafts: AbandonedDrafts,
+    mode: int = PRIVATE_FILE,
 ) -> None:
-    """Write each file durably; raises DeliveryPostponed when the folder does not take it."""
+    """Write each file durably; raises DeliveryPostponed when the folder does not take it.
+
+    Then deletes what killed processes left half-written there.
+    """
     try:
         make_folder(folder, mode=folder_mode_of(mode))
-        for file_name, content in files:
-            write_durably(folder, file_name, content, mode=mode)
+        written = [
+            file_name
+            for file_name, content in files
+            if write_durably(folder, file_name, content, mode=mode)
+        ]
     except OSError as err:
         raise folder_problem(name, err) from err
+    with suppress(OSError):  # the results are there; another delivery looks again
+        if written:
+            drafts.sweep(folder, now_s=(folder / written[-1]).lstat().st_mtime)
 
 
-def write_durably(folder: Path, name: str, content: bytes, *, mode: int = PRIVATE_FILE) -> None:
+def write_durably(folder: Path, name: str, content: bytes, *, mode: int = PRIVATE_FILE) -> bool:
     """Put `content` there so that any reader sees all of it or nothing, also after a crash.
 
-    The name must be plain: anything that could leave the folder is a Defect of whoever named it.
+    False where the file had this content already. The name must be plain: anything that could
+    leave the folder is a Defect of whoever named it.
     """
     if not PLAIN_NAME.fullmatch(name):
         raise Defect("A result's name is not a plain file name.", code="unsafe_name")
     target = folder / name
     if _holds(target, content):
-        return
-    draft = folder / f".{name}.{uuid4().hex}.part"
+        return False
+    draft = draft_of(folder, name)
     try:
         write_synced(draft, content, mode=mode)
         draft.replace(target)
     finally:
         draft.unlink(missing_ok=True)
     sync_folder(folder)
+    return True
 
 
 def folder_mode_of(file_mode: int) -> int:

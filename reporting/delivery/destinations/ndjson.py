@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from reporting.delivery import Receipt
+from reporting.delivery.destinations.abandoned_drafts import AbandonedDrafts
 from reporting.delivery.destinations.folder import FolderDestination, write_all
 from reporting.delivery.outcome import deliver_each
 from reporting.durable_files import PRIVATE_FILE
@@ -27,6 +28,7 @@ class NdjsonDestination:
     folder: Path
     file_mode: int = PRIVATE_FILE
     kinds: frozenset[ResultKind] = frozenset({ResultKind.FHIR_BUNDLE})
+    drafts: AbandonedDrafts = field(default_factory=AbandonedDrafts, compare=False, repr=False)
 
     def deliver(self, results: Sequence[Result]) -> Receipt:
         """Write every resource of every Bundle."""
@@ -38,7 +40,8 @@ class NdjsonDestination:
         return folder.check()
 
     def _write(self, result: Result) -> str:
-        write_all(self.name, self.folder, _files_of(result), mode=self.file_mode)
+        files = _files_of(result)
+        write_all(self.name, self.folder, files, drafts=self.drafts, mode=self.file_mode)
         return ""
 
 

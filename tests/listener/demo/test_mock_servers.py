@@ -21,6 +21,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from listener.demo.mock_servers import MockPacs, Reply, Request, StandInFhir
 from listener.modality.store_scu import PeerAddress, send_images
 from tests.builders import build_image
+from tests.listener.peers import PATIENCE_S, close_sending
 
 PATIENT = {"resourceType": "Patient", "id": "p1", "active": True}
 
@@ -95,6 +96,24 @@ def test_the_fhir_endpoint_refuses_what_is_no_transaction(body: bytes) -> None:
         assert ehr.versions == {}
 
 
+def test_the_fhir_endpoint_takes_nothing_of_a_client_that_breaks_off() -> None:
+    asked: list[Request] = []
+
+    class Noting(StandInFhir):
+        def answer(self, request: Request) -> Reply | None:
+            asked.append(request)
+            return super().answer(request)
+
+    with Noting() as endpoint:
+        address = urlsplit(endpoint.url)
+        with socket.create_connection((address.hostname, address.port), timeout=60) as client:
+            client.sendall(b"POST /fhir HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf")
+            close_sending(client)
+            assert client.recv(100) == b""
+
+    assert asked == []
+
+
 def test_the_fhir_endpoint_keeps_a_version_only_when_it_is_new() -> None:
     changed = {**PATIENT, "active": False}
 
@@ -145,17 +164,17 @@ def test_a_client_that_is_killed_before_it_has_its_answer_is_no_news(
     class Slow(StandInFhir):
         def answer(self, request: Request) -> Reply | None:
             was_asked.set()
-            assert is_gone.wait(10)
+            assert is_gone.wait(PATIENCE_S)
             return super().answer(request)
 
     with Slow() as endpoint:
         address = urlsplit(endpoint.url)
         with socket.create_connection((address.hostname, address.port)) as client:
             client.sendall(b"GET /fhir/metadata HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert was_asked.wait(10)
+            assert was_asked.wait(PATIENCE_S)
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         is_gone.set()
-        until = time.monotonic() + 10
+        until = time.monotonic() + PATIENCE_S
         while any("process_request" in one.name for one in threading.enumerate()):
             assert time.monotonic() < until
             time.sleep(0.01)

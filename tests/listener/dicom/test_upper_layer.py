@@ -27,7 +27,7 @@ from listener.dicom.upper_layer import (
 )
 
 MAX_PDU = 4096
-SOON_S = 10.0
+SOON_S = 60.0
 
 
 class Clock:

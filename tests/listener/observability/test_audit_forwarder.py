@@ -38,7 +38,7 @@ def forwarder(folder: Path, authority: Authority, port: int) -> AuditForwarder:
             host="127.0.0.1",
             port=port,
             tls=TlsFiles(ca_certificates=authority.ca_certificates),
-            timeout_s=5,
+            timeout_s=60,
         ),
         jitter=lambda: 0.0,
     )
@@ -106,6 +106,22 @@ def test_a_lost_place_begins_anew_and_loses_nothing(tmp_path: Path, authority: A
         forwarder(tmp_path, authority, store.port).send_new()
 
     assert hashes(store) == in_trail(tmp_path)
+
+
+def test_what_a_killed_process_left_half_written_is_gone_with_the_next_place(
+    tmp_path: Path, authority: Authority
+) -> None:
+    record(open_trail(tmp_path / "audit"), 1)
+    place_file = place_file_of(tmp_path, "ward7")
+    drafts = place_file.with_suffix(".tmp")
+    drafts.mkdir()
+    (drafts / "0f").write_text("half")
+
+    with repository(authority.issue("repository")) as store:
+        forwarder(tmp_path, authority, store.port).send_new()
+
+    assert place_file.is_file()
+    assert list(drafts.iterdir()) == []
 
 
 def test_of_two_processes_one_sends(tmp_path: Path, authority: Authority) -> None:

@@ -54,7 +54,7 @@ class Site:
             host=LOOPBACK,
             port=port or self.pacs.port,
             rejects_replaced=rejects,
-            timeout_s=5,
+            timeout_s=60,
         )
         Sender(
             results=self.results,

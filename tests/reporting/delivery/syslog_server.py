@@ -40,7 +40,7 @@ def repository(
             while not ending.is_set():
                 with suppress(OSError):
                     plain, _ = listening.accept()
-                    plain.settimeout(5)
+                    plain.settimeout(60)
                     with context.wrap_socket(plain, server_side=True) as connection:
                         _take(store, connection, answers_close=answers_close)
 

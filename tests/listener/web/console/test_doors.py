@@ -283,9 +283,9 @@ def test_a_wrong_password_takes_as_long_as_an_unknown_name(tmp_path: Path) -> No
     accounts.add("jane", PASSWORD, [Role.VIEWER])
 
     def seconds(name: str) -> float:
-        began = time.perf_counter()
+        began = time.process_time()  # what else the machine does is not counted
         accounts.sign_in(name, "not the password")
-        return time.perf_counter() - began
+        return time.process_time() - began
 
     pairs = [(seconds("jane"), seconds("nobody")) for _ in range(7)]
     known, unknown = (statistics.median(one) for one in zip(*pairs, strict=True))

@@ -6,7 +6,7 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 from pynetdicom import AE, evt
+from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StorageCommitmentPushModel,
@@ -41,7 +42,9 @@ from reporting.delivery import (
     Receipt,
     Reporter,
 )
+from reporting.delivery.destinations import dicom_store
 from reporting.delivery.destinations.dicom_store import DicomDestination, read_commitment_report
+from reporting.delivery.destinations.storage_commitment import SameAssociationReports
 from reporting.delivery.destinations.transfer_syntax import transcode
 from reporting.delivery.transport.tls import TlsFiles, server_context
 from reporting.results import Result, ResultKind
@@ -55,11 +58,14 @@ from tests.acceptance.standins import (
     says_nothing,
 )
 from tests.certificates import make_authority
+from tests.listener.house import until
 from tests.reporting.delivery.labelled import make_bundle, make_picture, picture_pixels
 from tests.reporting.delivery.strict_peer import strict_peer
 
 PATIENCE_S = 0.3
 """Long enough for loopback, short enough for a test of what never answers."""
+LONG_S = 60.0
+"""Waited only by a test that fails."""
 
 
 def destination_at(port: int, **changed: Any) -> DicomDestination:
@@ -110,11 +116,12 @@ class TestThingsThatGoWrong:
 
         assert told.value.code == "peer_unreachable"
 
-    def test_a_pacs_that_takes_bytes_and_never_answers_is_tried_later(self, tmp_path: Path) -> None:
+    def test_a_pacs_that_takes_bytes_and_never_answers_is_tried_later(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(dicom_store, "allow_for", _give_up_soon)
         with FaultyPacs(tmp_path, hangs=True) as pacs, pytest.raises(DeliveryPostponed) as told:
-            destination_at(pacs.port, timeout_s=PATIENCE_S).deliver(
-                [make_picture("a"), make_picture("b")]
-            )
+            destination_at(pacs.port).deliver([make_picture("a"), make_picture("b")])
 
         assert told.value.receipt == Receipt()
         assert {one.reason for one in told.value.refused} == {
@@ -300,11 +307,29 @@ class TestWhatIsSent:
         assert np.array_equal(pixel_array(again), picture_pixels())
 
 
+@contextmanager
+def listening_until_reported(pacs: CommittingPacs) -> Iterator[None]:
+    """A destination lingers until the report of the PACS was answered, and no longer."""
+    wait_for = SameAssociationReports.wait_for
+
+    def until_reported(
+        reports: SameAssociationReports, transaction_uid: str, uids: Sequence[str], _: float
+    ) -> CommitmentReport | None:
+        until(lambda: pacs.report_status)
+        return wait_for(reports, transaction_uid, uids, 0.0)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SameAssociationReports, "wait_for", until_reported)
+        yield
+
+
 class TestCommitment:
     def test_a_report_on_the_same_association_ends_it(self, tmp_path: Path) -> None:
         picture = make_picture()
         with CommittingPacs(tmp_path) as pacs:
-            receipt = destination_at(pacs.port, storage_commitment=True).deliver([picture])
+            receipt = destination_at(
+                pacs.port, storage_commitment=True, commitment_linger_s=LONG_S
+            ).deliver([picture])
 
         transaction = str(pacs.requests[0].TransactionUID)
         assert receipt == Receipt(accepted=(picture.uid,), transaction_uid=transaction)
@@ -329,7 +354,7 @@ class TestCommitment:
             receipt = destination_at(
                 pacs.port, storage_commitment=True, commitment_linger_s=0.0
             ).deliver([picture])
-            assert arrived.wait(10)
+            assert arrived.wait(60)
 
         assert reports == [
             CommitmentReport(
@@ -343,7 +368,9 @@ class TestCommitment:
             CommittingPacs(tmp_path, refuses={lost.uid: 0x0112}) as pacs,
             pytest.raises(DeliveryPostponed) as told,
         ):
-            destination_at(pacs.port, storage_commitment=True).deliver([kept, lost])
+            destination_at(pacs.port, storage_commitment=True, commitment_linger_s=LONG_S).deliver(
+                [kept, lost]
+            )
 
         assert told.value.receipt.accepted == (kept.uid,)
         assert [one.uid for one in told.value.refused] == [lost.uid]
@@ -355,10 +382,10 @@ class TestCommitment:
         pictures = {name: make_picture(name) for name in ("a", "b", "c")}
         wanted = {pictures[name].uid for name in named}
         ledger = CommitmentReports(tmp_path / "ledger")
-        with CommittingPacs(tmp_path, names=[wanted]) as pacs:
-            receipt = destination_at(
-                pacs.port, storage_commitment=True, commitment_linger_s=0.3, ledger=ledger
-            ).deliver(list(pictures.values()))
+        with CommittingPacs(tmp_path, names=[wanted]) as pacs, listening_until_reported(pacs):
+            receipt = destination_at(pacs.port, storage_commitment=True, ledger=ledger).deliver(
+                list(pictures.values())
+            )
 
         assert receipt.accepted == tuple(one.uid for one in pictures.values())
         assert set(receipt.awaiting) == set(receipt.accepted) - wanted
@@ -372,7 +399,7 @@ class TestCommitment:
         ledger = CommitmentReports(tmp_path / "ledger")
         with CommittingPacs(tmp_path, names=[{one.uid} for one in pictures]) as pacs:
             receipt = destination_at(
-                pacs.port, storage_commitment=True, commitment_linger_s=30, ledger=ledger
+                pacs.port, storage_commitment=True, commitment_linger_s=LONG_S, ledger=ledger
             ).deliver(pictures)
 
         assert receipt.accepted == tuple(one.uid for one in pictures)
@@ -381,10 +408,11 @@ class TestCommitment:
 
     def test_instances_that_were_never_sent_are_not_believed(self, tmp_path: Path) -> None:
         picture = make_picture()
-        with CommittingPacs(tmp_path, names=[set()], also=["1.2.3.4"]) as pacs:
-            receipt = destination_at(
-                pacs.port, storage_commitment=True, commitment_linger_s=0.2
-            ).deliver([picture])
+        with (
+            CommittingPacs(tmp_path, names=[set()], also=["1.2.3.4"]) as pacs,
+            listening_until_reported(pacs),
+        ):
+            receipt = destination_at(pacs.port, storage_commitment=True).deliver([picture])
 
         assert receipt.awaiting == receipt.accepted == (picture.uid,)
 
@@ -392,11 +420,10 @@ class TestCommitment:
         lost, unnamed = make_picture("lost"), make_picture("unnamed")
         with (
             CommittingPacs(tmp_path, refuses={lost.uid: 0x0112}, names=[{lost.uid}]) as pacs,
+            listening_until_reported(pacs),
             pytest.raises(DeliveryPostponed) as told,
         ):
-            destination_at(pacs.port, storage_commitment=True, commitment_linger_s=0.2).deliver(
-                [lost, unnamed]
-            )
+            destination_at(pacs.port, storage_commitment=True).deliver([lost, unnamed])
 
         assert told.value.receipt.awaiting == told.value.receipt.accepted == (unnamed.uid,)
         assert [one.uid for one in told.value.refused] == [lost.uid]
@@ -420,7 +447,9 @@ class TestCommitment:
     def test_asking_again_is_another_transaction(self, tmp_path: Path) -> None:
         picture = make_picture()
         with CommittingPacs(tmp_path) as pacs:
-            destination = destination_at(pacs.port, storage_commitment=True)
+            destination = destination_at(
+                pacs.port, storage_commitment=True, commitment_linger_s=LONG_S
+            )
             first = destination.deliver([picture])
             second = destination.request_commitment([picture])
 
@@ -489,6 +518,10 @@ def test_check_says_that_the_peer_answers(pacs: MockPacs) -> None:
     assert "answers C-ECHO" in destination_at(pacs.port).check()
 
 
+def _give_up_soon(association: Association, _timeout_s: float, _size_bytes: int) -> None:
+    association.dimse_timeout = PATIENCE_S
+
+
 def _accepts_association_then_stops_reading(connection: socket.socket) -> None:
     """Plays the acceptor by hand: an A-ASSOCIATE-AC for every context, then silence."""
     head = connection.recv(6, socket.MSG_WAITALL)
@@ -549,9 +582,7 @@ class TestTls:
         context = server_context(authority.issue("pacs"), require_client_certificate=True)
 
         with _tls_server(context) as port:
-            destination = destination_at(
-                port, host="localhost", tls=authority.issue("smearlink"), timeout_s=5
-            )
+            destination = destination_at(port, host="localhost", tls=authority.issue("smearlink"))
 
             assert destination.deliver([make_picture()]).accepted == (make_picture().uid,)
 
@@ -561,9 +592,7 @@ class TestTls:
         trusting = TlsFiles(ca_certificates=ours.ca_certificates)
 
         with _tls_server(context) as port, pytest.raises(RetryLater) as told:
-            destination_at(port, host="localhost", tls=trusting, timeout_s=2).deliver(
-                [make_picture()]
-            )
+            destination_at(port, host="localhost", tls=trusting).deliver([make_picture()])
 
         assert told.value.code == "tls_failed"
         assert "TLS" in told.value.message
@@ -572,9 +601,7 @@ class TestTls:
         tls = TlsFiles(ca_certificates=make_authority(tmp_path / "ca").ca_certificates)
 
         with pytest.raises(RetryLater) as told:
-            destination_at(pacs.port, host="localhost", tls=tls, timeout_s=2).deliver(
-                [make_picture()]
-            )
+            destination_at(pacs.port, host="localhost", tls=tls).deliver([make_picture()])
 
         assert told.value.code == "tls_failed"
 
@@ -595,9 +622,7 @@ class TestTls:
         nameless = TlsFiles(ca_certificates=authority.ca_certificates)
 
         with _tls_server(context) as port, pytest.raises(RetryLater) as told:
-            destination_at(port, host="localhost", tls=nameless, timeout_s=2).deliver(
-                [make_picture()]
-            )
+            destination_at(port, host="localhost", tls=nameless).deliver([make_picture()])
 
         assert told.value.code == "tls_failed"
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
 import cv2
 import numpy as np
@@ -16,6 +18,11 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, JPEGBaseline8Bit
 from pipeline.errors import Defect, RetryLater
 from reporting.delivery import DeliveryPostponed, Receipt
 from reporting.delivery.destinations import folder as folder_room
+from reporting.delivery.destinations.abandoned_drafts import (
+    ABANDONED_AFTER_S,
+    LOOK_EVERY_S,
+    AbandonedDrafts,
+)
 from reporting.delivery.destinations.folder import FolderDestination
 from reporting.results import ResultKind
 from tests.reporting.delivery.labelled import make_bundle, make_picture, picture_pixels
@@ -71,10 +78,10 @@ class TestThingsThatGoWrong:
         first, second = make_bundle("first"), make_bundle("second")
         written = folder_room.write_durably
 
-        def fails_on_second(folder: Path, name: str, content: bytes, *, mode: int) -> None:
+        def fails_on_second(folder: Path, name: str, content: bytes, *, mode: int) -> bool:
             if name == second.name:
                 raise OSError(errno.ENOSPC, "full")
-            written(folder, name, content, mode=mode)
+            return written(folder, name, content, mode=mode)
 
         monkeypatch.setattr(folder_room, "write_durably", fails_on_second)
 
@@ -196,6 +203,65 @@ class TestWhatIsWritten:
         FolderDestination(name="files", path=tmp_path).deliver([make_bundle()])
 
         assert steps == ["fsync", "rename", "fsync"]
+
+
+class TestAbandonedDrafts:
+    """What a process left that was killed while it wrote."""
+
+    def left(self, folder: Path, name: str, *, age_s: float) -> Path:
+        folder.mkdir(exist_ok=True)
+        path = folder / name
+        path.write_bytes(b"half")
+        now_s = time.time()
+        os.utime(path, (now_s - age_s, now_s - age_s))
+        return path
+
+    def test_are_deleted_by_a_later_delivery(self, tmp_path: Path) -> None:
+        self.left(tmp_path, f".1.2.3.dcm.{uuid4().hex}.part", age_s=2 * ABANDONED_AFTER_S)
+
+        FolderDestination(name="files", path=tmp_path).deliver([make_bundle()])
+
+        assert [path.name for path in tmp_path.iterdir()] == [make_bundle().name]
+
+    @pytest.mark.parametrize(
+        ("name", "age_s"),
+        [
+            (f".1.2.3.dcm.{'0f' * 16}.part", 60.0),
+            (".1.2.3.dcm.part", 1e6),
+            (f"1.2.3.dcm.{'0f' * 16}.part", 1e6),
+            (".hidden", 1e6),
+        ],
+        ids=["young", "another program's", "visible", "hidden"],
+    )
+    def test_nothing_else_is_touched(self, tmp_path: Path, name: str, age_s: float) -> None:
+        left = self.left(tmp_path, name, age_s=age_s)
+
+        FolderDestination(name="files", path=tmp_path).deliver([make_bundle()])
+
+        assert left.read_bytes() == b"half"
+
+    def test_are_looked_for_once_per_hour(self, tmp_path: Path) -> None:
+        ticks = [0.0]
+        drafts = AbandonedDrafts(monotonic=lambda: ticks[0])
+        now_s, counts = time.time(), []
+        for moment in (0.0, LOOK_EVERY_S / 2, LOOK_EVERY_S):
+            self.left(tmp_path, f".a.{uuid4().hex}.part", age_s=2 * ABANDONED_AFTER_S)
+            ticks[0] = moment
+            counts.append(drafts.sweep(tmp_path, now_s=now_s))
+
+        assert counts == [1, 0, 2]
+
+    def test_that_cannot_be_deleted_take_nothing_from_the_delivery(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fails(_folder: Path) -> None:
+            raise OSError(errno.EIO, "no")
+
+        monkeypatch.setattr(os, "scandir", fails)
+
+        receipt = FolderDestination(name="files", path=tmp_path).deliver([make_bundle()])
+
+        assert receipt.accepted == (make_bundle().uid,)
 
 
 def _mode(path: Path) -> int:

@@ -18,7 +18,7 @@ from reporting.delivery.transport.mllp import (
 )
 
 HEADER = b"MSH|^~\\&|LIS||SMEARLINK||20260102||ACK^R01^ACK|9|P|2.5.1"
-PATIENCE_S = 5.0
+PATIENCE_S = 60.0
 MARK = "\ufeff".encode()
 
 

@@ -28,8 +28,8 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 def handshake(client: ssl.SSLContext, server: ssl.SSLContext, name: str = "localhost") -> str:
     """The protocol that both ends agree on; raises what the client's end raises."""
     ours, theirs = socket.socketpair()
-    ours.settimeout(5)
-    theirs.settimeout(5)
+    ours.settimeout(60)
+    theirs.settimeout(60)
 
     def accept() -> None:
         try:
