@@ -10,9 +10,9 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
+from typing import NamedTuple
 
 MAX_ASSOCIATE_BYTES = 256 * 1024
 """The largest A-ASSOCIATE-RQ: 128 contexts with a dozen syntaxes each stay far below."""
@@ -77,16 +77,14 @@ class ProtocolViolation(AssociationEnded):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pdu:
+class Pdu(NamedTuple):
     """One PDU; `body` is a slice of the wire's buffer, valid until the next one is read."""
 
     kind: PduType
     body: memoryview
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fragment:
+class Fragment(NamedTuple):
     """One presentation data value (PS3.8 9.3.5.1 and annex E.2)."""
 
     context_id: int
@@ -126,12 +124,15 @@ class UpperLayer:
 
         Raises ConnectionLost or ProtocolViolation.
         """
-        self._fill(1, self._monotonic() + first_byte_s)
-        deadline = self._monotonic() + rest_s
-        self._fill(_PDU_HEADER.size, deadline)
+        deadline = 0.0
+        if self._end - self._start < _PDU_HEADER.size:
+            self._fill(1, self._monotonic() + first_byte_s)
+            deadline = self._monotonic() + rest_s
+            self._fill(_PDU_HEADER.size, deadline)
         number, length = _PDU_HEADER.unpack_from(self._buffer, self._start)
         kind = self._checked_kind(number, length)
-        self._fill(_PDU_HEADER.size + length, deadline)
+        if self._end - self._start < _PDU_HEADER.size + length:
+            self._fill(_PDU_HEADER.size + length, deadline or self._monotonic() + rest_s)
         begin = self._start + _PDU_HEADER.size
         self._start = begin + length
         return Pdu(kind=kind, body=self._view[begin : self._start])
@@ -223,19 +224,21 @@ def associate_length(received: bytes | bytearray) -> int:
 
 def fragments(pdu: Pdu) -> Iterator[Fragment]:
     """Every presentation data value of a P-DATA-TF. Raises ProtocolViolation."""
-    position, size = 0, len(pdu.body)
+    body = pdu.body
+    position, size = 0, len(body)
     while position < size:
-        if size - position < _FRAGMENT_HEADER.size:
+        begin = position + _FRAGMENT_HEADER.size
+        if begin > size:
             raise _torn()
-        length, context_id, control = _FRAGMENT_HEADER.unpack_from(pdu.body, position)
-        begin, end = position + _FRAGMENT_HEADER.size, position + 4 + length
+        length, context_id, control = _FRAGMENT_HEADER.unpack_from(body, position)
+        end = position + 4 + length
         if length < 2 or end > size:
             raise _torn()
         yield Fragment(
             context_id=context_id,
-            is_command=bool(control & _IS_COMMAND),
-            is_last=bool(control & _IS_LAST),
-            data=pdu.body[begin:end],
+            is_command=control & _IS_COMMAND != 0,
+            is_last=control & _IS_LAST != 0,
+            data=body[begin:end],
         )
         position = end
 
@@ -303,11 +306,14 @@ def _item(kind: int, body: bytes) -> bytes:
     return _ITEM.pack(kind, len(body)) + body
 
 
+_KINDS = {int(kind): kind for kind in PduType}
+
+
 def _kind_of(number: int) -> PduType:
-    try:
-        return PduType(number)
-    except ValueError as err:
-        raise ProtocolViolation("Not a DICOM PDU", reason=AbortReason.UNRECOGNIZED_PDU) from err
+    kind = _KINDS.get(number)
+    if kind is None:
+        raise ProtocolViolation("Not a DICOM PDU", reason=AbortReason.UNRECOGNIZED_PDU)
+    return kind
 
 
 def _torn() -> ProtocolViolation:

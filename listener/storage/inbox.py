@@ -53,6 +53,9 @@ Bytes = bytes | bytearray | memoryview
 
 HEAD_BYTES = 16 * 1024
 """Of a dataset, kept until its structure is checked: usually all elements but the pixels."""
+SMALL_BYTES = 64 * 1024
+"""Shorter pieces are gathered: a peer that sends 16 KB per PDU would cost a write for each."""
+GATHERED_BYTES = 256 * 1024
 WRITEBACK_BYTES = 1024 * 1024
 """After so many bytes the disk begins to write them while the next ones arrive."""
 
@@ -289,8 +292,11 @@ class IncomingImage:
         self._digest = hashlib.sha256()
         self._length = 0
         self._head = bytearray()
-        self._unwritten_bytes = 0
-        """Given to the disk and not yet on their way to it."""
+        self._gathered = bytearray()
+        """Small pieces, not written yet."""
+        self._written_bytes = 0
+        self._begun_bytes = 0
+        """Of those written, on their way from memory to the disk."""
         self._inflation: Inflation | None = None
         if is_deflated(request.transfer_syntax_uid):
             self._inflation = Inflation(max_bytes=limits.max_object_bytes)
@@ -309,18 +315,33 @@ class IncomingImage:
             raise Rejected(
                 f"Longer than {self._limits.max_object_bytes} bytes", code="object_too_large"
             )
+        if self._inflation is not None:
+            self._inflation.feed(data)
+        if len(data) < SMALL_BYTES:
+            self._gathered += data
+            if len(self._gathered) >= GATHERED_BYTES:
+                self._write_gathered()
+        else:
+            self._write_gathered()
+            self._write(data)
+
+    def _write_gathered(self) -> None:
+        if self._gathered:
+            gathered, self._gathered = self._gathered, bytearray()
+            self._write(gathered)
+
+    def _write(self, data: Bytes) -> None:
         if len(self._head) < HEAD_BYTES:
             self._head += data[: HEAD_BYTES - len(self._head)]
         self._digest.update(data)
-        if self._inflation is not None:
-            self._inflation.feed(data)
         with _disk_trouble():
             self._disk.write(self._descriptor, memoryview(data))
-        self._unwritten_bytes += len(data)
-        if self._unwritten_bytes >= WRITEBACK_BYTES:
-            begin = self._start + self._length - self._unwritten_bytes
-            self._disk.begin_writeback(self._descriptor, begin, self._unwritten_bytes)
-            self._unwritten_bytes = 0
+        self._written_bytes += len(data)
+        resting_bytes = self._written_bytes - self._begun_bytes
+        if resting_bytes >= WRITEBACK_BYTES:
+            begin = self._start + self._begun_bytes
+            self._disk.begin_writeback(self._descriptor, begin, resting_bytes)
+            self._begun_bytes = self._written_bytes
 
     def commit(self) -> StoredInstance:
         """Checks the dataset, makes it durable, gives it its name; then Success may be sent.
@@ -328,6 +349,7 @@ class IncomingImage:
         Raises Rejected (`truncated_dataset`, `unreadable_dataset`, `missing_uid`, `uid_mismatch`,
         `sop_class_mismatch`, `object_too_large`, `conflicting_duplicate`) or RetryLater.
         """
+        self._write_gathered()
         identifiers = self._scan()
         _check_same(identifiers, self._request)
         image = StoredInstance(

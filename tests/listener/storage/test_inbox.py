@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import itertools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,13 +14,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from listener.storage.filesystem import LocalDisk
-from listener.storage.inbox import WRITEBACK_BYTES, Inbox, InboxLimits, StoredInstance, StoreRequest
+from listener.storage.inbox import (
+    SMALL_BYTES,
+    WRITEBACK_BYTES,
+    Inbox,
+    InboxLimits,
+    StoredInstance,
+    StoreRequest,
+)
 from pipeline.errors import Rejected, RetryLater
 from tests.builders import build_image, dataset_bytes, file_bytes
 from tests.listener.peers import dataset_of
@@ -134,6 +143,36 @@ def test_a_long_image_is_on_its_way_to_the_disk_before_it_is_whole(tmp_path: Pat
     assert len(content) - disk.begun[-1][1] < WRITEBACK_BYTES
 
 
+@pytest.mark.parametrize("piece", [1000, SMALL_BYTES - 1, SMALL_BYTES, 200_000])
+def test_pieces_of_any_length_make_the_same_file_in_few_writes(tmp_path: Path, piece: int) -> None:
+    disk, image = PowerCutDisk(), build_image(pixels=np.zeros((400, 500, 3), np.uint8))
+
+    stored = take(Inbox(tmp_path, disk=disk), image, piece=piece)
+
+    content = dataset_bytes(image)
+    assert stored.path.read_bytes().endswith(content)
+    assert stored.sha256 == hashlib.sha256(content).hexdigest()
+    assert disk.calls.count("write") <= 2 + len(content) // SMALL_BYTES
+
+
+@given(st.lists(st.integers(1, 90_000), min_size=1, max_size=30))
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_pieces_of_many_lengths_keep_their_order(tmp_path: Path, lengths: list[int]) -> None:
+    image = build_image(pixels=np.arange(400 * 500 * 3, dtype=np.uint8).reshape(400, 500, 3))
+    content, position = dataset_bytes(image), 0
+    inbox = Inbox(tmp_path)
+
+    with inbox.receive(offer(image)) as incoming:
+        for length in itertools.cycle(lengths):
+            incoming.write(memoryview(content)[position : position + length])
+            position += length
+            if position >= len(content):
+                break
+        stored = incoming.commit()
+
+    assert stored.path.read_bytes().endswith(content)
+
+
 def test_a_power_cut_at_any_moment_leaves_whole_images_or_none(tmp_path: Path) -> None:
     disk, image = PowerCutDisk(), build_image()
     inbox = Inbox(tmp_path, disk=disk)
@@ -192,19 +231,21 @@ class BrokenDisk(LocalDisk):
         super().publish(source, target)
 
 
+@pytest.mark.parametrize("piece", [10_000, 100_000], ids=["gathered", "written as it comes"])
 @pytest.mark.parametrize(
     ("number", "code"),
     [(errno.ENOSPC, "disk_full"), (errno.EDQUOT, "disk_full"), (errno.EROFS, "inbox_unwritable")],
 )
 def test_a_disk_that_gives_out_anywhere_keeps_nothing_and_is_tried_again(
-    tmp_path: Path, number: int, code: str
+    tmp_path: Path, number: int, code: str, piece: int
 ) -> None:
     disk = BrokenDisk(fails_from=1, errno=number)
     inbox = Inbox(tmp_path, disk=disk)
+    image = build_image(pixels=np.zeros((200, 200, 3), np.uint8))
     refused = 0
     while refused < 50:
         try:
-            take(inbox, build_image(), piece=100_000)
+            take(inbox, image, piece=piece)
         except RetryLater as err:
             refused += 1
             assert err.code == code
