@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from io import BytesIO, StringIO
 from typing import Any
 
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_partial
+from pydicom.tag import BaseTag, Tag
 
 from config.codes import HEALTHCARE_RESEARCH
 from pipeline.domain import RESEARCH_USE_ONLY
@@ -21,6 +23,10 @@ from pipeline.errors import Defect
 from reporting.results import DICOM_KINDS, Result, ResultKind
 
 LABEL = "RESEARCH USE ONLY"
+LABEL_TAGS = tuple(
+    map(Tag, ("ContentQualification", "SeriesDescription", "BurnedInAnnotation", "ImageComments"))
+)
+SENDER_TAGS = tuple(map(Tag, ("SOPClassUID", "SOPInstanceUID", "BitsAllocated")))
 BURNED_IN = frozenset({ResultKind.ANNOTATED_FIELD, ResultKind.GALLERY})
 
 
@@ -45,7 +51,7 @@ class OutgoingInstance:
 
     result: Result
     dataset: Dataset
-    """With its pixels and its file meta information."""
+    """File meta information and the attributes that a sender needs, without pixels."""
 
     @property
     def uid(self) -> str:
@@ -74,20 +80,26 @@ def check_instances(
 
 
 def _checked_instance(result: Result) -> OutgoingInstance:
-    dataset = _read(result, stop_before_pixels=False)
+    dataset = _read(result, (*LABEL_TAGS, *SENDER_TAGS))
     if dataset is None or not _is_dataset_labelled(dataset, result.kind):
         raise _missing(result.kind)
     return OutgoingInstance(result=result, dataset=dataset)
 
 
 def _is_dicom_labelled(result: Result) -> bool:
-    dataset = _read(result, stop_before_pixels=True)
+    dataset = _read(result, LABEL_TAGS)
     return dataset is not None and _is_dataset_labelled(dataset, result.kind)
 
 
-def _read(result: Result, *, stop_before_pixels: bool) -> Dataset | None:
+def _read(result: Result, wanted: Sequence[BaseTag]) -> Dataset | None:
+    """These attributes of a result; None when it is no DICOM object."""
+    last = max(wanted)
     try:
-        return dcmread(BytesIO(result.content), stop_before_pixels=stop_before_pixels)
+        return read_partial(
+            BytesIO(result.content),
+            stop_when=lambda tag, _vr, _length: tag > last,
+            specific_tags=[*wanted],
+        )
     except (InvalidDicomError, EOFError, ValueError, KeyError):
         return None
 

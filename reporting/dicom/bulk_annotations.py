@@ -23,6 +23,7 @@ from config.dicom_codes import (
 from pipeline.domain import RESEARCH_USE_ONLY, Call, CellFinding, FieldFindings
 from pipeline.rendering.pen import CALL_COLOURS
 from reporting.derived_uids import derived_uid
+from reporting.dicom.attributes import Attributes
 from reporting.dicom.color import cielab
 from reporting.dicom.common_modules import (
     Authorship,
@@ -75,7 +76,7 @@ def build_annotations(
 
 def _content(author: Authorship, source: SourceFrame) -> Dataset:
     """Microscopy Bulk Simple Annotations Module (C.37.1.2)."""
-    content = Dataset()
+    content = Attributes()
     content.ContentLabel = "RESEARCH_USE"
     content.ContentDescription = RESEARCH_USE_ONLY
     content.ContentCreatorName = None
@@ -100,7 +101,7 @@ def _group(
     author: Authorship,
     place: SlidePlace,
 ) -> Dataset:
-    group = Dataset()
+    group = Attributes()
     group.AnnotationGroupNumber = number
     group.AnnotationGroupUID = derived_uid("annotations", reference.sop_instance_uid, call)
     group.AnnotationGroupLabel = f"White cells {call} (research)"
@@ -132,7 +133,7 @@ def _polygons(cells: Sequence[CellFinding], place: SlidePlace) -> Dataset:
     """All points in one row; the index list counts single coordinates from 1 (C.37.1.2.1.2)."""
     outlines = [place.on_slide(outline_points(finding.cell.contour)) for finding in cells]
     starts = np.cumsum([0, *[outline.size for outline in outlines[:-1]]]) + 1
-    polygons = Dataset()
+    polygons = Attributes()
     polygons.GraphicType = "POLYGON"
     polygons.PointCoordinatesData = np.vstack(outlines).astype("<f4").tobytes()
     polygons.LongPrimitivePointIndexList = starts.astype("<u4").tobytes()
@@ -140,9 +141,9 @@ def _polygons(cells: Sequence[CellFinding], place: SlidePlace) -> Dataset:
 
 
 def _measurement(name: Concept, unit: Concept, values: Sequence[float]) -> Dataset:
-    figures = Dataset()
+    figures = Attributes()
     figures.FloatingPointValues = np.array(values, dtype="<f4").tobytes()
-    measurement = Dataset()
+    measurement = Attributes()
     measurement.ConceptNameCodeSequence = [code_item(name)]
     measurement.MeasurementUnitsCodeSequence = [code_item(unit)]
     measurement.MeasurementValuesSequence = [figures]

@@ -6,21 +6,19 @@ Each function gives a part as a dataset of its own, to be merged with `Dataset.u
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
 from types import MappingProxyType
 
 from pydicom import Dataset
-from pydicom.dataset import FileMetaDataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from config.codes import PROCESSING_EQUIPMENT
 from config.dicom_codes import ACQUISITION_EQUIPMENT
 from pipeline.domain import RESEARCH_USE_ONLY, ModelIdentity
 from reporting.derived_uids import IMPLEMENTATION_CLASS_UID
+from reporting.dicom.attributes import Attributes
 from reporting.dicom.encoding import encode_dataset
 from reporting.dicom.source_attributes import (
     code_item,
@@ -30,6 +28,7 @@ from reporting.dicom.source_attributes import (
 )
 from reporting.results import ObjectReference, ReportContext, ResultKind
 
+PREAMBLE = b"\x00" * 128 + b"DICM"
 MANUFACTURER = "smearlink"
 IMPLEMENTATION_VERSION_NAME = "SMEARLINK"
 
@@ -78,6 +77,11 @@ class Authorship:
     header: Dataset
     model: ModelIdentity
     context: ReportContext
+    patient_and_study: Dataset = field(init=False)
+    """Taken over from the header once, shared by all that is made of it."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "patient_and_study", patient_and_study(self.header))
 
     @property
     def software(self) -> str:
@@ -93,7 +97,8 @@ class Authorship:
 
 def common_modules(reference: ObjectReference, author: Authorship, *, modality: str) -> Dataset:
     """Patient, study, series, equipment and SOP Common (PS3.3 C.7.1 to C.7.5, C.12.1)."""
-    common = patient_and_study(author.header)
+    common = Attributes()
+    common.update(author.patient_and_study)
     common.update(_series(reference, author, modality))
     common.update(_equipment(author))
     common.update(_sop_common(reference, author))
@@ -103,7 +108,7 @@ def common_modules(reference: ObjectReference, author: Authorship, *, modality: 
 def _series(reference: ObjectReference, author: Authorship, modality: str) -> Dataset:
     """General Series (C.7.3.1), dated and numbered so that versions sort in their order."""
     context = author.context
-    series = Dataset()
+    series = Attributes()
     series.Modality = modality
     series.SeriesInstanceUID = reference.series_instance_uid
     series.SeriesNumber = (
@@ -135,7 +140,7 @@ def series_description(
 
 def _equipment(author: Authorship) -> Dataset:
     """General and Enhanced General Equipment (C.7.5.1, C.7.5.2): the software is the device."""
-    equipment = Dataset()
+    equipment = Attributes()
     equipment.Manufacturer = MANUFACTURER
     equipment.ManufacturerModelName = author.model.name
     equipment.DeviceSerialNumber = author.model.sha256
@@ -149,7 +154,7 @@ def software_versions(author: Authorship) -> list[str]:
 
 
 def _sop_common(reference: ObjectReference, author: Authorship) -> Dataset:
-    sop = Dataset()
+    sop = Attributes()
     sop.SOPClassUID = reference.sop_class_uid
     sop.SOPInstanceUID = reference.sop_instance_uid
     sop.InstanceNumber = reference.instance_number
@@ -170,7 +175,7 @@ def timestamp(author: Authorship) -> str:
 
 
 def _contributing_equipment(author: Authorship) -> Iterable[Dataset]:
-    acquisition = Dataset()
+    acquisition = Attributes()
     for keyword in EQUIPMENT_KEYWORDS:
         copy_when_present(author.header, acquisition, keyword)
     if "Manufacturer" in acquisition:
@@ -226,10 +231,10 @@ class InstanceReference:
 
 def series_items(references: Iterable[InstanceReference], instances: str) -> list[Dataset]:
     """One item a series; `instances` is the keyword of the sequence of instances in it."""
-    items = []
+    items: list[Dataset] = []
     ordered = sorted(set(references), key=lambda reference: reference.place)
     for series_uid, members in groupby(ordered, key=lambda reference: reference.series_uid):
-        item = Dataset()
+        item = Attributes()
         item.SeriesInstanceUID = series_uid
         setattr(item, instances, [_sop_item(member) for member in members])
         items.append(item)
@@ -238,10 +243,10 @@ def series_items(references: Iterable[InstanceReference], instances: str) -> lis
 
 def evidence(references: Iterable[InstanceReference]) -> list[Dataset]:
     """Study by study, as Current Requested Procedure Evidence Sequence (C.17.2.1)."""
-    items = []
+    items: list[Dataset] = []
     ordered = sorted(set(references), key=lambda reference: reference.place)
     for study_uid, members in groupby(ordered, key=lambda reference: reference.study_uid):
-        item = Dataset()
+        item = Attributes()
         item.StudyInstanceUID = study_uid
         item.ReferencedSeriesSequence = series_items(members, "ReferencedSOPSequence")
         items.append(item)
@@ -251,7 +256,7 @@ def evidence(references: Iterable[InstanceReference]) -> list[Dataset]:
 def common_instance_references(study_uid: str, references: Iterable[InstanceReference]) -> Dataset:
     """Common Instance Reference Module (C.12.2): our own study apart from the others."""
     listed = list(references)
-    module = Dataset()
+    module = Attributes()
     within = [reference for reference in listed if reference.study_uid == study_uid]
     beyond = [reference for reference in listed if reference.study_uid != study_uid]
     if within:
@@ -267,14 +272,14 @@ def common_instance_references(study_uid: str, references: Iterable[InstanceRefe
 
 
 def _study_item(study_uid: str, members: list[InstanceReference]) -> Dataset:
-    item = Dataset()
+    item = Attributes()
     item.StudyInstanceUID = study_uid
     item.ReferencedSeriesSequence = series_items(members, "ReferencedInstanceSequence")
     return item
 
 
 def _sop_item(reference: InstanceReference) -> Dataset:
-    item = Dataset()
+    item = Attributes()
     item.ReferencedSOPClassUID = reference.sop_class_uid
     item.ReferencedSOPInstanceUID = reference.sop_instance_uid
     return item
@@ -285,16 +290,21 @@ def _sop_item(reference: InstanceReference) -> Dataset:
 
 def part10_bytes(dataset: Dataset, transfer_syntax: str = ExplicitVRLittleEndian) -> bytes:
     """A DICOM file (PS3.10) in an explicit little-endian syntax; always the same bytes."""
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    meta.TransferSyntaxUID = UID(transfer_syntax)
-    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
-    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
     if "PixelData" in dataset:
         dataset["PixelData"].is_undefined_length = UID(transfer_syntax).is_compressed
-    buffer = DicomBytesIO()
-    buffer.is_implicit_VR, buffer.is_little_endian = False, True
-    buffer.write(b"\x00" * 128 + b"DICM")
-    write_file_meta_info(buffer, meta)
-    return buffer.getvalue() + encode_dataset(dataset)
+    meta = encode_dataset(_file_meta(dataset, transfer_syntax))
+    length = Attributes()
+    length.FileMetaInformationGroupLength = len(meta)
+    return b"".join((PREAMBLE, encode_dataset(length), meta, encode_dataset(dataset)))
+
+
+def _file_meta(dataset: Dataset, transfer_syntax: str) -> Attributes:
+    """The File Meta Information (PS3.10 7.1) without its length."""
+    meta = Attributes()
+    meta.FileMetaInformationVersion = b"\x00\x01"
+    meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    meta.TransferSyntaxUID = transfer_syntax
+    meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
+    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+    return meta

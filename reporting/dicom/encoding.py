@@ -8,6 +8,7 @@ everything else, element by element, pydicom's writer is called.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from struct import Struct, pack
 from typing import Any
 
@@ -21,9 +22,9 @@ from pydicom.tag import BaseTag
 Encodings = str | list[str]
 
 _CHARACTER_SET = 0x00080005
-_TAG = Struct("<HH")
-_SHORT = Struct("<HH2sH")
-_LONG = Struct("<HH2sHL")
+_TAG_AND_VR = Struct("<HH2s")
+_SHORT_VALUE = Struct("<H")
+_LONG_VALUE = Struct("<HL")
 _ITEM = Struct("<HHL")
 _ITEM_TAG = (0xFFFE, 0xE000)
 _ITEM_END = _ITEM.pack(0xFFFE, 0xE00D, 0)
@@ -49,13 +50,15 @@ def encode_dataset(dataset: Dataset, encodings: Encodings = default_encoding) ->
 
 def _encode(dataset: Dataset, encodings: Encodings, known: dict[int, bytes]) -> bytes:
     """`known` has the items encoded so far, by identity: many sequences share theirs."""
-    if _CHARACTER_SET in dataset:
+    # Not by pydicom's own access, which makes a tag of each key anew.
+    elements = dataset._dict
+    if _CHARACTER_SET in elements:
         encodings = dataset[_CHARACTER_SET].value or default_encoding
     parts: list[bytes] = []
-    for tag in sorted(dataset.keys()):
+    for tag in sorted(elements, key=int):
         if tag & 0xFFFF == 0 and tag >> 16 > 6:
             continue  # retired group length (PS3.5 7.2)
-        element: DataElement | RawDataElement = dataset.get_item(int(tag))
+        element = elements[tag]
         if isinstance(element, RawDataElement) and element.VR in _TEXT:
             parts.append(_as_it_came(element))
             continue
@@ -88,10 +91,10 @@ def _element(
         return _element_by_pydicom(element, encodings)
     length = len(value)
     if vr in _LONG_LENGTH:
-        return _LONG.pack(tag >> 16, tag & 0xFFFF, vr.encode(), 0, length) + value
+        return _head(tag, vr) + _LONG_VALUE.pack(0, length) + value
     if length > _LONGEST_SHORT:
         return _element_by_pydicom(element, encodings)
-    return _SHORT.pack(tag >> 16, tag & 0xFFFF, vr.encode(), length) + value
+    return _head(tag, vr) + _SHORT_VALUE.pack(length) + value
 
 
 def _sequence(
@@ -108,8 +111,14 @@ def _sequence(
             parts += [_ITEM.pack(*_ITEM_TAG, len(content)), content]
     value = b"".join(parts)
     is_open = element.is_undefined_length
-    head = _LONG.pack(tag >> 16, tag & 0xFFFF, b"SQ", 0, _UNDEFINED if is_open else len(value))
+    head = _head(tag, "SQ") + _LONG_VALUE.pack(0, _UNDEFINED if is_open else len(value))
     return head + value + (_SEQUENCE_END if is_open else b"")
+
+
+@cache
+def _head(tag: BaseTag, vr: str) -> bytes:
+    """Tag and value representation (PS3.5 7.1.2); there are as many as keywords that we use."""
+    return _TAG_AND_VR.pack(tag >> 16, tag & 0xFFFF, vr.encode())
 
 
 def _element_by_pydicom(element: DataElement, encodings: Encodings) -> bytes:

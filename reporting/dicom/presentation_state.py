@@ -12,6 +12,7 @@ from pydicom import Dataset
 from config.codes import MODALITY_PRESENTATION_STATE
 from pipeline.domain import RESEARCH_USE_ONLY, Call, CellFinding, Contour, FieldFindings
 from pipeline.rendering.pen import AMBER, CALL_COLOURS, CALL_STYLES, GREY, INK, Colour
+from reporting.dicom.attributes import Attributes
 from reporting.dicom.color import cielab, srgb_profile
 from reporting.dicom.common_modules import (
     Authorship,
@@ -62,7 +63,7 @@ def build_presentation_state(
 
 def _identification(author: Authorship) -> Dataset:
     """C.11.10: a label to be chosen by, and when it was made."""
-    identification = Dataset()
+    identification = Attributes()
     identification.ContentLabel = "RESEARCH_USE"
     identification.ContentDescription = RESEARCH_USE_ONLY
     identification.ContentCreatorName = None
@@ -73,7 +74,7 @@ def _identification(author: Authorship) -> Dataset:
 
 def _relationship(source: SourceFrame) -> Dataset:
     """C.11.11: the one image, and where it is many frames, the one frame."""
-    relationship = Dataset()
+    relationship = Attributes()
     relationship.ReferencedSeriesSequence = series_items(
         [InstanceReference.of_source(source.header)], "ReferencedImageSequence"
     )
@@ -87,20 +88,20 @@ def _image(source: SourceFrame) -> Dataset:
 
 def _display(findings: FieldFindings, source: SourceFrame) -> Dataset:
     """C.10.4: the whole picture, fitted to the window."""
-    area = Dataset()
+    area = Attributes()
     area.ReferencedImageSequence = [_image(source)]
     area.DisplayedAreaTopLeftHandCorner = [1, 1]
     area.DisplayedAreaBottomRightHandCorner = [findings.width, findings.height]
     area.PresentationSizeMode = "SCALE TO FIT"
     area.PresentationPixelAspectRatio = [1, 1]
-    display = Dataset()
+    display = Attributes()
     display.DisplayedAreaSelectionSequence = [area]
     return display
 
 
 def _layer(order: int, name: str, colour: Colour, words: str) -> Dataset:
     """C.10.7."""
-    layer = Dataset()
+    layer = Attributes()
     layer.GraphicLayer = name
     layer.GraphicLayerOrder = order
     layer.GraphicLayerRecommendedDisplayCIELabValue = cielab(colour)
@@ -139,7 +140,7 @@ def _annotation(
     texts: Sequence[Dataset] = (),
     graphics: Sequence[Dataset] = (),
 ) -> Dataset:
-    annotation = Dataset()
+    annotation = Attributes()
     annotation.ReferencedImageSequence = [_image(source)]
     annotation.GraphicLayer = layer
     if texts:
@@ -151,7 +152,7 @@ def _annotation(
 
 def _banner() -> Dataset:
     """Across the top of the displayed area, whatever is zoomed."""
-    text = Dataset()
+    text = Attributes()
     text.BoundingBoxAnnotationUnits = "DISPLAY"
     text.UnformattedTextValue = RESEARCH_USE_ONLY
     text.BoundingBoxTopLeftHandCorner = [0.0, 0.0]
@@ -167,7 +168,7 @@ def _label(finding: CellFinding, findings: FieldFindings) -> Dataset:
     top = box.y - height if box.y >= height else float(box.y + box.height)
     width = height * 12
     left = max(0.0, min(box.x + box.width / 2 - width / 2, findings.width - width))
-    text = Dataset()
+    text = Attributes()
     text.BoundingBoxAnnotationUnits = "PIXEL"
     text.UnformattedTextValue = (
         f"#{finding.cell.index} {finding.prediction.leukemic_probability:.2f} {finding.call}"
@@ -190,7 +191,7 @@ def _outline(finding: CellFinding) -> Dataset:
 def _line_style(call: Call) -> Dataset:
     """Full or dashed as in the annotated picture (C.10.5.1.2.1)."""
     style = CALL_STYLES[call]
-    line = Dataset()
+    line = Attributes()
     line.PatternOnColorCIELabValue = cielab(style.colour)
     line.PatternOnOpacity = 1.0
     line.LineThickness = style.width
@@ -207,7 +208,7 @@ def _line_style(call: Call) -> Dataset:
 
 def _polyline(contour: Contour) -> Dataset:
     points = closed(outline_points(contour))
-    graphic = Dataset()
+    graphic = Attributes()
     graphic.GraphicAnnotationUnits = "PIXEL"
     graphic.GraphicDimensions = 2
     graphic.NumberOfGraphicPoints = len(points)

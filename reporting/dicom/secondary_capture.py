@@ -13,6 +13,7 @@ from config.codes import MODALITY_OTHER, Concept
 from config.dicom_codes import LOSSY_COMPRESSION, SEGMENTATION_DERIVATION, SPATIAL_RESAMPLING
 from pipeline.domain import RESEARCH_USE_ONLY, RGB
 from pipeline.errors import Defect
+from reporting.dicom.attributes import Attributes
 from reporting.dicom.common_modules import (
     Authorship,
     InstanceReference,
@@ -78,7 +79,7 @@ def transfer_syntax_of(dataset: Dataset) -> str:
 
 def _capture(derivation: str) -> Dataset:
     """General Image and SC Equipment (C.7.6.1, C.8.6.1)."""
-    capture = Dataset()
+    capture = Attributes()
     capture.PatientOrientation = None
     capture.ImageType = ["DERIVED", "SECONDARY"]
     capture.ConversionType = "WSD"
@@ -90,7 +91,7 @@ def _capture(derivation: str) -> Dataset:
 
 
 def _derivation(sources: Sequence[SourceFrame], is_resampled: bool, is_lossy: bool) -> Dataset:
-    derived = Dataset()
+    derived = Attributes()
     derived.DerivationCodeSequence = [
         code_item(concept) for concept in _derivation_codes(is_resampled, is_lossy)
     ]
@@ -108,7 +109,7 @@ def _derivation_codes(is_resampled: bool, is_lossy: bool) -> Iterator[Concept]:
 
 def _pixels(picture: RGB, sources: Iterable[Dataset], compress: bool) -> Dataset:
     """Image Pixel Module (C.7.6.3): plain RGB, or baseline JPEG with chroma halved sideways."""
-    image = Dataset()
+    image = Attributes()
     image.SamplesPerPixel = 3
     image.PlanarConfiguration = 0
     image.Rows, image.Columns = picture.shape[:2]
@@ -136,7 +137,7 @@ def _color_profile(sources: Sequence[Dataset]) -> Dataset:
     Sources whose profiles differ leave it out: one picture cannot have several.
     """
     profiles = {color_profile(source) for source in sources}
-    profile = Dataset()
+    profile = Attributes()
     if len(profiles) == 1 and (shared := profiles.pop()):
         profile.ICCProfile = shared
     return profile
@@ -160,7 +161,7 @@ def lossy_history(sources: Iterable[Dataset], own_ratio: float | None) -> Datase
     headers = list(sources)
     ratios, methods = _source_losses(headers) if len(headers) == 1 else ([], [])
     is_lossy = own_ratio is not None or any(is_source_lossy(header) for header in headers)
-    history = Dataset()
+    history = Attributes()
     history.LossyImageCompression = "01" if is_lossy else "00"
     if own_ratio is not None:
         ratios, methods = [*ratios, f"{own_ratio:.2f}"], [*methods, "ISO_10918_1"]

@@ -31,6 +31,7 @@ from config.dicom_codes import ANATOMICAL_STRUCTURE, SEGMENTATION_DERIVATION
 from pipeline.domain import RESEARCH_USE_ONLY, Call, Contour, FieldFindings, ScaleSource
 from pipeline.rendering.pen import CALL_COLOURS, GREY, Colour
 from reporting.derived_uids import derived_uid
+from reporting.dicom.attributes import Attributes
 from reporting.dicom.color import cielab
 from reporting.dicom.common_modules import (
     Authorship,
@@ -115,7 +116,7 @@ def _mask(outlines: Sequence[Contour], findings: FieldFindings) -> NDArray[np.ui
 
 def _image(findings: FieldFindings, author: Authorship, source: SourceFrame) -> Dataset:
     """General Image, Image Pixel and Segmentation Image (C.7.6.1, C.7.6.3, C.8.20.2)."""
-    image = Dataset()
+    image = Attributes()
     image.PatientOrientation = None
     image.ImageType = ["DERIVED", "PRIMARY"]
     image.ContentDate, image.ContentTime = date_and_time(author)
@@ -136,14 +137,14 @@ def _image(findings: FieldFindings, author: Authorship, source: SourceFrame) -> 
 
 def _dimensions(reference: ObjectReference) -> Dataset:
     """Frames are told apart by their segment (C.7.6.17)."""
-    organization = Dataset()
+    organization = Attributes()
     organization.DimensionOrganizationUID = derived_uid("dimension", reference.sop_instance_uid)
-    index = Dataset()
+    index = Attributes()
     index.DimensionOrganizationUID = organization.DimensionOrganizationUID
     index.DimensionIndexPointer = _tag("ReferencedSegmentNumber")
     index.FunctionalGroupPointer = _tag("SegmentIdentificationSequence")
     index.DimensionDescriptionLabel = "Segment number"
-    dimensions = Dataset()
+    dimensions = Attributes()
     dimensions.DimensionOrganizationSequence = [organization]
     dimensions.DimensionIndexSequence = [index]
     return dimensions
@@ -158,7 +159,7 @@ def _tag(keyword: str) -> BaseTag:
 
 def _segment_item(number: int, segment: _Segment, author: Authorship) -> Dataset:
     """C.8.20.4."""
-    item = Dataset()
+    item = Attributes()
     item.SegmentNumber = number
     item.SegmentLabel = segment.label
     item.SegmentDescription = RESEARCH_USE_ONLY
@@ -173,7 +174,7 @@ def _segment_item(number: int, segment: _Segment, author: Authorship) -> Dataset
 
 def algorithm_item(author: Authorship) -> Dataset:
     """Algorithm Identification Macro (PS3.3 Table 10-19)."""
-    item = Dataset()
+    item = Attributes()
     item.AlgorithmFamilyCodeSequence = [code_item(ARTIFICIAL_INTELLIGENCE)]
     item.AlgorithmName = author.model.name
     item.AlgorithmVersion = author.model.version
@@ -187,19 +188,19 @@ def _shared_groups(findings: FieldFindings) -> Dataset:
 
     OHIF 3.12 ends with an empty page where the macro is absent.
     """
-    measures = Dataset()
+    measures = Attributes()
     if findings.scale.source is not ScaleSource.ASSUMED:
         spacing_mm = DSfloat(findings.scale.um_per_px / UM_PER_MM, auto_format=True)
         measures.PixelSpacing = [spacing_mm, spacing_mm]
     measures.SliceThickness = DEPTH_MM
-    groups = Dataset()
+    groups = Attributes()
     groups.PixelMeasuresSequence = [measures]
     return groups
 
 
 def _own_frame_of_reference(source: SourceFrame) -> Dataset:
     """Frame of Reference Module (C.7.4.1) of one photograph; no other picture lies in it."""
-    module = Dataset()
+    module = Attributes()
     module.FrameOfReferenceUID = derived_uid(
         "frame of reference", str(source.header.SOPInstanceUID), str(source.frame)
     )
@@ -213,7 +214,7 @@ def _put_in_own_frame_of_reference(segmentation: Dataset) -> None:
     Plane Orientation and Plane Position (C.7.6.16.2.4, C.7.6.16.2.3); dcmqi reads the position
     frame by frame.
     """
-    orientation, position = Dataset(), Dataset()
+    orientation, position = Attributes(), Attributes()
     orientation.ImageOrientationPatient = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0]
     position.ImagePositionPatient = [0.0, 0.0, 0.0]
     for groups in segmentation.SharedFunctionalGroupsSequence:
@@ -234,14 +235,14 @@ def _frame_groups(number: int, source: SourceFrame) -> Dataset:
 
     The derivation is the same for all; readers look for it frame by frame.
     """
-    content = Dataset()
+    content = Attributes()
     content.DimensionIndexValues = number
-    segment = Dataset()
+    segment = Attributes()
     segment.ReferencedSegmentNumber = number
-    derivation = Dataset()
+    derivation = Attributes()
     derivation.DerivationCodeSequence = [code_item(SEGMENTATION_DERIVATION)]
     derivation.SourceImageSequence = [_same_pixels(source)]
-    groups = Dataset()
+    groups = Attributes()
     groups.DerivationImageSequence = [derivation]
     groups.FrameContentSequence = [content]
     groups.SegmentIdentificationSequence = [segment]

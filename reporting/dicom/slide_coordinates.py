@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
+from reporting.dicom.attributes import Attributes
+
 UM_PER_MM = 1000.0
 
 
@@ -34,7 +36,7 @@ class SlidePlace:
 
 def frame_of_reference(header: Dataset) -> Dataset:
     """Frame of Reference Module (C.7.4.1) of the source, or nothing where it has none."""
-    module = Dataset()
+    module = Attributes()
     if header.get("FrameOfReferenceUID"):
         module.FrameOfReferenceUID = header.FrameOfReferenceUID
         module.PositionReferenceIndicator = header.get("PositionReferenceIndicator")

@@ -19,6 +19,7 @@ from pydicom.tag import BaseTag
 
 from config.codes import SOURCE_IMAGE, Concept
 from reporting.content.identifiers import text_of, zone_of
+from reporting.dicom.attributes import Attributes, tag_of
 
 PATIENT_TYPE_2 = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
 STUDY_TYPE_2 = (
@@ -136,7 +137,7 @@ def frames_of(header: Dataset) -> int:
 
 def patient_and_study(header: Dataset) -> Dataset:
     """Patient, study, clinical trial, character set and time zone of the source."""
-    copied = Dataset()
+    copied = Attributes()
     for keyword in PATIENT_TYPE_2 + STUDY_TYPE_2:
         copy_or_empty(header, copied, keyword)
     for keyword in COPIED_WHEN_PRESENT:
@@ -160,7 +161,7 @@ def has_specimen(header: Dataset) -> bool:
 
 def specimen(header: Dataset) -> Dataset:
     """The Specimen Module of the source, or nothing when the source lacks its type 1 parts."""
-    copied = Dataset()
+    copied = Attributes()
     if has_specimen(header):
         for keyword in SPECIMEN_MODULE:
             copy_when_present(header, copied, keyword)
@@ -171,7 +172,7 @@ def specimen(header: Dataset) -> Dataset:
 
 def laterality(header: Dataset) -> Dataset:
     """Empty, as no side is known; absent beside a specimen, which has none (C.7.3.1, 2C)."""
-    side = Dataset()
+    side = Attributes()
     if not has_specimen(header):
         side.Laterality = None
     return side
@@ -184,7 +185,9 @@ def copy_when_present(source: Dataset, target: Dataset, keyword: str) -> None:
     the same character set: decoding and encoding would lose what is wrong in it, and a PACS would
     then show two names for one patient.
     """
-    raw = _undecoded_text(source, keyword)
+    if tag_of(keyword) not in source:
+        return
+    raw = _undecoded_text(source, tag_of(keyword))
     if raw is not None:
         if (raw.value or b"").strip(b"\0 "):
             target[keyword] = raw
@@ -250,7 +253,7 @@ def image_reference(source: SourceFrame, purpose: Concept | None = SOURCE_IMAGE)
 
 def instance_reference(header: Dataset) -> Dataset:
     """SOP class and instance of a source, as a reference."""
-    item = Dataset()
+    item = Attributes()
     item.ReferencedSOPClassUID = header.SOPClassUID
     item.ReferencedSOPInstanceUID = header.SOPInstanceUID
     return item
@@ -259,6 +262,6 @@ def instance_reference(header: Dataset) -> Dataset:
 @cache
 def code_item(concept: Concept) -> Dataset:
     """An item of a Code Sequence (PS3.3 section 8.8), shared by all: never change it."""
-    item = Dataset()
+    item = Attributes()
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = concept.dicom
     return item

@@ -15,6 +15,7 @@ from pydicom import Dataset
 from pydicom.valuerep import DSfloat
 
 from config.codes import Concept
+from reporting.dicom.attributes import Attributes
 from reporting.dicom.source_attributes import SourceFrame, code_item, image_reference
 from reporting.results import ObjectReference
 
@@ -31,7 +32,7 @@ class Relation(StrEnum):
 
 def root(title: Concept, template: str, children: Iterable[Dataset]) -> Dataset:
     """The SR Document Content Module: the tree's root, to be merged into the document."""
-    content = Dataset()
+    content = Attributes()
     content.ValueType = "CONTAINER"
     content.ConceptNameCodeSequence = [code_item(title)]
     content.ContinuityOfContent = "SEPARATE"
@@ -98,7 +99,7 @@ def uid_reference(
 
 def number(name: Concept, value: float, unit: Concept, children: Sequence[Dataset] = ()) -> Dataset:
     """A measured figure with its unit; `children` say what it was inferred from."""
-    measured = Dataset()
+    measured = Attributes()
     measured.NumericValue = DSfloat(round(value, 6), auto_format=True)
     measured.MeasurementUnitsCodeSequence = [code_item(unit)]
     item = _item("NUM", name, Relation.CONTAINS)
@@ -125,7 +126,7 @@ def region(
 
 def source_image(source: SourceFrame, relation: Relation = Relation.CONTAINS) -> Dataset:
     """A source image by reference."""
-    item = Dataset()
+    item = Attributes()
     item.RelationshipType = relation
     item.ValueType = "IMAGE"
     item.ReferencedSOPSequence = [image_reference(source, purpose=None)]
@@ -139,10 +140,10 @@ def made_object(reference: ObjectReference, value_type: str) -> Dataset:
 
 def object_item(sop_class_uid: str, sop_instance_uid: str, value_type: str) -> Dataset:
     """An object by class and UID, as IMAGE or COMPOSITE."""
-    sop = Dataset()
+    sop = Attributes()
     sop.ReferencedSOPClassUID = sop_class_uid
     sop.ReferencedSOPInstanceUID = sop_instance_uid
-    item = Dataset()
+    item = Attributes()
     item.RelationshipType = Relation.CONTAINS
     item.ValueType = value_type
     item.ReferencedSOPSequence = [sop]
@@ -150,7 +151,7 @@ def object_item(sop_class_uid: str, sop_instance_uid: str, value_type: str) -> D
 
 
 def _item(value_type: str, name: Concept, relation: Relation) -> Dataset:
-    item = Dataset()
+    item = Attributes()
     item.RelationshipType = relation
     item.ValueType = value_type
     item.ConceptNameCodeSequence = [code_item(name)]
@@ -158,7 +159,7 @@ def _item(value_type: str, name: Concept, relation: Relation) -> Dataset:
 
 
 def _template(identifier: str) -> Dataset:
-    template = Dataset()
+    template = Attributes()
     template.MappingResource = "DCMR"
     template.TemplateIdentifier = identifier
     return template

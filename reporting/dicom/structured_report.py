@@ -49,6 +49,7 @@ from reporting.content.identifiers import text_of
 from reporting.content.narrative import GRADE_WORDS, buckets_in_words
 from reporting.content.sign_off import is_signed, review_in_words, standing_signatures
 from reporting.derived_uids import derived_uid
+from reporting.dicom.attributes import Attributes
 from reporting.dicom.common_modules import (
     MANUFACTURER,
     Authorship,
@@ -94,7 +95,7 @@ def build_structured_report(
 
 def _document(smear: SmearFindings, author: Authorship, sources: Sequence[SourceFrame]) -> Dataset:
     """SR Document Series and General Modules (C.17.1, C.17.2); preliminary until it is signed."""
-    document = Dataset()
+    document = Attributes()
     document.ReferencedPerformedProcedureStepSequence = []
     document.CodingSchemeIdentificationSequence = [_own_scheme()]
     document.ContentDate, document.ContentTime = date_and_time(author)
@@ -115,7 +116,7 @@ def _document(smear: SmearFindings, author: Authorship, sources: Sequence[Source
 
 def _verifying_observer(signature: Signature) -> Dataset:
     """Who signed, and when (C.17.2.3); name and organization are type 1."""
-    item = Dataset()
+    item = Attributes()
     item.VerifyingObserverName = as_person_name(signature.reviewer.name)
     item.VerifyingObserverIdentificationCodeSequence = []
     item.VerifyingOrganization = signature.reviewer.organization[:64] or "Not given"
@@ -125,7 +126,7 @@ def _verifying_observer(signature: Signature) -> Dataset:
 
 def _predecessor(previous: PreviousVersion | None) -> Dataset:
     """The report that this one replaces (Predecessor Documents Sequence, C.17.2)."""
-    document = Dataset()
+    document = Attributes()
     if previous is not None and previous.structured_report is not None:
         replaced = previous.structured_report
         document.PredecessorDocumentsSequence = evidence(
@@ -143,7 +144,7 @@ def _predecessor(previous: PreviousVersion | None) -> Dataset:
 
 def _own_scheme() -> Dataset:
     """Whose words stand under our private designator (C.12.1.1.1)."""
-    scheme = Dataset()
+    scheme = Attributes()
     scheme.CodingSchemeDesignator = SMEARLINK.designator
     scheme.CodingSchemeName = "Concepts of smearlink, for research use only"
     scheme.CodingSchemeResponsibleOrganization = MANUFACTURER

@@ -7,17 +7,20 @@ letter would name somebody else.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from io import BytesIO
 from pathlib import Path
+from unicodedata import bidirectional
 from uuid import UUID
 
 from fontTools.ttLib import TTLibError
 from fpdf import FPDF
+from fpdf.enums import TextDirection
 from fpdf.errors import FPDFException
 from fpdf.fonts import TTFFont
+from fpdf.line_break import Fragment
 
 from pipeline.errors import NeedsReview
 
@@ -26,6 +29,12 @@ WIDTH_PT, HEIGHT_PT = 595.28, 841.89
 
 FONT_FOLDER = Path(__file__).parent / "fonts"
 FONT, SITE_FONT = "dejavu", "site"
+
+PAGE_COUNT = "{nb}"
+"""fpdf2 puts the number of pages in its place."""
+
+_ONE_RUN = frozenset({"L", "EN", "ES", "ET", "CS", "ON", "WS"})
+"""Bidirectional classes that, without a letter of a script from the right, make a single run."""
 
 Colour = tuple[int, int, int]
 """Red, green, blue, each 0 to 255."""
@@ -65,6 +74,20 @@ class _Document(FPDF):
 
     def file_id(self) -> str:
         return f"<{self._id}><{self._id}>"
+
+    def _preload_bidirectional_text(self, text: str, markdown: bool) -> Sequence[Fragment]:
+        """As fpdf2's, which runs the whole bidirectional algorithm on each line; most need none."""
+        if markdown or not self.text_shaping or not _is_left_to_right(text):
+            return super()._preload_bidirectional_text(text, markdown)
+        left_to_right = TextDirection.LTR
+        self.text_shaping["paragraph_direction"] = self.text_shaping["direction"] or left_to_right
+        self.text_shaping["fragment_direction"] = left_to_right
+        return self._preload_font_styles(text, markdown)
+
+
+def _is_left_to_right(text: str) -> bool:
+    """Whether the algorithm leaves the text in one run from left to right (UAX 9)."""
+    return bool(text) and _ONE_RUN.issuperset(map(bidirectional, text)) and PAGE_COUNT not in text
 
 
 class Canvas:
@@ -138,6 +161,10 @@ class Canvas:
         """Lines of at most `width` points; a word that is longer is broken where it has to be."""
         line = ""
         for word in words.split():
+            longer = f"{line} {word}".strip()
+            if self.width(longer, size=size, bold=bold) <= width:
+                line = longer
+                continue
             for piece in self._pieces(word, width=width, size=size, bold=bold):
                 longer = f"{line} {piece}".strip()
                 if line and self.width(longer, size=size, bold=bold) > width:

@@ -50,6 +50,7 @@ from reporting.delivery.transport.association import (
     context_for,
     is_address_of,
 )
+from reporting.delivery.transport.c_store import StoreRequest, data_set_of, send_c_store
 from reporting.delivery.transport.tls import TlsFiles
 from reporting.research_label import OutgoingInstance, check_instances
 from reporting.results import DICOM_KINDS, Result, ResultKind
@@ -225,10 +226,16 @@ class DicomDestination:
             )
         content = one.instance.result.content
         is_own = syntax == one.instance.dataset.file_meta.TransferSyntaxUID
-        dataset = one.instance.dataset if is_own else transcode(content, syntax)
+        request = StoreRequest(
+            message_id=number,
+            sop_class_uid=one.sop_class_uid,
+            sop_instance_uid=uid,
+            transfer_syntax_uid=syntax,
+            data_set=data_set_of(content if is_own else transcode(content, syntax)),
+        )
         allow_for(association, self.timeout_s, len(content))
         try:
-            response = association.send_c_store(dataset, msg_id=number)
+            response = send_c_store(association, request)
         except RuntimeError:
             # pynetdicom's word for an association that ended since we looked.
             return postponed(uid, "the association ended before it was sent")

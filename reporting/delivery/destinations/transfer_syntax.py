@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Collection, Mapping, Sequence
 
-from pydicom import Dataset, dcmread
+from pydicom import dcmread
 from pydicom.uid import (
     UID,
     ExplicitVRLittleEndian,
@@ -53,8 +53,8 @@ def select_syntax(offered: Sequence[UID], accepted: Collection[str]) -> UID | No
     return next((syntax for syntax in offered if syntax in accepted), None)
 
 
-def transcode(content: bytes, target: UID) -> Dataset:
-    """The dataset of a Part 10 file, in `target`.
+def transcode(content: bytes, target: UID) -> bytes:
+    """A Part 10 file, in `target`.
 
     What a viewer shows stays the same, so the SOP Instance UID and the record of an earlier
     lossy compression (PS3.3 C.7.6.1.1.5) stay too.
@@ -62,20 +62,14 @@ def transcode(content: bytes, target: UID) -> Dataset:
     dataset = dcmread(io.BytesIO(content))
     own = dataset.file_meta.TransferSyntaxUID
     if own == target:
-        return dataset
+        return content
     if own.is_encapsulated:
         dataset.decompress(as_rgb=True, generate_instance_uid=False)
     if target in LOSSLESS_ENCODERS:
         dataset.compress(target, generate_instance_uid=False)
     dataset.file_meta.TransferSyntaxUID = target
-    return _encoded_as(dataset, target)
-
-
-def _encoded_as(dataset: Dataset, target: UID) -> Dataset:
-    """Write and read once, so that values and their encoding agree."""
     buffer = io.BytesIO()
     dataset.save_as(
         buffer, implicit_vr=target.is_implicit_VR, little_endian=True, enforce_file_format=True
     )
-    buffer.seek(0)
-    return dcmread(buffer)
+    return buffer.getvalue()

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from reporting.documents import pdf_canvas
 from reporting.documents.pdf_canvas import About, Canvas
 from tests.reporting.pdf_reader import printed
 
@@ -63,3 +64,35 @@ def test_words_stand_where_they_were_put() -> None:
 
     assert (words.words, round(words.x)) == ("here", 100)
     assert words.y == pytest.approx(841.89 - 200, abs=1)
+
+
+PIECES = (
+    "Smear ",
+    "3.5 µm ",
+    "(95%)",
+    "№ 12/7",
+    "±4",
+    "[é]",
+    "שלום",
+    "سلام ١٢",
+    "\u202eX",
+    "{nb}",
+    "—",
+)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.sampled_from(PIECES), min_size=1, max_size=5).map("".join))
+def test_pages_are_those_of_the_whole_bidirectional_algorithm(words: str) -> None:
+    def page() -> bytes:
+        made = Canvas(ABOUT)
+        made.add_page()
+        made.text(20, 20, words, size=9)
+        return made.content()
+
+    ours = page()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pdf_canvas, "_is_left_to_right", lambda _: False)
+        theirs = page()
+
+    assert ours == theirs

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydicom.uid import SecondaryCaptureImageStorage
 
 from pipeline.errors import Defect
 from reporting.delivery import Destination
@@ -70,7 +71,8 @@ def test_an_instance_is_checked_and_parsed_at_once() -> None:
     (instance,) = check_instances([PICTURE, BUNDLE], DICOM_KINDS)
 
     assert instance.uid == PICTURE.uid == instance.dataset.SOPInstanceUID
-    assert "PixelData" in instance.dataset
+    assert instance.sop_class_uid == SecondaryCaptureImageStorage
+    assert "PixelData" not in instance.dataset
     with pytest.raises(Defect):
         check_instances([PICTURE, unlabelled(make_picture("b"))], DICOM_KINDS)
     with pytest.raises(Defect):

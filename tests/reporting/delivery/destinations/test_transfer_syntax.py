@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydicom import dcmread
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import (
     UID,
@@ -75,7 +78,7 @@ def test_the_first_that_is_accepted_is_chosen() -> None:
 def test_every_pixel_is_kept(target: UID) -> None:
     picture = make_picture()
 
-    dataset = transcode(picture.content, target)
+    dataset = dcmread(BytesIO(transcode(picture.content, target)))
 
     assert dataset.file_meta.TransferSyntaxUID == target
     assert dataset.SOPInstanceUID == picture.uid
@@ -83,7 +86,9 @@ def test_every_pixel_is_kept(target: UID) -> None:
 
 
 def test_a_jpeg_that_is_unpacked_stays_lossy_by_its_own_word() -> None:
-    dataset = transcode(make_picture(syntax=JPEGBaseline8Bit).content, ExplicitVRLittleEndian)
+    jpeg = make_picture(syntax=JPEGBaseline8Bit)
+
+    dataset = dcmread(BytesIO(transcode(jpeg.content, ExplicitVRLittleEndian)))
 
     assert dataset.PhotometricInterpretation == "RGB"
     assert dataset.LossyImageCompression == "01"
