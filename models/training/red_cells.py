@@ -1,4 +1,4 @@
-"""Red cells of labelled pictures, one by one, to be laid on crops for the segmenter."""
+"""Red cells and platelets of labelled pictures, one by one, to lay on crops for the segmenter."""
 
 from __future__ import annotations
 
@@ -24,11 +24,13 @@ MOST_PALLOR_UM2 = 8.0
 """Of a pale middle that the red label left out."""
 MOST = 40
 """Red cells kept of each picture."""
+PLATELET_CLEAR = 0.8
+"""Of the part around a platelet must be no red cell: then its density is its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RedCell:
-    """One red cell at `LABEL_UM` µm a pixel."""
+    """One red cell, or one platelet, at `LABEL_UM` µm a pixel."""
 
     density: Density
     """Part of its picture."""
@@ -77,6 +79,27 @@ def red_cells_of(picture: Labelled) -> list[RedCell]:
             # A flat top has several highest pixels.
             found.setdefault((row // across, column // across), cell)
     return list(found.values())[:MOST]
+
+
+def platelets_of(picture: Labelled) -> list[RedCell]:
+    """Boxed platelets that lie whole on glass."""
+    if picture.platelets is None:
+        return []
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(picture.platelets)
+    height, width = picture.platelets.shape
+    found = []
+    for label in range(1, count):
+        left, top, wide, tall = (int(side) for side in stats[label, :4])
+        first = np.array([top, left]) - AROUND_PX
+        end = np.array([top + tall, left + wide]) + AROUND_PX
+        if (first < 0).any() or (end > (height, width)).any():
+            continue
+        view = slice(first[0], end[0]), slice(first[1], end[1])
+        mask = (parts[view] == label).astype(np.uint8)
+        around = (picture.red[view] != 1) & (picture.cells[view] == 0)
+        if around[mask == 0].mean() >= PLATELET_CLEAR:
+            found.append(RedCell(density=picture.density[view], mask=mask))
+    return found
 
 
 def _is_pallor(hole: Contour, _: Contour) -> bool:

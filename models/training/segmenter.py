@@ -13,7 +13,7 @@ import argparse
 import hashlib
 import pickle
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -99,7 +99,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--labels", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=30.0)
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--minutes", type=float, default=30.0)
+    length.add_argument("--steps", type=int, help="instead of minutes: the same on any machine")
     parser.add_argument("--without", default="", help="sources to leave out, with commas")
     parser.add_argument("--stains", choices=STAINS, default="usual")
     parser.add_argument("--graph", type=Path, help="a network to go on from")
@@ -116,7 +118,14 @@ def main() -> None:
     if options.graph:
         batches = [_batch(sampler)[0] for _ in range(FIRST_BATCHES)]
         go_on(network, options.graph, batches)
-    average = train(network, sampler, minutes=options.minutes, rate=options.rate)
+    begun = time.monotonic()
+
+    def share_done(step: int) -> float:
+        if options.steps:
+            return step / float(options.steps)
+        return (time.monotonic() - begun) / 60 / float(options.minutes)
+
+    average = train(network, sampler, share_done, rate=options.rate)
     options.out.mkdir(parents=True, exist_ok=True)
     export(average, options.out)
 
@@ -144,14 +153,16 @@ def go_on(network: Network, graph: Path, batches: list[Tensor]) -> None:
     network.train()
 
 
-def train(network: Network, sampler: Sampler, *, minutes: float, rate: float) -> Network:
-    """The running average of the weights over the training."""
+def train(
+    network: Network, sampler: Sampler, share_done: Callable[[int], float], *, rate: float
+) -> Network:
+    """The running average of the weights over the training; `share_done` of the steps so far."""
     average = Network()
     average.load_state_dict(network.state_dict())
     network.to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=DECAY)
     began, step = time.monotonic(), 0
-    while (done := (time.monotonic() - began) / 60 / minutes) < 1:
+    while (done := share_done(step)) < 1:
         for group in optimiser.param_groups:
             warm = min(1.0, (step + 1) / 60)
             group["lr"] = rate * warm * (0.5 * (1 + np.cos(np.pi * done)) + 0.01)
@@ -167,7 +178,10 @@ def train(network: Network, sampler: Sampler, *, minutes: float, rate: float) ->
         follow(average, network, min(AVERAGE, (1 + step) / (10 + step)))
         step += 1
         if step % 100 == 0:
-            print(f"step {step}, {time.monotonic() - began:.0f} s, loss {value.item():.3f}")
+            print(
+                f"step {step}, {time.monotonic() - began:.0f} s, loss {value.item():.3f}",
+                flush=True,
+            )
     return average
 
 

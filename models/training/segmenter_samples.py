@@ -1,6 +1,7 @@
 """Crops for the segmenter: turned, scaled, stained anew, with cells of others laid on them.
 
-White cells hide what they are laid on; red cells are seen through, so their densities add up.
+White cells hide what they are laid on; red cells and platelets are seen through, so their densities
+add up. A few crops show no smear at all.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.training.red_cells import RedCell, red_cells_of
+from models.training.not_smears import draw_scene
+from models.training.red_cells import RedCell, platelets_of, red_cells_of
 from models.training.segmenter_labels import LABEL_UM, UNKNOWN, Labelled
 from pipeline.field.masks import places_of
 from pipeline.field.optical_density import Density
@@ -50,6 +52,12 @@ RED_STEP = (0.3, 1.05)
 """From one red cell of a row to the next, in its width: from a roll of coins to hardly touching."""
 MOST_ON_WHITE = 0.3
 """Of a red cell may lie on white ones."""
+PLATELET_SHARE, MOST_PLATELETS = 0.1, 6
+"""Of the crops that a clump of platelets is laid on, and how many it has at most."""
+PLATELET_STEP = (0.4, 1.1)
+"""From one platelet of a clump to the next, in its width."""
+SCENE_SHARE = 0.03
+"""Of the crops that show no smear: nothing in them is cell or nucleus."""
 LEAST_SEEN = 0.12
 """Share of a cell below which its rest at the edge of a crop counts as nothing known."""
 
@@ -121,10 +129,13 @@ class Sampler:
         self._weights = weights / weights.sum()
         self._cells = {picture.file: _Cells.of(picture) for picture in pictures}
         self._red = {picture.file: red_cells_of(picture) for picture in pictures}
+        self._platelets = [one for picture in pictures for one in platelets_of(picture)]
 
     def draw(self) -> Sample:
         """One crop with what the network should say of it."""
         random = self._random
+        if random.random() < SCENE_SHARE:
+            return _nothing_in(draw_scene(random, SIDE))
         source = self._names[random.choice(len(self._names), p=self._weights)]
         picture = self._one(source)
         zoom = NETWORK_UM / LABEL_UM * 2 ** float(np.clip(random.normal(-0.05, 0.3), -1, 1))
@@ -134,6 +145,8 @@ class Sampler:
                 self._lay(crop, self._one(source), zoom)
         if random.random() < RED_SHARE:
             self._lay_red(crop, self._red[picture.file] or self._red[self._one(source).file], zoom)
+        if self._platelets and random.random() < PLATELET_SHARE:
+            self._lay_platelets(crop, zoom)
         wanted, weights = _wanted(crop, is_drawn=source in DRAWN)
         density = self._restained(self._stained_apart(crop))
         return density.transpose(2, 0, 1), wanted, weights
@@ -201,6 +214,20 @@ class Sampler:
             _add_red(crop, *cell.turned(turn, there, SIDE))
             angle += random.normal(0, 0.5)
             step = random.uniform(*RED_STEP) * cell.width_px / zoom
+            there = there + step * np.array([np.cos(angle), np.sin(angle)])
+
+    def _lay_platelets(self, crop: _Crop, zoom: float) -> None:
+        """A clump of platelets on the crop: as large as a nucleus, and none."""
+        random = self._random
+        there = random.uniform(0, 1, 2) * SIDE
+        for _ in range(random.integers(1, MOST_PLATELETS + 1)):
+            platelet = self._platelets[random.integers(len(self._platelets))]
+            turn = _turn(random.uniform(0, 2 * np.pi), zoom)
+            density, own = platelet.turned(turn, there, SIDE)
+            if not (own & (crop.labels[..., 0] > 0)).any():
+                crop.density = crop.density + density
+            angle = random.uniform(0, 2 * np.pi)
+            step = random.uniform(*PLATELET_STEP) * platelet.width_px / zoom
             there = there + step * np.array([np.cos(angle), np.sin(angle)])
 
     def _neighbouring(self, crop: _Crop, radius: float) -> NDArray[np.float64]:
@@ -275,6 +302,14 @@ class Sampler:
         noise = self._random.standard_normal(grey.shape, np.float32)
         noisy = grey + np.float32(self._random.uniform(0, 5)) * noise
         return np.asarray(np.log10(241 / (np.clip(noisy, 0, 255) + 1)), np.float32)
+
+
+def _nothing_in(density: Density) -> Sample:
+    """A crop in which nothing is cell or nucleus, red or white."""
+    wanted = np.zeros((MAP_COUNT, SIDE, SIDE), np.float32)
+    weights = np.ones_like(wanted)
+    weights[4:] = 0
+    return np.clip(density, *DENSITIES).transpose(2, 0, 1), wanted, weights
 
 
 def _add_red(crop: _Crop, density: Density, own: NDArray[np.bool_]) -> None:

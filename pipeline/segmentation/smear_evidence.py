@@ -40,7 +40,6 @@ class EvidenceLimits:
 USUAL = EvidenceLimits()
 FAINT = EvidenceLimits(
     most_red_share=2.2,
-    least_chromatin=0.08,
     most_haze=0.35,
     most_haze_of_red=0.7,
     least_red_cover=0.08,

@@ -1,4 +1,4 @@
-"""Only whole, round red cells are taken from a picture, each with its own density."""
+"""Only whole, round red cells and whole platelets are taken, each with its own density."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from models.training.red_cells import red_cells_of
+from models.training.red_cells import platelets_of, red_cells_of
 from models.training.segmenter_labels import Labelled
 
 RADIUS_PX = 18
@@ -69,3 +69,25 @@ def test_a_turned_cell_lies_where_it_is_wanted_and_nowhere_else() -> None:
     assert own.sum() == pytest.approx(np.pi * (RADIUS_PX / 2) ** 2, rel=0.15)
     assert density.max() == pytest.approx(STAINED, abs=0.02)
     assert not density[60:].any()
+
+
+def with_platelets(smear: Labelled, *places: tuple[int, int]) -> Labelled:
+    platelets = np.zeros_like(smear.red)
+    for place in places:
+        cv2.circle(platelets, place, 6, 1, cv2.FILLED)
+    return replace(smear, platelets=platelets)
+
+
+def test_a_picture_whose_platelets_nobody_boxed_has_none() -> None:
+    assert platelets_of(picture((100, 60))) == []
+
+
+def test_a_platelet_on_glass_is_taken() -> None:
+    (platelet,) = platelets_of(with_platelets(picture((100, 60)), (150, 150)))
+
+    assert platelet.width_px == pytest.approx(12, abs=1.5)
+
+
+@pytest.mark.parametrize("place", [(3, 100), (100, 60), (197, 197)])
+def test_a_platelet_cut_by_the_edge_or_on_a_red_cell_is_left(place: tuple[int, int]) -> None:
+    assert platelets_of(with_platelets(picture((100, 60)), place)) == []

@@ -123,3 +123,38 @@ def test_rims_are_learned_from_nuclei_that_a_person_drew(
         told = weights[rim & (nucleus == 0)]
         assert set(np.unique(told)) <= {0.0, near}
         assert weights[nucleus == 0].max() >= 1
+
+
+def test_a_clump_of_platelets_is_seen_and_is_no_cell(
+    smear: Labelled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segmenter_samples, "SCENE_SHARE", 0.0)
+    nothing = np.zeros_like(smear.cells)
+    platelets, density = nothing.copy(), np.zeros_like(smear.density)
+    cv2.circle(platelets, (120, 120), 8, 1, cv2.FILLED)
+    density[platelets > 0] = NUCLEUS
+    on_glass = replace(
+        smear, density=density, cells=nothing, nuclei=nothing, red=nothing, platelets=platelets
+    )
+
+    stained = {}
+    for share in (0.0, 1.0):
+        monkeypatch.setattr(segmenter_samples, "PLATELET_SHARE", share)
+        samples = [Sampler([on_glass], seed, Stains(mixing=0)).draw() for seed in range(DRAWS)]
+        stained[share] = np.mean([(density[1] > 0.2).mean() for density, _, _ in samples])
+        assert not any(wanted[:4].any() for _, wanted, _ in samples)
+
+    assert stained[1.0] > stained[0.0]
+
+
+def test_a_scene_that_is_no_smear_holds_neither_cell_nor_nucleus(
+    smear: Labelled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segmenter_samples, "SCENE_SHARE", 1.0)
+
+    for seed in range(DRAWS):
+        density, wanted, weights = Sampler([smear], seed).draw()
+        assert density.shape == (3, SIDE, SIDE)
+        assert np.isfinite(density).all()
+        assert not wanted.any()
+        assert (weights[:4] == 1).all()
