@@ -46,12 +46,16 @@ ISSUE_CODES = frozenset(
     }
 )
 """http://hl7.org/fhir/R4/valueset-issue-severity.html and valueset-issue-type.html"""
-FAILURES = frozenset({"fatal", "error"})
+REMARKS = frozenset({"warning", "information", "success"})
+"""Severities of what was taken nevertheless; any other, or none, is a failure."""
+PASSING_STATUSES = frozenset({"408", "409", "425", "429", "500", "502", "503", "504"})
+"""Of an entry that may be taken at the next try."""
 TRANSIENT = frozenset(
     {"transient", "lock-error", "no-store", "exception", "timeout", "incomplete", "throttled"}
 )
 """Issue types that may pass: `transient` and its children."""
 BYTE_ORDER_MARK = "\ufeff".encode()
+STATUS = re.compile(r"\s*(?:HTTP/[0-9.]+ +)?([1-5][0-9]{2})\b", re.ASCII)
 PATH_PART = re.compile(r"\.?([A-Za-z]{1,40})(\[\d{1,4}\])?")
 """One step of where the fault lies: an element's name and position."""
 
@@ -186,13 +190,10 @@ def _raise_for_entries(reply: _Reply, bundle: Mapping[str, Any]) -> None:
     refused = [status for status in statuses if not status.startswith(("2", "304"))]
     issues = [issue for response in responses for issue in _issues_of(response.get("outcome"))]
     if refused:
-        words = ", ".join(sorted(set(refused)))
-        raise reply.refused(
-            f"it took only part of the Bundle ({words})",
-            "fhir_partly_taken",
-            status=refused[0],
-            issues=issues,
-        )
+        why = f"it took only part of the Bundle ({', '.join(sorted(set(refused)))})"
+        if PASSING_STATUSES.issuperset(refused):
+            raise reply.postponed(why, "fhir_partly_taken", issues=issues)
+        raise reply.refused(why, "fhir_partly_taken", status=refused[0], issues=issues)
     _raise_for_issues(reply, issues, "the outcome of an entry")
     sent = len(json.loads(reply.result.content)["entry"])
     if len(responses) < sent:
@@ -205,7 +206,7 @@ def _raise_for_entries(reply: _Reply, bundle: Mapping[str, Any]) -> None:
 
 def _raise_for_issues(reply: _Reply, issues: Sequence[Mapping[str, Any]], what: str) -> None:
     """An error or fatal issue means that it was not taken, whatever the HTTP status."""
-    errors = [issue for issue in issues if issue.get("severity") in FAILURES]
+    errors = [issue for issue in issues if _severity(issue) not in REMARKS]
     if not errors:
         return
     why = f"it answers success and reports an error in {what}"
@@ -267,26 +268,35 @@ class _Reply:
         return list(dict.fromkeys(_issue(one, words) for one in issues[:MAX_ISSUES]))
 
 
+def _severity(issue: Mapping[str, Any]) -> str:
+    return str(issue.get("severity", "")).strip().lower()
+
+
 def _issues_of(outcome: Any) -> list[Mapping[str, Any]]:
     """The issues of an OperationOutcome; none of anything else."""
     if not isinstance(outcome, Mapping) or outcome.get("resourceType") != "OperationOutcome":
         return []
-    issues = outcome.get("issue")
-    return [one for one in issues if isinstance(one, Mapping)] if isinstance(issues, list) else []
+    return [one for one in _members(outcome.get("issue")) if isinstance(one, Mapping)]
+
+
+def _members(value: Any) -> list[Any]:
+    """The members of an array; converters from XML write a single one without it."""
+    if isinstance(value, list):
+        return value
+    return [value] if isinstance(value, Mapping) else []
 
 
 def _responses(bundle: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """`entry.response` of each entry, empty where there is none."""
-    entries = bundle.get("entry")
-    for entry in entries if isinstance(entries, list) else ():
+    for entry in _members(bundle.get("entry")):
         response = entry.get("response") if isinstance(entry, Mapping) else None
         yield response if isinstance(response, Mapping) else {}
 
 
 def _status_of(response: Mapping[str, Any]) -> str:
-    """The HTTP status that leads `entry.response.status`; `none` where there is none."""
-    status = str(response.get("status", ""))[:3]
-    return status if status.isascii() and status.isdigit() else "none"
+    """The HTTP status in `entry.response.status`, also of a whole status line; `none` without."""
+    found = STATUS.match(str(response.get("status", "")))
+    return found[1] if found else "none"
 
 
 def _issue(issue: Mapping[str, Any], words: frozenset[str]) -> str:

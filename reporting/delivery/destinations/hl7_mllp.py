@@ -113,14 +113,21 @@ def _framed(name: str, message: bytes) -> bytes:
 
 
 def _judged(name: str, uid: str, said: Acknowledgment, control_id: str) -> str:
-    """An empty remark when it was accepted; raises otherwise."""
-    if said.control_id != control_id:
+    """A remark, mostly empty, when it was accepted; raises otherwise.
+
+    The connection carried one message only: an acknowledgment that names none is for that one.
+    """
+    if said.code and not said.control_id:
+        remark = "the acknowledgment names no message (MSA-2)"
+    elif said.control_id.lower() == control_id.lower():
+        remark = ""
+    else:
         raise DeliveryPostponed(
             f"{name} acknowledges another message than the one sent (MSA-2).",
             code="answer_not_understood",
         )
     if said.code in ACCEPTED:
-        return ""
+        return remark
     status = f"{said.code} {said.error_code}".strip()
     refused = (Refusal(uid=uid, status=status, reason=_meaning(said)),)
     if _is_passing(said):

@@ -1,7 +1,8 @@
 """HL7 v2 over MLLP: frames on a socket, and the acknowledgment in them (HL7 2.5.1 chapter 2).
 
 Writes frames as the standard has them and reads them leniently: a byte order mark, CRLF between
-segments, padding and a missing CR after the end block change nothing about an acknowledgment.
+segments, padding, a missing start block, a missing CR after the end block and the block-level
+acknowledgments of MLLP Release 2 change nothing about an acknowledgment.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import re
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 START = b"\x0b"
@@ -18,6 +19,8 @@ END_BLOCK = END[:1]
 """Ends a message wherever it stands: no HL7 character set has it inside one."""
 BYTE_ORDER_MARK = "\ufeff"
 PADDING = " \t\0\r\n" + BYTE_ORDER_MARK
+BLOCK_RECEIVED, BLOCK_REFUSED = b"\x06", b"\x15"
+"""Contents of a frame of its own that MLLP Release 2 sends before the message's answer."""
 MAX_ANSWER_BYTES = 1024 * 1024
 READ_BYTES = 65_536
 
@@ -31,7 +34,7 @@ class Acknowledgment:
     control_id: str
     """Of the message that it answers (MSA-2)."""
     error_code: str = ""
-    """ERR-3.1 of HL7 table 0357, where it is one."""
+    """Of HL7 table 0357, where it is one: ERR-3.1, or ERR-1.4 or MSA-6.1 of versions before 2.5."""
 
 
 def framed(message: bytes) -> bytes:
@@ -46,26 +49,35 @@ def read_frame(
 ) -> bytes:
     """The next message, complete; raises TimeoutError, ConnectionError or ValueError.
 
-    It ends with the end block: the CR that should follow may be missing or come later.
+    It ends with the end block: the CR that should follow may be missing or come later. Frames that
+    hold nothing but that a block arrived are passed over.
     """
     deadline = clock() + timeout_s
-    received = bytearray()
-    while END_BLOCK not in received:
-        left_s = deadline - clock()
-        if left_s <= 0:
-            raise TimeoutError("no complete answer in time")
-        connection.settimeout(left_s)
-        chunk = connection.recv(READ_BYTES)
-        if not chunk:
-            raise ConnectionError("closed before the answer was complete")
-        received += chunk
-        if len(received) > MAX_ANSWER_BYTES:
-            raise ValueError("the answer has no end")
-    message, _, _ = bytes(received).partition(END_BLOCK)
-    _, start, content = message.rpartition(START)
-    if not start:
-        raise ValueError("the answer has no start")
-    return content
+    received, left = b"", MAX_ANSWER_BYTES
+    while True:
+        while END_BLOCK not in received:
+            chunk = _received(connection, deadline - clock())
+            left -= len(chunk)
+            if left < 0:
+                raise ValueError("the answer has no end")
+            received += chunk
+        message, _, received = received.partition(END_BLOCK)
+        content = message.rpartition(START)[2]
+        signal = content.strip(b"\r\n\0 ")
+        if signal == BLOCK_REFUSED:
+            raise ConnectionError("the block was refused")
+        if signal not in (b"", BLOCK_RECEIVED):
+            return content
+
+
+def _received(connection: socket.socket, left_s: float) -> bytes:
+    if left_s <= 0:
+        raise TimeoutError("no complete answer in time")
+    connection.settimeout(left_s)
+    chunk = connection.recv(READ_BYTES)
+    if not chunk:
+        raise ConnectionError("closed before the answer was complete")
+    return chunk
 
 
 def control_id_of(message: bytes) -> str:
@@ -76,12 +88,26 @@ def control_id_of(message: bytes) -> str:
 def read_acknowledgment(message: bytes) -> Acknowledgment:
     """The acknowledgment; raises ValueError for any other message."""
     said = _fields(message, "MSA")
-    error = _fields(message, "ERR")
-    reason = error[3].split(_text(message)[4])[0].strip()
-    is_code = reason.isascii() and reason.isdigit()
     return Acknowledgment(
-        code=said[1].upper()[:2], control_id=said[2], error_code=reason if is_code else ""
+        code=said[1].upper()[:2],
+        control_id=said[2],
+        error_code=next(filter(None, _error_codes(message, said)), ""),
     )
+
+
+def _error_codes(message: bytes, said: Sequence[str]) -> Iterator[str]:
+    """Where versions 2.1 to 2.8 put the code of an error; "" for what is no code."""
+    component, _, _, subcomponent = _text(message)[4:8]
+    error = _fields(message, "ERR")
+    yield _code_in(error[3].split(component)[0])
+    parts = error[1].split(component)
+    yield _code_in(parts[3].split(subcomponent)[0] if len(parts) > 3 else "")
+    yield _code_in(said[6].split(component)[0])
+
+
+def _code_in(text: str) -> str:
+    code = text.strip()
+    return code if code.isascii() and code.isdigit() else ""
 
 
 def _fields(message: bytes, segment: str) -> list[str]:
