@@ -113,4 +113,5 @@ benchmarks: install
 	@echo "== receiving"; $(RUN)/python -m tests.benchmarks.bench_receive --quick
 	@echo "== the queue"; $(RUN)/python -m tests.benchmarks.bench_queue --waiting 100 100000 --rounds 100 --trials 1
 	@echo "== reports"; $(RUN)/python -m tests.benchmarks.bench_report
+	@echo "== a review"; $(RUN)/python -m tests.benchmarks.bench_review --acts 40
 	@echo "== hospitals"; $(RUN)/python -m tests.benchmarks.simulate_hospitals

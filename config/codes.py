@@ -65,6 +65,10 @@ AUDIT_EVENT_TYPE = CodeSystem(url=_TERMINOLOGY + "audit-event-type")
 AUDIT_ENTITY_TYPE = CodeSystem(url=_TERMINOLOGY + "audit-entity-type")
 AUDIT_SOURCE_TYPE = CodeSystem(url=_TERMINOLOGY + "security-source-type")
 OBJECT_ROLE = CodeSystem(url=_TERMINOLOGY + "object-role")
+AI_TRANSPARENCY = "http://hl7.org/fhir/uv/aitransparency"
+"""Base of the HL7 guide AI Transparency on FHIR."""
+AI_DEVICE_TYPE = CodeSystem(url=f"{AI_TRANSPARENCY}/CodeSystem/AIdeviceTypeCS")
+AI_INPUTS = CodeSystem(url=f"{AI_TRANSPARENCY}/CodeSystem/AIinputsCS")
 RESTFUL_INTERACTION = CodeSystem(url="http://hl7.org/fhir/restful-interaction")
 
 # --- Figures: LOINC -------------------------------------------------------------------------
@@ -200,6 +204,9 @@ FIELDS_UNIT = Concept(UCUM, "{fields}", "fields")
 # --- Exchange: HL7 --------------------------------------------------------------------------
 
 AI_ASSERTED = Concept(V3_OBSERVATION_VALUE, "AIAST", "Artificial Intelligence asserted")
+AI_ROLE = Concept(AI_DEVICE_TYPE, "Artificial-Intelligence", "All kinds of Artificial Intelligence")
+MODEL_CARD = Concept(AI_INPUTS, "AIModelCard", "AI Model-Card")
+MODEL_CARD_MARKDOWN = Concept(AI_INPUTS, "AIModelCardMarkdownFormat", "Markdown Format")
 HEALTHCARE_RESEARCH = Concept(V3_ACT_REASON, "HRESCH", "healthcare research")
 """Purpose of use, in the security labels of every resource; see ADR 0006."""
 PSEUDONYMISED = Concept(V3_OBSERVATION_VALUE, "PSEUDED", "pseudonymized")

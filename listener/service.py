@@ -16,6 +16,7 @@ import os
 import platform
 import random
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -56,6 +57,7 @@ from listener.workflow.pseudonyms import SitePseudonyms
 from listener.workflow.retention import Retention
 from listener.workflow.steps import ImageStep, ReportSettings, ReportStep
 from listener.workflow.worker import Workflow, WorkflowSettings
+from models.card import read_model_card
 from models.classifier import MODEL_FOLDER, OnnxClassifier
 from models.segmenter import OnnxSegmenter
 from pipeline.decoding.frames import ImageLimits
@@ -72,6 +74,11 @@ from reporting.result_set import build_result_set
 from reporting.results import ResultKind
 
 SOFTWARE_VERSION = version("smearlink")
+
+SWITCH_INTERVAL_S = 0.0005
+"""How long a thread that computes keeps the interpreter while others wait for it. An answer to a
+page or a device takes it some tens of times: with the usual 5 ms a report in progress would delay
+each by half a second (tests/benchmarks/bench_review.py)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +122,8 @@ def running(settings: Settings, *, listens: bool = True) -> Iterator[Service]:
     with ExitStack() as stack:
         # One thread per image: libraries that start more would only get in each other's way.
         cv2.setNumThreads(1)
+        stack.callback(sys.setswitchinterval, sys.getswitchinterval())
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         threads = analysis_threads(settings)
         classifier = load_classifier(settings, threads=1 if threads > 1 else None)
         segmenter = load_segmenter()
@@ -347,6 +356,7 @@ def _build_workflow(
             min_cells_for_percent=settings.results.min_cells_for_percent,
             hl7_pdf=settings.results.hl7_pdf,
             pdf_font=settings.results.pdf_font,
+            model_card=read_model_card(settings.model.folder or MODEL_FOLDER),
             readers=settings.review.readers,
         ),
         audit=audit,

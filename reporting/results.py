@@ -95,6 +95,8 @@ class ReportContext:
     """Whether the HL7 message carries the PDF (OBX-5 of type ED)."""
     pdf_font: Path | None = None
     """A TrueType or OpenType font of the site, for letters that ours lacks."""
+    model_card: str = ""
+    """The card of the network that answered, in Markdown; empty where it came without one."""
 
     def __post_init__(self) -> None:
         if self.issued_at.tzinfo is None:

@@ -65,6 +65,8 @@ class ReportSettings:
     min_cells_for_percent: int = MIN_CELLS_FOR_PERCENT
     hl7_pdf: bool = False
     pdf_font: Path | None = None
+    model_card: str = ""
+    """Of the network, in Markdown."""
     readers: int = 1
     """People who must sign a smear before it counts as signed."""
 
@@ -270,6 +272,7 @@ class ReportStep:
             min_cells_for_percent=self._settings.min_cells_for_percent,
             hl7_pdf=self._settings.hl7_pdf,
             pdf_font=self._settings.pdf_font,
+            model_card=self._settings.model_card,
         )
         refuse = self._refuse(smear_id, version)
         destinations = self._route(

@@ -36,6 +36,7 @@ from reporting.fhir.observations import build_observations
 from reporting.fhir.provenance import (
     build_audit_event,
     build_device,
+    build_model_card,
     build_provenance,
     practitioner,
 )
@@ -81,6 +82,7 @@ def _resources(
     observations = list(build_observations(report))
     diagnostic_report = _diagnostic_report(report, observations, media, pdf)
     made = [_reference_to(r) for r in (diagnostic_report, *observations)]
+    yield from build_model_card(report)
     yield build_device(report)
     yield _specimen(report)
     yield from build_imaging_studies(report)

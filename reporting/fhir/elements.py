@@ -66,6 +66,11 @@ class SmearReport:
         )
 
     @property
+    def model_card_id(self) -> str:
+        """Id of the DocumentReference with the network's card."""
+        return derived_id("model-card", self.smear.model.key, self.context.model_card)
+
+    @property
     def specimen_id(self) -> str:
         """Id of the Specimen."""
         return derived_id("specimen", self.smear.smear_id)

@@ -18,6 +18,7 @@ from reporting.fhir.elements import (
     worded,
 )
 
+CONFIDENCE_URL = f"{codes.AI_TRANSPARENCY}/StructureDefinition/AIconfidence"
 METHOD = "Automated cell finding and ResNet-50 classification on microscope images"
 
 
@@ -34,6 +35,7 @@ def _observation(report: SmearReport, measurement: Measurement) -> Element:
     return resource(
         "Observation",
         report.resource_id("observation", measurement.name),
+        extension=_confidence(report, measurement),
         status=_status(report),
         category=[coded(codes.LABORATORY)],
         code=coded(measurement.code) if measurement.code else worded(measurement.title),
@@ -50,6 +52,20 @@ def _observation(report: SmearReport, measurement: Measurement) -> Element:
         ],
         component=[{"code": worded(part.title), **_value(part)} for part in measurement.parts],
     )
+
+
+def _confidence(report: SmearReport, measurement: Measurement) -> list[Element]:
+    """The 95 % interval of a share that the network alone counted (guide: AI Confidence).
+
+    What people counted is theirs: its interval stands in the components alone.
+    """
+    if report.smear.review is not None or not isinstance(measurement.value, Share):
+        return []
+    limits = [part.value for part in measurement.parts if isinstance(part.value, Share)]
+    if len(limits) != 2:
+        return []
+    low, high = (percent(limit) for limit in limits)
+    return [{"url": CONFIDENCE_URL, "valueRange": {"low": low, "high": high}}]
 
 
 def _status(report: SmearReport) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator, Sequence
 
 from config import codes
@@ -17,6 +18,10 @@ from reporting.fhir.elements import (
     worded,
 )
 
+AI_CODE = codes.AI_ROLE.code
+MODEL_SYSTEM = "urn:smearlink:model-sha256"
+"""Networks, by the SHA-256 of their file."""
+MODEL_CARD_URL = f"{codes.AI_TRANSPARENCY}/StructureDefinition/aitransparency.modelCardDescription"
 ACCOUNT_SYSTEM = "urn:smearlink:account"
 """Accounts of this service's console."""
 
@@ -34,7 +39,13 @@ def build_device(report: SmearReport) -> Element:
             {"name": "smearlink", "type": "user-friendly-name"},
             {"name": model.name, "type": "model-name"},
         ],
-        type=coded(codes.ARTIFICIAL_INTELLIGENCE),
+        extension=[{"url": MODEL_CARD_URL, "valueReference": _card_reference(report)}]
+        if report.context.model_card
+        else [],
+        type={
+            "coding": [codes.ARTIFICIAL_INTELLIGENCE.fhir, codes.AI_ROLE.fhir],
+            "text": codes.ARTIFICIAL_INTELLIGENCE.display,
+        },
         version=[
             {"type": worded("software version"), "value": report.context.software_version},
             {"type": worded("network version"), "value": model.version},
@@ -46,20 +57,48 @@ def build_device(report: SmearReport) -> Element:
     )
 
 
+def build_model_card(report: SmearReport) -> Iterator[Element]:
+    """The network's card as it ships (guide: AI Model-Card DocumentReference); none without one."""
+    model = report.smear.model
+    if not report.context.model_card:
+        return
+    yield resource(
+        "DocumentReference",
+        report.model_card_id,
+        identifier=[{"system": MODEL_SYSTEM, "value": model.sha256}],
+        status="current",
+        type=coded(codes.MODEL_CARD),
+        category=[coded(codes.MODEL_CARD_MARKDOWN)],
+        description=f"Model card of {model.name} {model.version}. {RESEARCH_USE_ONLY}.",
+        content=[
+            {
+                "attachment": {
+                    "contentType": "text/markdown",
+                    "language": "en",
+                    "data": base64.b64encode(report.context.model_card.encode()).decode(),
+                    "title": "MODEL_CARD.md",
+                }
+            }
+        ],
+    )
+
+
+def _card_reference(report: SmearReport) -> Element:
+    """To the card of the Bundle, or by its name where the network came without one."""
+    model = report.smear.model
+    name = f"MODEL_CARD.md of {model.name} {model.version}, SHA-256 {model.sha256}"
+    if not report.context.model_card:
+        return {"type": "DocumentReference", "display": name}
+    return {**reference("DocumentReference", report.model_card_id), "display": name}
+
+
 def build_provenance(report: SmearReport, targets: Sequence[Element]) -> Element:
     """Who made `targets` from what; one for each version of the report.
 
     After the AI Transparency on FHIR guide: reason AIAST, the device in the role of an AI, the
     model's card as an entity; and every person who reviewed or signed as an agent of their own.
     """
-    model = report.smear.model
-    card = {
-        "role": "quotation",
-        "what": {
-            "type": "DocumentReference",
-            "display": f"MODEL_CARD.md of {model.name} {model.version}, SHA-256 {model.sha256}",
-        },
-    }
+    card = {"role": "derivation", "what": _card_reference(report)}
     return resource(
         "Provenance",
         report.resource_id("provenance", str(report.context.version)),
@@ -73,7 +112,8 @@ def build_provenance(report: SmearReport, targets: Sequence[Element]) -> Element
         agent=[
             {
                 "type": coded(codes.ASSEMBLER),
-                "role": [worded("Artificial-Intelligence")],
+                # The guide fixes this element: system and code, and nothing else.
+                "role": [{"coding": [{"system": codes.AI_ROLE.system.url, "code": AI_CODE}]}],
                 "who": reference("Device", report.device_id),
             },
             *_people(report),

@@ -51,7 +51,7 @@ EVENT_STATUS = frozenset(
 )
 """http://hl7.org/fhir/R4/valueset-event-status.html"""
 
-MEDIA_TYPES = frozenset({"application/dicom", "application/pdf", "image/png"})
+MEDIA_TYPES = frozenset({"application/dicom", "application/pdf", "image/png", "text/markdown"})
 """Of BCP 13, those that we send."""
 
 VALUE_SETS: Mapping[str, frozenset[str]] = {
@@ -74,6 +74,7 @@ VALUE_SETS: Mapping[str, frozenset[str]] = {
         }
     ),
     "DiagnosticReport.status": REPORT_STATUS,
+    "DocumentReference.status": frozenset({"current", "superseded", "entered-in-error"}),
     "Extension.valueCode": frozenset({"unknown"}),
     "ImagingStudy.status": frozenset(
         {"registered", "available", "cancelled", "entered-in-error", "unknown"}
@@ -85,6 +86,9 @@ VALUE_SETS: Mapping[str, frozenset[str]] = {
     "Quantity.code": frozenset({codes.PERCENT.code}),
 }
 """Allowed values of every `code` element that we send, by type and element."""
+
+AI_AGENT_ROLE = "ProvenanceAgent.role"
+"""The one element without a display: AI Transparency on FHIR fixes its value without it."""
 
 BINDINGS: Mapping[str, frozenset[Concept]] = {
     "AuditEvent.type": frozenset(
@@ -121,9 +125,11 @@ BINDINGS: Mapping[str, frozenset[Concept]] = {
     "AuditEventEntity.role": frozenset({codes.REPORT_ROLE, codes.SECURITY_RESOURCE_ROLE}),
     "AuditEventEntity.type": frozenset({codes.SYSTEM_OBJECT}),
     "AuditEventSource.type": frozenset({codes.APPLICATION_SERVER}),
-    "Device.type": frozenset({codes.ARTIFICIAL_INTELLIGENCE}),
+    "Device.type": frozenset({codes.ARTIFICIAL_INTELLIGENCE, codes.AI_ROLE}),
     "DiagnosticReport.category": frozenset({codes.LABORATORY_SECTION, codes.HEMATOLOGY_SECTION}),
     "DiagnosticReport.code": frozenset({codes.DIFFERENTIAL_PANEL}),
+    "DocumentReference.category": frozenset({codes.MODEL_CARD_MARKDOWN}),
+    "DocumentReference.type": frozenset({codes.MODEL_CARD}),
     "Identifier.type": frozenset({codes.ACCESSION}),
     "ImagingStudySeries.modality": frozenset(codes.MODALITY.values()),
     "Media.type": frozenset({codes.IMAGE}),
@@ -136,6 +142,7 @@ BINDINGS: Mapping[str, frozenset[Concept]] = {
     "Observation.valueCodeableConcept": frozenset({codes.UNUSABLE_IMAGE}),
     "Provenance.activity": frozenset({codes.CREATED, codes.UPDATED}),
     "Provenance.reason": frozenset({codes.HEALTHCARE_RESEARCH, codes.AI_ASSERTED}),
+    AI_AGENT_ROLE: frozenset({codes.AI_ROLE}),
     "ProvenanceAgent.type": frozenset({codes.ASSEMBLER, codes.REVIEWER, codes.VERIFIER}),
     "Specimen.type": frozenset({codes.BLOOD_SMEAR}),
     "SpecimenContainer.type": frozenset({codes.MICROSCOPE_SLIDE}),
@@ -219,7 +226,7 @@ def _concept_problems(where: str, coding: Any) -> Iterator[str]:
     concept = CONCEPTS.get((coding.system, coding.code))
     if concept is None:
         yield f"{where} holds {coding.system}|{coding.code}, which is not in our table"
-    elif coding.display != concept.display:
+    elif coding.display != (None if where == AI_AGENT_ROLE else concept.display):
         yield f"{where} calls {coding.code} {coding.display!r}, not {concept.display!r}"
     elif concept not in BINDINGS.get(where, frozenset()):
         yield f"{where} is {coding.code}, which is not in its value set"

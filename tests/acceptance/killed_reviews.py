@@ -27,7 +27,7 @@ from listener.web.console.database import ConsoleDatabase
 from listener.web.console.gate import COOKIE
 from listener.web.console.permissions import Role
 from pipeline.domain import SmearId
-from pipeline.findings.review import CellKey, cell_key
+from pipeline.findings.review import Act, CellKey, cell_key
 from reporting.audit.trail import read_events
 from tests.acceptance.killing import Running, Trial, until
 
@@ -151,8 +151,10 @@ class Reviewer:
         return self.results.smear(smear_id)
 
     def _is_reported(self) -> bool:
+        """Whether a report has every act that changes one; what was only seen changes none."""
         latest = self._folder().latest()
-        return latest is not None and latest.review_revision == self._log().revision()
+        acts = [one.revision for one in self._log().events() if one.act is not Act.SEEN]
+        return latest is not None and latest.review_revision >= max(acts, default=0)
 
     # --- the browser
 

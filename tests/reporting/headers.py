@@ -12,6 +12,7 @@ from pipeline.domain import SmearFindings, SOPInstanceUID
 from reporting.derived_uids import derived_uid
 from reporting.results import ObjectReference, ReportContext, ResultKind
 
+MODEL_CARD = "# smearlink-resnet50\n\nResearch use only. Ärzte ≥ 2.\n"
 ISSUED_AT = datetime(2026, 11, 22, 20, 30, 15, tzinfo=UTC)
 
 
@@ -27,6 +28,7 @@ def make_context(
         software_version="0.1.0",
         compress_images=True,
         kinds=frozenset(ResultKind),
+        model_card=MODEL_CARD,
     )
 
 

@@ -13,11 +13,11 @@ from listener.web.console.layout import CONSOLE_HEADERS
 from listener.web.console.sessions import Visitor
 from pipeline.errors import SmearlinkError
 
-LOOK_EVERY_S = 1.0
-SIGN_OF_LIFE_LOOKS = 15
+LOOK_EVERY_S = 0.5
+SIGN_OF_LIFE_LOOKS = 30
 MOST_STREAMS = 24
 """Each holds a connection; the rest of the service needs some, too."""
-LONGEST_LOOKS = 1800
+LONGEST_LOOKS = 3600
 """Then the browser connects again, and whoever signed out meanwhile is refused."""
 
 

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from listener.web.console.evaluation_figures import COLUMNS, read_evaluation
 from listener.web.console.layout import Layout
 from listener.web.console.sessions import Visitor
+from models.card import read_model_card
 from pipeline.domain import DecisionPolicy, ModelIdentity
 
 COLUMN_WORDS = {
@@ -62,11 +63,11 @@ class NetworkPage:
     @cached_property
     def _card(self) -> Markup:
         """The model card; HTML in it stays text, and links lead nowhere."""
-        path = self._folder / "MODEL_CARD.md"
-        if not path.is_file():
+        card = read_model_card(self._folder)
+        if not card:
             return Markup("")
         parser = MarkdownIt("js-default", {"html": False, "linkify": False}).disable("image")
         for rule in ("link_open", "link_close"):
             parser.add_render_rule(rule, _nothing)
         # The parser escapes; its output is what makes this safe to show.
-        return Markup(parser.render(path.read_text(encoding="utf-8")))  # noqa: S704
+        return Markup(parser.render(card))  # noqa: S704

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from config import codes
 from pipeline.domain import (
     RESEARCH_USE_ONLY,
     Call,
@@ -23,11 +24,12 @@ from reporting.fhir.bundle import build_bundle
 from reporting.fhir.imaging import MOST_FIELD_PICTURES
 from reporting.results import PreviousVersion
 from tests.findings import make_field_findings, make_smear_findings
-from tests.reporting.headers import make_context, make_headers, make_references
+from tests.reporting.headers import MODEL_CARD, make_context, make_headers, make_references
 from tests.reporting.reviews import reviewed
 
 PNG = b"\x89PNG a picture"
 PDF = b"%PDF-1.4 a page"
+BLASTS = codes.BLASTS_PER_LEUKOCYTES.display
 
 
 def smear_of(*calls: Call, fields: int = 1) -> SmearFindings:
@@ -313,7 +315,16 @@ def test_who_reviewed_and_signed_stands_in_provenance_and_report() -> None:
     [provenance] = resources(bundle, "Provenance")
     [report] = resources(bundle, "DiagnosticReport")
     device, person = provenance["agent"]
-    assert device["role"][0]["text"] == "Artificial-Intelligence"
+    assert device["role"] == [
+        {
+            "coding": [
+                {
+                    "system": "http://hl7.org/fhir/uv/aitransparency/CodeSystem/AIdeviceTypeCS",
+                    "code": "Artificial-Intelligence",
+                }
+            ]
+        }
+    ]
     assert person["type"]["coding"][0]["code"] == "verifier"
     assert person["who"]["display"] == "Jana Meyer (Lab North)"
     assert report["resultsInterpreter"] == [person["who"]]
@@ -331,8 +342,56 @@ def test_who_reviewed_without_signing_interprets_nothing() -> None:
 
 
 def test_the_ai_and_its_model_card_stand_in_provenance() -> None:
-    [provenance] = resources(bundle_of(smear_of(Call.NORMAL)), "Provenance")
+    bundle = bundle_of(smear_of(Call.NORMAL))
 
+    [provenance] = resources(bundle, "Provenance")
+    [card] = resources(bundle, "DocumentReference")
+    [device] = resources(bundle, "Device")
+    reference = f"DocumentReference/{card['id']}"
     assert [reason["coding"][0]["code"] for reason in provenance["reason"]] == ["HRESCH", "AIAST"]
     assert len(provenance["agent"]) == 1
+    assert provenance["entity"][-1]["role"] == "derivation"
+    assert provenance["entity"][-1]["what"]["reference"] == reference
+    assert device["extension"][0]["valueReference"]["reference"] == reference
+    assert card["type"]["coding"][0]["code"] == "AIModelCard"
+    assert card["category"][0]["coding"][0]["code"] == "AIModelCardMarkdownFormat"
+    assert base64.b64decode(card["content"][0]["attachment"]["data"]).decode() == MODEL_CARD
+
+
+def test_a_network_without_a_card_is_named_and_no_card_invented() -> None:
+    smear = smear_of(Call.NORMAL)
+    result = build_bundle(
+        smear,
+        headers=make_headers(smear),
+        image_uids=make_references(smear),
+        gallery_png=PNG,
+        pdf=PDF,
+        context=replace(make_context(), model_card=""),
+    )
+    bundle = json.loads(result.content)
+
+    [provenance] = resources(bundle, "Provenance")
+    assert resources(bundle, "DocumentReference") == []
+    assert "extension" not in resources(bundle, "Device")[0]
+    assert "reference" not in provenance["entity"][-1]["what"]
     assert "MODEL_CARD.md" in provenance["entity"][-1]["what"]["display"]
+
+
+def test_a_share_of_the_network_alone_has_its_interval_as_confidence() -> None:
+    smear = smear_of(*[Call.LEUKEMIC] * 3, *[Call.NORMAL] * 17)
+
+    blasts = figure(bundle_of(smear), BLASTS)
+    by_people = figure(bundle_of(reviewed(smear)), BLASTS)
+
+    [confidence] = blasts["extension"]
+    limits = [part["valueQuantity"] for part in blasts["component"] if "valueQuantity" in part]
+    assert confidence["url"].endswith("/StructureDefinition/AIconfidence")
+    assert [confidence["valueRange"][end] for end in ("low", "high")] == limits
+    assert limits[0]["value"] < blasts["valueQuantity"]["value"] < limits[1]["value"]
+    assert "extension" not in by_people
+
+
+def test_counts_and_shares_without_a_value_have_no_confidence() -> None:
+    bundle = bundle_of(gather_smear(SmearId("smear-2"), [make_field_findings(calls=())]))
+
+    assert all("extension" not in one for one in resources(bundle, "Observation"))

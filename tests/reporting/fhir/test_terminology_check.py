@@ -20,6 +20,7 @@ MODULES = [
     "bundle",
     "device",
     "diagnosticreport",
+    "documentreference",
     "extension",
     "identifier",
     "imagingstudy",
