@@ -11,6 +11,8 @@ cell, and that its mask has.
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -50,8 +52,11 @@ def _covered_px(contour: Contour, box: tuple[int, int, int, int]) -> int:
 
 
 def _grown(
-    points: NDArray[np.float64], area: float, least: NDArray[np.float64], most: NDArray[np.float64]
-) -> NDArray[np.float64]:
+    points: NDArray[np.floating[Any]],
+    area: float,
+    least: NDArray[np.floating[Any]],
+    most: NDArray[np.floating[Any]],
+) -> NDArray[np.floating[Any]]:
     """The polygon, scaled about its centre until it has the area; it never leaves the box."""
     centre = points.mean(axis=0)
     for _ in range(MOST_ROUNDS):
@@ -63,11 +68,11 @@ def _grown(
     return points
 
 
-def _has_area(points: NDArray[np.float64], area: float) -> bool:
+def _has_area(points: NDArray[np.floating[Any]], area: float) -> bool:
     return abs(_enclosed(points) - area) <= AREA_TOLERANCE * area
 
 
-def _enclosed(points: NDArray[np.float64]) -> float:
+def _enclosed(points: NDArray[np.floating[Any]]) -> float:
     """The area of a polygon, by the shoelace formula about its first point."""
     x, y = (points - points[0]).T
     return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2

@@ -97,7 +97,8 @@ def read_acknowledgment(message: bytes) -> Acknowledgment:
 
 def _error_codes(message: bytes, said: Sequence[str]) -> Iterator[str]:
     """Where versions 2.1 to 2.8 put the code of an error; "" for what is no code."""
-    component, _, _, subcomponent = _text(message)[4:8]
+    delimiters = _text(message)
+    component, subcomponent = delimiters[4], delimiters[7]
     error = _fields(message, "ERR")
     yield _code_in(error[3].split(component)[0])
     parts = error[1].split(component)

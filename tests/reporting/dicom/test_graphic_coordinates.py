@@ -57,7 +57,7 @@ def test_the_polygon_of_a_cell_has_the_area_of_its_mask(
 @given(POINTS)
 def test_the_polygon_stays_on_the_pixels_box(corners) -> None:
     """A cell at the border of its picture has no coordinate beyond it."""
-    hull = cv2.convexHull(np.array(corners, dtype=np.int32)).reshape(-1, 2)
+    hull = cv2.convexHull(np.array(corners, dtype=np.int32)).reshape(-1, 2).astype(np.int32)
 
     points = outline_points(hull)
 
