@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs the real peers of `make test-peers`: Orthanc, DCMTK, dicom3tools, Chromium, Node,
-# PostgreSQL, qpdf, poppler, and the npm packages of the FHIR server and of OHIF.
+# PostgreSQL, qpdf, poppler, the npm packages of the FHIR server, of OHIF and of dcmjs, and dcmqi,
+# wsidicom and fhirclient from the dependency group `peers` of pyproject.toml.
 # Where it cannot install (no apt, not root, no network) it says what is missing and exits 0:
 # the tests of a missing peer then skip with a reason.
 set -euo pipefail
@@ -20,6 +21,9 @@ declare -A PACKAGES=(
 )
 ORTHANC_DICOMWEB=/usr/share/orthanc/plugins/libOrthancDicomWeb.so
 FHIR_SERVER=tests/acceptance/fhir_server
+DCMJS=tests/acceptance/dcmjs_reader
+READERS=.venv/bin/segimage2itkimage
+UV="$(command -v uv || echo .uv/bin/uv)"
 # OHIF's prebuilt pages are all we need; `npm ci` would fetch sources that were never published.
 OHIF=tests/acceptance/node_modules/@ohif/app
 OHIF_PACKAGE=@ohif/app@3.12.10
@@ -71,11 +75,20 @@ install_packages() {
   done
 }
 
-install_fhir_server() {
-  [ -d "$FHIR_SERVER/node_modules" ] && return
-  if ! npm ci --silent --ignore-scripts --prefix "$FHIR_SERVER"; then
-    rm -rf "$FHIR_SERVER/node_modules"
-    echo "peers: npm could not install the packages of $FHIR_SERVER" >&2
+# dcmqi, wsidicom and fhirclient, as uv.lock has them, beside what is there.
+install_readers() {
+  [ -x "$READERS" ] && return
+  if ! "$UV" sync --frozen --quiet --inexact --group peers; then
+    echo "peers: uv could not install the dependency group peers" >&2
+  fi
+}
+
+# The packages that the package-lock.json of a folder names.
+install_locked() {
+  [ -d "$1/node_modules" ] && return
+  if ! npm ci --silent --ignore-scripts --prefix "$1"; then
+    rm -rf "$1/node_modules"
+    echo "peers: npm could not install the packages of $1" >&2
   fi
 }
 
@@ -117,10 +130,11 @@ install_axe() {
 
 install_npm_packages() {
   if ! command -v npm >/dev/null; then
-    echo "peers: npm is missing, so the FHIR server, OHIF and axe-core cannot be installed" >&2
+    echo "peers: npm is missing, so the FHIR server, dcmjs, OHIF and axe-core cannot be installed" >&2
     return
   fi
-  install_fhir_server
+  install_locked "$FHIR_SERVER"
+  install_locked "$DCMJS"
   install_ohif
   install_axe
 }
@@ -128,7 +142,9 @@ install_npm_packages() {
 report() {
   local left
   left="$(missing_packages | sort -u | tr '\n' ' ')"
+  [ -x "$READERS" ] || left+="dcmqi, wsidicom and fhirclient "
   [ -d "$FHIR_SERVER/node_modules" ] || left+="$FHIR_SERVER/node_modules "
+  [ -d "$DCMJS/node_modules" ] || left+="$DCMJS/node_modules "
   [ -d "$OHIF/dist" ] || left+="$OHIF/dist "
   [ -f "$AXE/axe.min.js" ] || left+="$AXE "
   if [ -z "$left" ]; then
@@ -139,5 +155,6 @@ report() {
 }
 
 install_packages
+install_readers
 install_npm_packages
 report

@@ -14,6 +14,8 @@ import httpx
 from tests.acceptance.orthanc import LOOPBACK, Orthanc
 
 DIST = Path(__file__).parent / "node_modules" / "@ohif" / "app" / "dist"
+SITE_SCRIPT = Path(__file__).parents[2] / "docs" / "ohif" / "smearlink.js"
+"""What the site guide asks a site to append to its app-config.js."""
 REASON = "OHIF's pages are not installed: bash tests/install_peers.sh"
 CONFIG = """
 window.config = {
@@ -50,13 +52,14 @@ FORWARDED = ("accept", "content-type", "host")
 
 
 @contextmanager
-def serving_ohif(orthanc: Orthanc) -> Iterator[str]:
+def serving_ohif(orthanc: Orthanc, *, with_site_script: bool = True) -> Iterator[str]:
     """The base URL of the viewer, as long as the `with` lasts."""
+    config = CONFIG + (SITE_SCRIPT.read_text("utf-8") if with_site_script else "")
     # A connection that Orthanc closes when idle would fail the request that is sent on it next.
     fresh = httpx.Limits(max_keepalive_connections=0)
     base_url = f"http://{LOOPBACK}:{orthanc.http_port}"
     with httpx.Client(base_url=base_url, timeout=60, limits=fresh) as client:
-        server = ThreadingHTTPServer((LOOPBACK, 0), _handler(client))
+        server = _Server((LOOPBACK, 0), _handler(client, config))
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         try:
@@ -66,7 +69,12 @@ def serving_ohif(orthanc: Orthanc) -> Iterator[str]:
             server.server_close()
 
 
-def _handler(client: httpx.Client) -> type[BaseHTTPRequestHandler]:
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Says nothing: a browser that leaves a page drops what it had asked for."""
+
+
+def _handler(client: httpx.Client, config: str) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -75,7 +83,7 @@ def _handler(client: httpx.Client) -> type[BaseHTTPRequestHandler]:
             if path.startswith("/dicom-web"):
                 self._forward()
             elif path == "/app-config.js":
-                self._say(200, "text/javascript", CONFIG.encode())
+                self._say(200, "text/javascript", config.encode())
             else:
                 self._page(path)
 
