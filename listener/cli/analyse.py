@@ -17,7 +17,7 @@ from pydicom.multival import MultiValue
 
 from config.model import Settings
 from listener.cli.console import show_skipped
-from listener.modality.find_files import find_images
+from listener.modality.find_files import find_images, shown
 from listener.modality.secondary_capture import to_dicom
 from listener.service import image_limits, load_classifier, load_segmenter
 from listener.workflow.error_boundary import translate_errors
@@ -59,7 +59,7 @@ class _Frame:
     def names(self) -> dict[str, str]:
         """What tells a person which picture this is."""
         return {
-            "file": str(self.path),
+            "file": shown(self.path),
             "accession": _text(self.dataset, "AccessionNumber"),
             "patient_id": _text(self.dataset, "PatientID"),
         }
@@ -96,12 +96,12 @@ def analyse_files(
                     for frame in _frames(path, classifier, segmenter, image_limits(settings)):
                         picture = names.of(path, frame.image.frame)
                         _keep_pictures(frame, out / picture, segmenter if with_stages else None)
-                        write(_record(frame, f"{picture}_annotated.png"))
-                        rows.writerows(_rows(frame, f"{picture}_annotated.png"))
-                        _say(f"{place} {path}: {len(frame.found.cells)} cells")
+                        write(_record(frame, shown(f"{picture}_annotated.png")))
+                        rows.writerows(_rows(frame, shown(f"{picture}_annotated.png")))
+                        _say(f"{place} {shown(path)}: {len(frame.found.cells)} cells")
             except SmearlinkError as err:
                 failed += 1
-                write({"file": str(path), "code": err.code, "error": err.message})
+                write({"file": shown(path), "code": err.code, "error": err.message})
                 _say(f"{place} not analysed: {_named(path, err.message)}")
     return failed
 
@@ -246,13 +246,13 @@ def _opened(path: Path) -> io.TextIOWrapper:
 
 
 def _named(path: Path, message: str) -> str:
-    return message if message.startswith(str(path)) else f"{path}: {message}"
+    return message if message.startswith(shown(path)) else f"{shown(path)}: {message}"
 
 
 def _unwritable(path: Path, err: OSError) -> Rejected:
     return Rejected(
-        f"{path} cannot be written ({err.strerror}): name another folder with --out, or make "
-        "room and check its permissions",
+        f"{shown(path)} cannot be written ({err.strerror}): name another folder with --out, or "
+        "make room and check its permissions",
         code="picture_unwritable",
     )
 

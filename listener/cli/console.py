@@ -96,7 +96,7 @@ def send_with_progress(
     tls: TlsFiles | None = None,
 ) -> int:
     """Send files and say what became of each that was not stored; how many those are."""
-    from listener.modality.find_files import find_images
+    from listener.modality.find_files import find_images, shown
     from listener.modality.secondary_capture import read_files
     from listener.modality.store_scu import PeerAddress, send_images
 
@@ -109,7 +109,7 @@ def send_with_progress(
     def images() -> Iterator[FileDataset]:
         for read in read_files(found.images, order):
             if read.image is None:
-                problems.append(read.problem.message if read.problem else read.path.name)
+                problems.append(read.problem.message if read.problem else shown(read.path))
                 advance()
             else:
                 sent_files.append(read.path)
@@ -122,7 +122,7 @@ def send_with_progress(
                 stored += sent.is_stored
                 if not sent.is_stored:
                     why = sent.comment or describe_status(sent.status)
-                    problems.append(f"{sent_files[-1]} 0x{sent.status:04X} {why}")
+                    problems.append(f"{shown(sent_files[-1])} 0x{sent.status:04X} {why}")
     finally:  # also when the receiver breaks off: what it has is said
         _show_sent(stored, problems, len(found.images))
     return len(problems)

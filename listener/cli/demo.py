@@ -27,7 +27,7 @@ from listener.demo.mock_servers import MockPacs, StandInFhir
 from listener.demo.phantom import Recipe, draw_field
 from listener.demo.phantom.field import HEALTHY_CELLS
 from listener.demo.results import DemoImage, DemoOutcome, DemoRow, lay_out_results
-from listener.modality.find_files import find_images
+from listener.modality.find_files import find_images, shown
 from listener.modality.secondary_capture import Order, check_image, read_files
 from listener.modality.store_scu import PeerAddress, send_images
 from listener.observability.logging_setup import set_up_logging
@@ -239,7 +239,8 @@ def _send(
     def images() -> Iterator[FileDataset]:
         for read in read_files(files, order):
             if read.image is None:
-                raise read.problem or Rejected(f"{read.path.name} is gone", code="not_an_image")
+                gone = f"{shown(read.path.name)} is gone"
+                raise read.problem or Rejected(gone, code="not_an_image")
             uid, series = read.image.SOPInstanceUID, read.image.SeriesInstanceUID
             named.append((read.path, str(uid), str(series)))
             yield read.image
@@ -291,7 +292,8 @@ def _is_settled(service: Service, image: DemoImage, parked: Container[str]) -> b
 def _refusals(sent: Sequence[DemoImage]) -> Iterator[str]:
     for one in sent:
         if not one.answer.is_stored:
-            yield f"{one.file.name}: refused with 0x{one.answer.status:04X}, {one.answer.comment}"
+            why = f"0x{one.answer.status:04X}, {one.answer.comment}"
+            yield f"{shown(one.file.name)}: refused with {why}"
 
 
 def _set_aside(parked: Sequence[ParkedWork], sent: Sequence[DemoImage]) -> Iterator[str]:

@@ -8,8 +8,14 @@ from struct import Struct
 
 from pydicom import dcmread
 from pydicom.dataset import FileDataset
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+)
 
+from listener.storage.dataset_scan import walk
 from pipeline.decoding.frames import ImageLimits
 from pipeline.errors import Rejected
 
@@ -22,6 +28,7 @@ _GROUP_LENGTH_TAG = b"\x02\0\0\0"
 _LONGEST_META_BYTES = 64 * 1024
 _PIECE_BYTES = 1 << 20
 _OTHER_BYTES = 64 * 1024 * 1024
+_ELEMENT_HEADER_BYTES = 8
 _BYTES_PER_PIXEL = 6
 """Of RGB with 16 bits."""
 
@@ -43,10 +50,13 @@ def read_dicom(path: Path, limits: ImageLimits) -> FileDataset:
         dataset = dcmread(path)
         named = {word: dataset.get(word) for word in NAMES_OF_IMAGE}
         has_pixels = any(word in dataset for word in _PIXELS)
-        named["TransferSyntaxUID"] = dataset.file_meta.get("TransferSyntaxUID")
+        syntax = dataset.file_meta.get("TransferSyntaxUID")
     # pydicom raises what it likes on damaged bytes: KeyError, TypeError, struct.error, …
     except Exception as err:
         raise Rejected("is DICOM, but damaged: copy it again", code="not_an_image") from err
+    if syntax:
+        _check_whole(path, syntax)
+    named["TransferSyntaxUID"] = syntax
     lacking = [word for word, name in named.items() if not name]
     if lacking:
         raise Rejected(
@@ -56,6 +66,26 @@ def read_dicom(path: Path, limits: ImageLimits) -> FileDataset:
     if not has_pixels:
         raise Rejected("is DICOM, but no image", code="not_an_image")
     return dataset
+
+
+def _check_whole(path: Path, syntax: UID) -> None:
+    """Raise Rejected where the file ends inside an element, which pydicom reads without a word.
+
+    Other faults of the structure are the receiver's to judge, and bytes behind the last element
+    that are too few for another are padding.
+    """
+    if syntax in (DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian):
+        return  # the first is checked as it is inflated, the second is refused
+    size, end = path.stat().st_size, 0
+    with path.open("rb") as file:
+        try:
+            start = _end_of_meta(file.read(_LONGEST_META_BYTES))
+            is_implicit = syntax == ImplicitVRLittleEndian
+            for element in walk(file, start=start, end=size, is_implicit=is_implicit):
+                end = element.offset + element.length
+        except Rejected as err:
+            if err.code == "truncated_dataset" and not end <= size < end + _ELEMENT_HEADER_BYTES:
+                raise Rejected("breaks off: copy it again", code="not_an_image") from err
 
 
 def _check_inflated_size(path: Path, limits: ImageLimits) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +27,8 @@ CONTAINER_SUFFIXES = frozenset(
     }
 )
 """Files that hold pictures and cannot be read: taken too, so that each is refused by name."""
+_NOT_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""Control characters, and bytes of a name that are not UTF-8 as Python holds them (PEP 383)."""
 _HEAD_BYTES = 512
 _NAMED_AT_MOST = 3
 
@@ -41,11 +45,11 @@ class FoundFiles:
         """What was skipped, one line per kind of file."""
         counts = Counter(path.suffix.lower() for path in self.skipped)
         for suffix, count in sorted(counts.items()):
-            names = [path.name for path in self.skipped if path.suffix.lower() == suffix]
+            names = [shown(path.name) for path in self.skipped if path.suffix.lower() == suffix]
             more = ", …" if count > _NAMED_AT_MOST else ""
-            shown = ", ".join(names[:_NAMED_AT_MOST]) + more
-            kind = suffix or "files without a suffix"
-            yield f"skipped {count} {kind}, not an image: {shown}"
+            listed = ", ".join(names[:_NAMED_AT_MOST]) + more
+            kind = shown(suffix) or "files without a suffix"
+            yield f"skipped {count} {kind}, not an image: {listed}"
 
 
 def find_images(paths: Sequence[Path]) -> FoundFiles:
@@ -58,7 +62,7 @@ def find_images(paths: Sequence[Path]) -> FoundFiles:
     skipped: dict[Path, None] = {}
     for path in paths:
         if not path.exists():
-            raise Rejected(f"There is no {path}: check its name", code="no_such_file")
+            raise Rejected(f"There is no {shown(path)}: check its name", code="no_such_file")
         if path.is_file():
             images[path] = None
             continue
@@ -79,11 +83,31 @@ def find_images(paths: Sequence[Path]) -> FoundFiles:
     return found
 
 
+def shown(path: Path | str) -> str:
+    """A path or name for people: what is no text, or steers a terminal, becomes U+FFFD."""
+    return _NOT_TEXT.sub("\N{REPLACEMENT CHARACTER}", str(path))
+
+
 def _files_below(folder: Path) -> Iterator[Path]:
-    for file in sorted(folder.rglob("*")):
-        is_hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-        if file.is_file() and not is_hidden:
-            yield file
+    """Every file that is not hidden, links and folders that cannot be opened among them.
+
+    What is neither file nor folder is left out. Linked folders are entered once.
+    """
+    unopened: list[Path] = []
+    found: list[Path] = []
+    entered: set[tuple[int, int]] = set()
+    for name, folders, files in os.walk(
+        folder, onerror=lambda err: unopened.append(Path(err.filename)), followlinks=True
+    ):
+        here = Path(name)
+        folders[:] = [one for one in folders if not one.startswith(".")]
+        facts = here.stat()
+        if (facts.st_dev, facts.st_ino) in entered:
+            folders.clear()
+            continue
+        entered.add((facts.st_dev, facts.st_ino))
+        found += [here / one for one in files if not one.startswith(".")]
+    yield from sorted([*(file for file in found if file.is_file() or file.is_symlink()), *unopened])
 
 
 def _is_meant(file: Path) -> bool:

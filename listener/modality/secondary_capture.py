@@ -29,6 +29,7 @@ from pydicom.uid import (
 )
 
 from listener.modality.dicom_file import is_dicom, read_dicom
+from listener.modality.find_files import shown
 from pipeline.decoding.frames import ImageLimits
 from pipeline.decoding.photographs.photograph import Photograph
 from pipeline.decoding.photographs.reader import date_taken, read_photograph
@@ -87,7 +88,8 @@ def to_dicom(
     """
     for read in read_files(paths, order, limits):
         if read.image is None:
-            raise read.problem or Rejected(f"{read.path.name} is not an image", code="not_an_image")
+            name = shown(read.path.name)
+            raise read.problem or Rejected(f"{name} is not an image", code="not_an_image")
         yield read.image
 
 
@@ -162,9 +164,9 @@ def _look_at(path: Path, limits: ImageLimits) -> _File:
 
 def _problem(path: Path, err: Rejected | OSError) -> Rejected:
     if isinstance(err, Rejected):
-        return Rejected(f"{path} {err.message}", code=err.code)
+        return Rejected(f"{shown(path)} {err.message}", code=err.code)
     return Rejected(
-        f"{path} cannot be read ({err.strerror}): check its permissions and its disk",
+        f"{shown(path)} cannot be read ({err.strerror}): check its permissions and its disk",
         code="unreadable_file",
     )
 
@@ -185,7 +187,7 @@ def _wrap_folder(files: Sequence[_File], order: Order, limits: ImageLimits) -> I
             yield ReadFile(path=file.path, problem=_problem(file.path, err))
             continue
         image = _describe(series, file.digest, number, order)
-        image.ImageComments = f"{FILE_NAME_PREFIX}{file.path.name}"
+        image.ImageComments = f"{FILE_NAME_PREFIX}{shown(file.path.name)}"
         _add_dates(image, started_at, file.taken_at)
         _add_pixels(image, photograph)
         yield ReadFile(path=file.path, image=image)
