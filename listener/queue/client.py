@@ -83,8 +83,10 @@ class QueueClient:
             self._dbos = open_dbos_client(self._engine, waits=waits)
         if self._dialect == "sqlite":
             self._engine = self._engine.execution_options(schema_translate_map={"dbos": None})
-        self.on_enqueued: Callable[[], None] = lambda: None
-        """Called when a job may have become due in this process."""
+        self.on_images: Callable[[], None] = lambda: None
+        """Called when images may wait."""
+        self.on_due: Callable[[float], None] = lambda _after_s: None
+        """Called when a job of another queue, or a delayed one, may become due after so long."""
         self._rows(queries.any_job())
 
     def close(self) -> None:
@@ -98,7 +100,7 @@ class QueueClient:
         """Enqueue jobs in one transaction, each once per id; durable on return."""
         with translate_database_errors(), self._engine.begin() as connection:
             self._insert(connection, jobs)
-        self.on_enqueued()
+        self._announce(jobs)
 
     def enqueue_image(self, *images: StoredInstance) -> None:
         """Have images analysed; one that was parked and has been mended since, once more."""
@@ -135,7 +137,7 @@ class QueueClient:
         for job_id in self._column(queries.delayed(queue)):
             if job_id.startswith(prefix):
                 self._delay(job_id, 0.0)
-        self.on_enqueued()
+        self.on_due(0.0)
 
     # --- images in batches
 
@@ -171,11 +173,13 @@ class QueueClient:
         not_begun: Sequence[ClaimedImage] = (),
         suspects: Sequence[ClaimedImage] = (),
         next_jobs: Sequence[Job] = (),
+        closes: Callable[[Collection[SmearId]], Sequence[Job]] = lambda _smears: (),
     ) -> None:
         """End a batch in one transaction: what follows is enqueued with it or not at all.
 
-        Images that were `not_begun` are queued again, `suspects` among them apart. A smear that
-        was to be reported without a quiet time is looked at again at once.
+        Images that were `not_begun` are queued again, `suspects` among them apart. `closes` gives
+        the jobs that report smears of which no image is unfinished any more, and a report of them
+        that was asked for without a quiet time is due at once.
         """
         now_ms = _now_ms()
         with translate_database_errors(), self._engine.begin() as connection:
@@ -191,9 +195,43 @@ class QueueClient:
                         )
                     )
             self._insert(connection, next_jobs)
-            for smear_id in {image.smear_id for image in done}:
-                connection.execute(queries.end_delays(manual_close_prefix(smear_id), now_ms=now_ms))
-        self.on_enqueued()
+            finished = self._finished(connection, {image.smear_id for image in done})
+            close_jobs = closes(finished)
+            self._insert(connection, close_jobs)
+            woken = sum(
+                connection.execute(
+                    queries.end_delays(manual_close_prefix(smear_id), now_ms=now_ms)
+                ).rowcount
+                for smear_id in finished
+            )
+        self._announce([*next_jobs, *close_jobs])
+        if not_begun or suspects:
+            self.on_images()
+        if woken:
+            self.on_due(0.0)
+
+    def _finished(self, connection: Any, smears: Collection[SmearId]) -> list[SmearId]:
+        """The smears of which no image is unfinished, as this transaction sees it.
+
+        SQLite has one writer, so of two batches the later one sees the end of the other. Two
+        transactions of PostgreSQL may miss each other: there, every smear counts.
+        """
+        if self._dialect != "sqlite":
+            return sorted(smears)
+        look: Any = queries.unfinished
+        return [
+            smear_id
+            for smear_id in sorted(smears)
+            if connection.execute(look(IMAGES, smear_id).limit(1)).first() is None
+        ]
+
+    def _announce(self, jobs: Collection[Job]) -> None:
+        """Tell this process what it was given to do."""
+        if any(job.queue == IMAGES and job.delay_s <= 0 for job in jobs):
+            self.on_images()
+        delays = [job.delay_s for job in jobs if job.queue != IMAGES or job.delay_s > 0]
+        if delays:
+            self.on_due(min(delays))
 
     # --- looking
 
@@ -318,19 +356,17 @@ class QueueClient:
         (count,) = self._column(queries.count_in_progress(worker_id, queue))
         return int(count)
 
-    def queues_with_work(self) -> set[str]:
-        """Queues that have a job to claim; delayed jobs that are due count."""
-        due_ms = self.next_delay_end_ms()
+    def queues_with_work(self) -> tuple[set[str], int | None]:
+        """Queues that have a job to claim, and when the first delayed job is due.
+
+        In milliseconds since 1970; delayed jobs that are due already count as jobs to claim.
+        """
+        (due_ms,) = self._column(queries.next_delay_end())
         if due_ms is not None and due_ms <= _now_ms():
             with translate_database_errors():
                 self._dbos._sys_db.transition_delayed_workflows()
-        return set(self._column(queries.queues_with_work()))
-
-    def next_delay_end_ms(self) -> int | None:
-        """When the first delayed job is due, in milliseconds since 1970."""
-        due_ms: int | None
-        (due_ms,) = self._column(queries.next_delay_end())
-        return due_ms
+            (due_ms,) = self._column(queries.next_delay_end())
+        return set(self._column(queries.queues_with_work())), due_ms
 
     def _parked_images(self) -> Iterator[ParkedWork]:
         return (parked_image(image, code) for image, code in self._inbox.parked())

@@ -18,6 +18,9 @@ from listener.queue.jobs import IMAGES
 LOOK_AGAIN_S = 1.0
 """How soon queues are looked at again whose limits left jobs waiting, if nothing changes."""
 
+CHANGED_S = 0.5
+"""How soon changes that nobody told of are looked at: most are those of this process."""
+
 OUTCOME_S = 0.02
 """How long DBOS takes to note the end of a job, which makes room for the next."""
 
@@ -46,16 +49,18 @@ class Dispatcher:
         self._thread = threading.Thread(target=self._run, name="queue-dispatcher", daemon=True)
         self._look_at = 0.0
         """Monotonic time of the next look in any case."""
+        self._looked_at = 0.0
+        self._lock = threading.Lock()
 
     def start(self) -> None:
         """Look for jobs from now on."""
         self.wake()
         self._thread.start()
 
-    def wake(self, *, after_s: float = 0.0) -> None:
+    def wake(self, after_s: float = 0.0) -> None:
         """Look for jobs now, or a moment later."""
-        self._look_at = min(self._look_at, time.monotonic() + after_s)
-        self._woken.set()
+        if self._plan(time.monotonic() + after_s):
+            self._woken.set()
 
     def stop(self) -> None:
         """Claim nothing more."""
@@ -72,24 +77,39 @@ class Dispatcher:
             self._woken.clear()
             if self._is_stopping:
                 return
-            if time.monotonic() >= self._look_at or (not is_woken and self._changes.seen()):
-                self._look_at = float("inf")
+            if not is_woken and self._changes.seen():
+                self._plan(self._looked_at + CHANGED_S)
+            if self._is_due():
                 try:
                     self._look()
                 except Exception as err:  # noqa: BLE001 - the boundary of a loop
-                    self._look_at = time.monotonic() + LOOK_AGAIN_S
+                    self._plan(time.monotonic() + LOOK_AGAIN_S)
                     _log.warning("queue cannot be looked at: %s", type(err).__name__)
 
+    def _is_due(self) -> bool:
+        """Whether it is time to look; what is planned from now on is a further look."""
+        now = time.monotonic()
+        with self._lock:
+            if now < self._look_at:
+                return False
+            self._look_at, self._looked_at = float("inf"), now
+        return True
+
+    def _plan(self, look_at: float) -> bool:
+        """Look at this time at the latest; False when that is planned already."""
+        with self._lock:
+            is_sooner = look_at < self._look_at
+            self._look_at = min(self._look_at, look_at)
+        return is_sooner
+
     def _look(self) -> None:
-        names = self._client.queues_with_work()
+        names, due_ms = self._client.queues_with_work()
         if IMAGES in names:
             self._on_images()
         others = sorted(names - {IMAGES})
         self._runner.claim(others)
-        due_ms = self._client.next_delay_end_ms()
         wait_s = float("inf") if due_ms is None else due_ms / 1000 - time.time()
-        look_at = time.monotonic() + (min(wait_s, LOOK_AGAIN_S) if others else wait_s)
-        self._look_at = min(self._look_at, look_at)
+        self._plan(time.monotonic() + (min(wait_s, LOOK_AGAIN_S) if others else wait_s))
 
 
 class _Changes:

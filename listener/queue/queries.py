@@ -8,6 +8,7 @@ for: many jobs enqueued at once, and images claimed and settled in batches (docs
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -82,6 +83,7 @@ def unfinished(queue: str, partition: str) -> Look:
     )
 
 
+@cache
 def queues_with_work() -> Look:
     """Names of the queues that have a job to claim: one look-up per queue, however long it is."""
     names = (
@@ -98,6 +100,7 @@ def queues_with_work() -> Look:
     return sa.select(names.c.name).where(names.c.name.isnot(None))
 
 
+@cache
 def next_delay_end() -> Look:
     """When the first delayed job is due, in milliseconds; NULL without one."""
     return sa.select(sa.func.min(JOBS.c.delay_until_epoch_ms)).where(_is("DELAYED"))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from uuid import uuid4
 
 from listener.queue.client import QueueClient
@@ -19,6 +19,7 @@ from listener.queue.jobs import ClaimedImage, Job
 from listener.storage.inbox import Inbox
 from listener.workflow.analysis_slots import AnalysisSlots, ShuttingDown
 from listener.workflow.transitions import Transitions
+from pipeline.domain import SmearId
 from pipeline.errors import RetryLater, SmearlinkError
 from reporting.audit.trail import AuditSink, Event, Outcome
 
@@ -161,8 +162,13 @@ class ImageWorkers:
             else:
                 analysed.append(image)
             done.append(image)
-        closes = self._transitions.close_after(analysed, batch_id=uuid4().hex)
-        self._settle(done, batch[len(done) :], suspects=suspects, next_jobs=[*retries, *closes])
+        batch_id = uuid4().hex
+
+        def closes(finished: Collection[SmearId]) -> Sequence[Job]:
+            of_finished = [one for one in analysed if one.smear_id in finished]
+            return self._transitions.close_after(of_finished, batch_id=batch_id)
+
+        self._settle(done, batch[len(done) :], suspects=suspects, next_jobs=retries, closes=closes)
 
     def _analyse(self, image: ClaimedImage) -> Job | None:
         if image.starts > MOST_STARTS:
@@ -176,6 +182,7 @@ class ImageWorkers:
         *,
         suspects: Sequence[ClaimedImage],
         next_jobs: Sequence[Job],
+        closes: Callable[[Collection[SmearId]], Sequence[Job]],
     ) -> None:
         """Settle the batch, again and again while the database does not answer.
 
@@ -189,6 +196,7 @@ class ImageWorkers:
                     not_begun=not_begun,
                     suspects=suspects,
                     next_jobs=next_jobs,
+                    closes=closes,
                 )
             except RetryLater as err:
                 _log.warning("analysed images wait to be settled: %s", type(err).__name__)

@@ -144,7 +144,8 @@ class Workflow:
         except SmearlinkError:
             parts.runner.stop(0.0)
             raise
-        parts.client.on_enqueued = parts.dispatcher.wake
+        parts.client.on_images = parts.image_workers.notice
+        parts.client.on_due = parts.dispatcher.wake
         parts.image_workers.start()
         parts.dispatcher.start()
         maintain = partial(parts.maintenance.run, self._settings.upkeep, self._stopping)
@@ -323,7 +324,7 @@ class Workflow:
             )
             raise Defect(f"{type(err).__name__} in a job", code="defect") from err
         finally:
-            self._running.dispatcher.wake(after_s=OUTCOME_S)
+            self._running.dispatcher.wake(OUTCOME_S)
 
     def _see_through(self, job: Callable[[Transitions], None]) -> None:
         """Do a job, again and again while what follows cannot be enqueued.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -218,6 +218,56 @@ def test_a_requested_report_runs_as_soon_as_its_images_are_analysed(client: Queu
 
     due = [row.id for row in client.left() if not row.is_delayed]
     assert due == [f"close:{SMEAR}:wish-1:2"]
+
+
+def test_a_smear_is_reported_after_its_last_image_alone(client: QueueClient) -> None:
+    """Two batches of one smear: the first one enqueues no report and wakes none."""
+    asked_for: list[list[SmearId]] = []
+
+    def closes(finished: Collection[SmearId]) -> list[Job]:
+        asked_for.append([*finished])
+        return [close_job(one, trigger="batch", known=2, delay_s=60.0) for one in finished]
+
+    wish = close_job(SMEAR, trigger="wish-1", known=None, attempt=2, delay_s=60.0)
+    client.enqueue(image(1), image(2), wish)
+    first, second = (client.claim_images("w1", 1, suspects=False) for _ in range(2))
+
+    client.settle_images("w1", done=first, closes=closes)
+    due_after_first = [row.id for row in client.left() if not row.is_delayed]
+    client.settle_images("w1", done=second, closes=closes)
+
+    assert due_after_first == [second[0].job_id]
+    assert asked_for == [[], [SMEAR]]
+    left = {row.id: row.is_delayed for row in client.left()}
+    assert left == {wish.id: False, f"close:{SMEAR}:batch": True}
+
+
+def test_an_image_that_is_tried_again_keeps_its_smear_open(client: QueueClient) -> None:
+    client.enqueue(image(1))
+    batch = client.claim_images("w1", 1, suspects=False)
+    again = image_job(batch[0].image, SMEAR, attempt=2, delay_s=60.0)
+    finished: list[SmearId] = []
+
+    def closes(smears: Collection[SmearId]) -> list[Job]:
+        finished.extend(smears)
+        return []
+
+    client.settle_images("w1", done=batch, next_jobs=[again], closes=closes)
+
+    assert finished == []
+
+
+def test_this_process_is_told_what_it_can_do(client: QueueClient) -> None:
+    told: list[str] = []
+    client.on_images = lambda: told.append("images")
+    client.on_due = lambda after_s: told.append(f"due in {after_s:g}")
+
+    client.enqueue(image(1))
+    client.enqueue(close_job(SMEAR, trigger="one", known=1, delay_s=9.0))
+    client.enqueue(image_job(SOPInstanceUID("1.9"), SMEAR, attempt=2, delay_s=3.0))
+    client.settle_images("w1", not_begun=client.claim_images("w1", 1, suspects=False))
+
+    assert told == ["images", "due in 9", "due in 3", "images"]
 
 
 def _postponed(number: int, *, delay_s: float, reason: str = "") -> Job:
