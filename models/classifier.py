@@ -138,13 +138,18 @@ def _open_session(
     # every machine without one; which provider runs is told by the session, not by its log.
     onnxruntime.set_default_logger_severity(4)
     try:
-        return onnxruntime.InferenceSession(content, options, providers=list(providers))
+        session = onnxruntime.InferenceSession(content, options, providers=list(providers))
     except Exception as err:  # the runtime's errors share no other base
         raise Defect(
             f"{model_file.name} has the right hash but does not load: {type(err).__name__}. "
             "Check the version of onnxruntime against the lock file.",
             code="model_damaged",
         ) from err
+    if session.get_providers() == [CPU]:
+        # Kept to go on with another provider where one fails; there is no other.
+        session.disable_fallback()
+        session._model_bytes = b""
+    return session
 
 
 def _check_contract(session: onnxruntime.InferenceSession, manifest: Manifest) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from config.model import Settings
 from config.settings import check_reload
+from listener.cli.process_memory import limit_arenas, settle
 from listener.cli.signals import Signals
 from listener.observability.logging_setup import get_log, set_up_logging
 from pipeline.errors import SmearlinkError
@@ -23,6 +24,7 @@ def run_service(read_settings: Callable[[], Settings], *, listens: bool) -> None
 
     A stop finishes work in progress within `service.stop_grace_s`; the rest stays queued.
     """
+    limit_arenas()
     settings = read_settings()
     set_up_logging(settings.service.log_level, settings.service.log_format)
     signals = Signals(reload=[signal.SIGHUP])
@@ -31,6 +33,7 @@ def run_service(read_settings: Callable[[], Settings], *, listens: bool) -> None
 
     with running(settings, listens=listens) as service:
         _log_startup(service)
+        settle()
         while signals.wait():
             service.reload(lambda: _reread(settings, read_settings))
     # Threads of a step that hangs would keep the process alive; their work is queued again.
