@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from pydicom import Dataset
 
+from listener.workflow.fair_budget import FairBudget
 from pipeline.analyse import Classifier, analyse_at, analyse_field, model_identity
 from pipeline.decoding.frames import ImageLimits, read_frames
 from pipeline.domain import CellFinding, FieldFindings, SeriesUID, StudyUID
@@ -58,26 +55,11 @@ class ImageAnalysis:
         raise Rejected("The frame is not in its image any more.", code="source_frame_missing")
 
 
-class PixelBudget:
-    """Megapixels that may be analysed at once; a larger image than all of it goes alone."""
+class PixelBudget(FairBudget):
+    """Pixels that may be analysed at once."""
 
     def __init__(self, megapixels: float) -> None:
-        self._limit = megapixels
-        self._used = 0.0
-        self._changed = threading.Condition()
-
-    @contextmanager
-    def reserved(self, megapixels: float) -> Iterator[None]:
-        """Wait until there is room for so many, then keep it."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._used or self._used + megapixels <= self._limit)
-            self._used += megapixels
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._used -= megapixels
-                self._changed.notify_all()
+        super().__init__(max(1, round(megapixels * 1e6)))
 
 
 class BudgetedAnalysis:
@@ -94,13 +76,13 @@ class BudgetedAnalysis:
 
     def __call__(self, dataset: Dataset) -> tuple[FieldFindings, ...]:
         """As `ImageAnalysis`; frames are decoded one after the other, so one frame counts."""
-        with self._budget.reserved(_megapixels(dataset)):
+        with self._budget.reserved(_pixels(dataset)):
             return self._analysis(dataset)
 
 
-def _megapixels(dataset: Dataset) -> float:
+def _pixels(dataset: Dataset) -> int:
     """Of one frame; 0 where rows and columns are no numbers, which the analysis refuses."""
     try:
-        return int(dataset.get("Rows", 0)) * int(dataset.get("Columns", 0)) / 1e6
+        return int(dataset.get("Rows", 0)) * int(dataset.get("Columns", 0))
     except (TypeError, ValueError):
-        return 0.0
+        return 0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files as package_files
 from pathlib import Path
@@ -48,6 +48,7 @@ from listener.web.console.smear_index import SmearIndex
 from listener.web.console.smears import SmearsPage
 from listener.web.console.upload_pages import UploadPages
 from listener.web.console.uploads import Uploads
+from listener.workflow.memory_budget import MEBIBYTE, MemoryBudget
 from listener.workflow.reviews import Reviews
 from pipeline.decoding.frames import ImageLimits
 from pipeline.domain import DecisionPolicy, ModelIdentity
@@ -90,6 +91,8 @@ class ConsoleParts:
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     hasher: PasswordHasher | None = None
     min_cells_for_percent: int = MIN_CELLS_FOR_PERCENT
+    memory: MemoryBudget = field(default_factory=lambda: MemoryBudget(512 * MEBIBYTE))
+    """For pictures that people upload or look at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +142,7 @@ class Console:
             parts.store.inbox,
             limits=parts.limits,
             most_bytes=settings.cache_mb * 2**20,
+            memory=parts.memory,
         )
         self.live = LiveEvents(self.index.changed_at)
         self.trail = AuditIndex(database, parts.audit_dir)
@@ -306,6 +310,7 @@ class Console:
             on_received=parts.on_received,
             gather_by=parts.gather_by,
             limits=parts.limits,
+            memory=parts.memory,
             clock=parts.clock,
         )
         pages = UploadPages(uploads=uploads, index=self.index, layout=self.layout)

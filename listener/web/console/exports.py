@@ -175,13 +175,15 @@ class Exporter:
                 continue
             if is_pseudonymous:
                 self._check_pixels(field.sop_instance_uid)
-            image = self._pictures.decoded(field)
-            for cell in here:
-                yield ExportFile(
-                    name=cell_file(cell),
-                    media_type="image/jpeg",
-                    content=_labelled(self._pictures.crop(opened, cell, image)),
-                )
+            with self._pictures.memory_for(field):
+                image = self._pictures.decoded(field)
+                for cell in here:
+                    yield ExportFile(
+                        name=cell_file(cell),
+                        media_type="image/jpeg",
+                        content=_labelled(self._pictures.crop(opened, cell, image)),
+                    )
+                del image
 
     def _check_pixels(self, image: SOPInstanceUID) -> None:
         """What must not leave under pseudonyms says so here (text burned into the pixels)."""

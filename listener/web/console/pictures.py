@@ -13,6 +13,7 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
@@ -29,6 +30,7 @@ from pydicom.uid import JPEGBaseline8Bit
 from listener.storage.inbox import Inbox
 from listener.web.console.galleries import PlacedCell, place_cells
 from listener.web.console.smear_files import OpenSmear
+from listener.workflow.memory_budget import BYTES_PER_PIXEL_BYTE, MemoryBudget
 from pipeline.decoding.frames import ImageLimits, read_frames
 from pipeline.domain import RGB, FieldFindings, SmearFindings, SourceImage
 from pipeline.errors import NeedsReview, Rejected
@@ -38,6 +40,7 @@ from pipeline.rendering.sprite import cut_tile, draw_heat_overlay, draw_sprite, 
 PICTURES = "1"
 """Raised when pictures are drawn in another way, so that old ones are not shown any more."""
 DECODERS = 2
+RGB_BYTES = 3
 QUALITY = 90
 THUMB_PX = 360
 ALL = "all"
@@ -47,8 +50,16 @@ ALL = "all"
 class Pictures:
     """The cache of one site."""
 
-    def __init__(self, folder: Path, inbox: Inbox, *, limits: ImageLimits, most_bytes: int) -> None:
-        self._folder, self._inbox = folder, inbox
+    def __init__(
+        self,
+        folder: Path,
+        inbox: Inbox,
+        *,
+        limits: ImageLimits,
+        most_bytes: int,
+        memory: MemoryBudget,
+    ) -> None:
+        self._folder, self._inbox, self._memory = folder, inbox, memory
         self._limits, self._most_bytes = limits, most_bytes
         self._locks: dict[str, Lock] = {}
         self._guard = Lock()
@@ -96,7 +107,12 @@ class Pictures:
             "thumb": lambda: _jpeg(_small(self._decoded(found).pixels), quality=82),
             "heat": lambda: _png(draw_heat_overlay(found)),
         }
-        return self._made(path, lambda: _write(path, makers[kind]()))
+
+        def draw() -> None:
+            with self.memory_for(found):
+                _write(path, makers[kind]())
+
+        return self._made(path, draw)
 
     def crop(self, opened: OpenSmear, cell: PlacedCell, image: SourceImage | None = None) -> bytes:
         """One cell's tile as JPEG."""
@@ -105,8 +121,16 @@ class Pictures:
         return _jpeg(cut_tile(source, cell.finding, field.scale.um_per_px), quality=95)
 
     def decoded(self, field: FieldFindings) -> SourceImage:
-        """A field's pixels; NeedsReview `image_retired` past its retention period."""
+        """A field's pixels; NeedsReview `image_retired` past its retention period.
+
+        To be used within `memory_for` the field.
+        """
         return self._decoded(field)
+
+    def memory_for(self, field: FieldFindings) -> AbstractContextManager[None]:
+        """Holds what decoding and drawing a field takes, so that large ones wait for each other."""
+        pixels = field.width * field.height
+        return self._memory.reserved(pixels * RGB_BYTES * BYTES_PER_PIXEL_BYTE)
 
     def prune(self) -> None:
         """Delete the pictures that were asked for least lately, down to the room they may take."""
@@ -158,11 +182,14 @@ class Pictures:
 
         def cut(number: int) -> list[tuple[PlacedCell, RGB]]:
             field = opened.smear.fields[number - 1]
-            image, um = self._decoded(field), field.scale.um_per_px
+            um = field.scale.um_per_px
             tiles = []
-            for cell in by_field[number]:
-                tile = cut_tile(image, cell.finding, um)
-                tiles.append((cell, heat_tile(tile, cell.finding, um) if is_heat else tile))
+            with self.memory_for(field):
+                image = self._decoded(field)
+                for cell in by_field[number]:
+                    tile = cut_tile(image, cell.finding, um)
+                    tiles.append((cell, heat_tile(tile, cell.finding, um) if is_heat else tile))
+                del image
             return tiles
 
         found: dict[str, list[tuple[int, RGB]]] = {}

@@ -32,6 +32,7 @@ from listener.storage.part10 import MAX_HEADER_BYTES, split_header
 from listener.storage.results import ResultsFolder
 from listener.storage.smear_grouping import GatherBy, smear_id_of
 from listener.web.console.database import UPLOAD, UPLOADED_FILE, ConsoleDatabase
+from listener.workflow.memory_budget import BYTES_PER_PIXEL_BYTE, MemoryBudget
 from pipeline.decoding.frames import ImageLimits
 from pipeline.domain import SmearId, SOPInstanceUID
 from pipeline.errors import Rejected, SmearlinkError
@@ -40,6 +41,9 @@ from reporting.audit.trail import Actor, AuditSink
 SOURCE = "CONSOLE"
 MOST_FILES = 400
 PIECE_BYTES = 2**20
+ORDINARY_MEGAPIXELS = 12.0
+"""A larger photograph waits until it has the memory for the largest that the site takes."""
+RGB_BYTES = 3
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".dcm")
 
 
@@ -89,12 +93,14 @@ class Uploads:
         on_received: Callable[[StoredInstance], None],
         gather_by: GatherBy,
         limits: ImageLimits,
+        memory: MemoryBudget,
         clock: Callable[[], datetime],
     ) -> None:
         self._database, self._inbox, self._results = database, inbox, results
         self._audit, self._on_received = audit, on_received
         self._gather_by: GatherBy = gather_by
         self._limits = limits
+        self._memory = memory
         self._clock = clock
 
     def begin(self, account: str, words: Mapping[str, str], expected: int) -> Batch:
@@ -216,6 +222,22 @@ class Uploads:
             check_image(path)
             with path.open("rb") as file:
                 return _kept(reception, file)
+        ordinary = replace(
+            self._limits, max_megapixels=min(ORDINARY_MEGAPIXELS, self._limits.max_megapixels)
+        )
+        try:
+            with self._memory.reserved(_bytes_for(ordinary)):
+                return self._photograph(reception, batch, path, number, ordinary)
+        except Rejected as err:
+            if err.code != "too_large":
+                raise
+        # Told by its header alone: nothing was decoded yet.
+        with self._memory.reserved(_bytes_for(self._limits)):
+            return self._photograph(reception, batch, path, number, self._limits)
+
+    def _photograph(
+        self, reception: Reception, batch: Batch, path: Path, number: int, limits: ImageLimits
+    ) -> StoredInstance:
         order = Order(
             accession=batch.accession, patient_id=batch.patient_id, spacing_um=batch.spacing_um
         )
@@ -225,7 +247,7 @@ class Uploads:
             started_at=batch.began_at.replace(tzinfo=None),
             number=number,
             order=order,
-            limits=self._limits,
+            limits=limits,
             notes=batch.notes,
         )
         buffer = io.BytesIO()
@@ -262,6 +284,11 @@ class Uploads:
         }
         with self._database.writing() as connection:
             self._database.upsert(connection, UPLOADED_FILE, row)
+
+
+def _bytes_for(limits: ImageLimits) -> int:
+    """What the largest photograph within the limits takes while it is decoded and written."""
+    return int(limits.max_megapixels * 1e6) * RGB_BYTES * BYTES_PER_PIXEL_BYTE
 
 
 def _kept(reception: Reception, file: BinaryIO) -> StoredInstance:

@@ -19,6 +19,7 @@ from listener.web.console.smear_index import SmearIndex
 from listener.workflow.delivery import is_confirmed
 from listener.workflow.destinations import Destinations
 from listener.workflow.image_analysis import ImageAnalysis
+from listener.workflow.memory_budget import MEBIBYTE, MemoryBudget, bytes_needed
 from listener.workflow.reviews import Reviews
 from listener.workflow.worker import Workflow
 from models.classifier import MODEL_FOLDER
@@ -47,6 +48,8 @@ class RunningParts:
 def console_parts(settings: Settings, running: RunningParts) -> ConsoleParts:
     """Everything that the console needs; its database is open."""
     workflow = running.workflow
+    # Of its own: a page must not wait for the analysis of a large image.
+    memory = MemoryBudget(settings.image.memory_mb * MEBIBYTE // 4)
 
     def is_delivered(index: ReportIndex, name: str, folder: SmearFolder) -> bool:
         try:
@@ -57,7 +60,8 @@ def console_parts(settings: Settings, running: RunningParts) -> ConsoleParts:
 
     def find_at(field: FieldFindings, x: float, y: float) -> CellFinding:
         dataset = running.store.inbox.read(field.sop_instance_uid)
-        return running.analysis.find_at(dataset, field, x, y)
+        with memory.reserved(bytes_needed(dataset)):
+            return running.analysis.find_at(dataset, field, x, y)
 
     def destination_checks() -> Mapping[str, Callable[[], str]]:
         return {one.name: one.destination.check for one in running.destinations}
@@ -102,6 +106,7 @@ def console_parts(settings: Settings, running: RunningParts) -> ConsoleParts:
         },
         destination_checks=destination_checks,
         free_bytes=lambda: shutil.disk_usage(settings.data_dir).free,
+        memory=memory,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from listener.web.console import uploads
 from listener.web.console.permissions import Role
 from reporting.audit.trail import Event
 from tests.builders import build_image, file_bytes
@@ -71,6 +73,30 @@ def test_every_kind_of_picture_is_taken(
     assert len(images(site)) == len(site.received) == 6
     assert len({image.SeriesInstanceUID for image in images(site)}) == 1
     assert sorted(int(image.InstanceNumber) for image in images(site)) == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_large_photograph_waits_for_the_memory_of_the_largest(
+    browser: TestClient, site: ConsoleSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However small its file is: a bomb is told by its header before it is decoded."""
+    monkeypatch.setattr(uploads, "ORDINARY_MEGAPIXELS", 0.01)
+    held: list[int] = []
+    reserved = site.parts.memory.reserved
+
+    def noting(wanted: int) -> AbstractContextManager[None]:
+        held.append(wanted)
+        return reserved(wanted)
+
+    monkeypatch.setattr(site.parts.memory, "reserved", noting)
+    large = np.zeros((200, 100, 3), np.uint8)
+
+    upload(
+        browser, [("small.png", picture()), ("large.png", cv2.imencode(".png", large)[1].tobytes())]
+    )
+
+    ordinary, largest = 10_000 * 24, 100_000_000 * 24
+    assert held == [ordinary, ordinary, largest]
+    assert len(images(site)) == 2
 
 
 def test_a_dicom_file_is_taken_as_it_is(browser: TestClient, site: ConsoleSite) -> None:
