@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -82,15 +83,20 @@ def _referral_reasons(
         yield ReferralReason.POOR_OUTLINE
     if quality.flags & REFERRING_FLAGS:
         yield ReferralReason.FIELD_QUALITY
-    if prediction.novelty > policy.novelty_limit:
+    if not prediction.novelty <= policy.novelty_limit:  # also where it is no number
         yield ReferralReason.UNLIKE_TRAINING
     if _is_uncertain(prediction, policy):
         yield ReferralReason.UNCERTAIN
 
 
 def _is_uncertain(prediction: Prediction, policy: DecisionPolicy) -> bool:
-    """In the uncertain band, or the two heads of the network contradict each other."""
+    """In the uncertain band, or the two heads of the network contradict each other.
+
+    A network whose arithmetic overflowed says nothing: NaN compares as neither more nor less.
+    """
     probability = prediction.leukemic_probability
+    if not math.isfinite(probability + sum(prediction.type_probabilities)):
+        return True
     if probability < policy.leukemic_from:
         return probability >= policy.refer_above
     return most_likely_type(prediction) not in LEUKEMIC_TYPES
