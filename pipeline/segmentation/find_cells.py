@@ -21,6 +21,7 @@ from pipeline.domain import (
     Cell,
     Contour,
     FieldCells,
+    FieldQuality,
     Scale,
     ScaleSource,
     SourceImage,
@@ -43,7 +44,11 @@ from pipeline.segmentation.morphometry import PixelTransform, describe
 from pipeline.segmentation.network_maps import NETWORK_UM, SegmentationMaps, Segmenter, ask, resized
 from pipeline.segmentation.nuclear_contours import nuclear_contours, refined_nuclear_contours
 from pipeline.segmentation.nuclei import Nuclei, find_nuclei, nuclei_of_nothing
-from pipeline.segmentation.pixel_scale import overview_and_scale, scale_seen
+from pipeline.segmentation.pixel_scale import (
+    overview_and_scale,
+    scale_seen,
+    scale_without_red_cells,
+)
 from pipeline.segmentation.smear_evidence import FAINT, USUAL, count_smear_evidence
 from pipeline.segmentation.smudge_cells import classify_smudge_cells
 
@@ -68,6 +73,10 @@ LEAST_CENTRAL_UM2 = 2.5
 """In a picture of one cell, the cell may be a platelet."""
 SINGLE_CELL_UM = 42.0
 """Pictures this narrow may be of one cell."""
+COARSE_UM = 0.35
+"""Above, in a faint picture that is refused, red cells may be the noise of a poor camera: in one of
+ten pictures of one cell (`../shared/data2`, chula_cells) it told a scale four to eight times too
+coarse."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -91,6 +100,23 @@ def find_cells(image: SourceImage, segmenter: Segmenter | None = None) -> FieldC
 def find_stages(image: SourceImage, segmenter: Segmenter | None = None) -> Stages:
     """The same, with all that led there."""
     overview, scale = overview_and_scale(image.pixels, image.spacing_um)
+    stages = _stages_at(scale, image, overview, segmenter)
+    if segmenter is None or not _may_be_noise(scale, stages.found.quality):
+        return stages
+    again = _stages_at(scale_without_red_cells(overview), image, overview, segmenter)
+    return again if again.found.cells else stages
+
+
+def _may_be_noise(scale: Scale, quality: FieldQuality) -> bool:
+    """Whether a picture was refused by a scale that noise may have told."""
+    is_measured = scale.source is ScaleSource.RED_CELLS and scale.um_per_px > COARSE_UM
+    return is_measured and not quality.is_usable and is_faint(quality)
+
+
+def _stages_at(
+    scale: Scale, image: SourceImage, overview: Overview, segmenter: Segmenter | None
+) -> Stages:
+    """What is found at the scale that was known before the network looked."""
     quality = judge_quality(image.pixels, scale, overview=overview)
     if segmenter is None and has_doubtful_colors(quality):
         quality = with_proof(quality, scale, 0)

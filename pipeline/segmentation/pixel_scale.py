@@ -94,6 +94,13 @@ def scale_of(overview: Overview, spacing_um: float | None) -> Scale:
     return _told(nucleus or ASSUMED_UM_PER_PX, ScaleSource.ASSUMED, cells)
 
 
+def scale_without_red_cells(overview: Overview) -> Scale:
+    """The scale of a picture whose red cells are not believed: by a nucleus, else assumed."""
+    nucleus = _nucleus_um_per_px(overview.density) * overview.shrink
+    nothing = RedCells(diameter_px=0.0, measured=0)
+    return _told(nucleus or ASSUMED_UM_PER_PX, ScaleSource.ASSUMED, nothing)
+
+
 def scale_seen(
     overview: Overview, maps: SegmentationMaps, scale: Scale, nuclei_px: Lengths
 ) -> Scale:
@@ -110,10 +117,12 @@ def scale_seen(
     if cells.measured < LEAST_RED_CELLS:
         # They may be smaller than the scale says.
         cells = _red_cells_seen(overview, maps, 2 * zoom, nucleus)
-    if cells.measured >= BEYOND_DOUBT:
+    told_um = RED_CELL_UM / max(cells.diameter_px, 1e-3)
+    if cells.measured >= BEYOND_DOUBT and _is_near(told_um, scale.um_per_px):
+        # Red cells of another size than the network was asked for may be noise.
         nucleus = 0.0
     is_few = not nucleus and cells.measured < ENOUGH_ALONE
-    if is_few and not _is_near(RED_CELL_UM / max(cells.diameter_px, 1e-3), scale.um_per_px):
+    if is_few and not _is_near(told_um, scale.um_per_px):
         # Nothing says that these are red cells: what the network was asked at was nearer.
         return scale
     um_per_px = _agreed(cells, nucleus, SEEN_NUCLEUS_WEIGHT)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+import numpy as np
+
 from listener.demo.phantom import PhantomField, Recipe, draw_field
 from listener.demo.phantom.camera import Optics
 from models.segmenter import OnnxSegmenter
@@ -27,6 +29,18 @@ def field(
     drawn = draw_field(seed, recipe)
     drawn.pixels.setflags(write=False)
     return drawn
+
+
+def by_a_poor_camera(pixels: RGB) -> RGB:
+    """The field with a pink rim, a dark blue middle and a veil that leaves half of its
+    contrast: what a camera on a teaching microscope makes of it."""
+    height, width = pixels.shape[:2]
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+    away = np.clip(x**2 + y**2, 0, 1)[..., None]
+    lamp = (1 - away) * np.array([110, 120, 125]) + away * np.array([190, 120, 140])
+    clear = pixels.astype(np.float32) / np.array([236, 230, 226])
+    grain = np.random.default_rng(5).normal(0, 1.0, pixels.shape)
+    return np.clip(np.rint(lamp * (0.55 + 0.45 * clear) + grain), 0, 255).astype(np.uint8)
 
 
 @cache

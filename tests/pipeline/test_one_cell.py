@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -14,9 +15,10 @@ from pipeline.field.quality import LIMITS, judge_quality
 from pipeline.segmentation.find_cells import central_cell, find_cells
 from pipeline.segmentation.pixel_scale import find_scale
 from tests.pipeline.not_smears import KINDS, not_smears
-from tests.pipeline.smears import field, image_of, overlap, segmenter
+from tests.pipeline.smears import by_a_poor_camera, field, image_of, overlap, segmenter
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
+MORE_DATA = DATA.with_name("data2")
 TIGHT = 1.3
 """Side of the picture, as cells are cut out for galleries, in widths of the cell."""
 
@@ -74,6 +76,26 @@ def test_nuclei_bluer_than_glass_are_believed_where_a_nucleus_is_seen() -> None:
     assert all(found.quality.is_usable and found.cells for found in brighter)
 
 
+@pytest.mark.parametrize("grain_px", [2.5, 3.5])
+def test_coarse_grain_of_a_poor_camera_does_not_tell_the_scale(grain_px: float) -> None:
+    """Its grain looks like many red cells of a few pixels; the cell is found at its own scale."""
+    drawn = field(seed=3, um=0.1)
+    faint = by_a_poor_camera(drawn.pixels).astype(np.float32)
+    noise = np.random.default_rng(1).normal(0, 1, drawn.pixels.shape[:2]).astype(np.float32)
+    grain = cv2.GaussianBlur(noise, (0, 0), grain_px)
+    faint += 10 * (grain / grain.std())[..., None] * np.array([0.6, 1.0, 0.8], np.float32)
+    lymphocyte = min((cell.box for cell in drawn.cells), key=lambda box: box.width)
+    cut = cut_around(image_of(np.clip(faint, 0, 255).astype(np.uint8)), lymphocyte, 2.0)
+    assert cut is not None
+    assert find_scale(cut[0].pixels, None).um_per_px > 0.5, "the grain tells no scale"
+
+    found = find_cells(cut[0], segmenter())
+
+    central = central_cell(found, width=cut[0].width, height=cut[0].height)
+    assert central is not None and overlap(central.box, cut[1]) > 0.5
+    assert found.scale.um_per_px == pytest.approx(0.1, rel=0.3)
+
+
 @pytest.mark.parametrize(("widths", "most_error"), [(TIGHT, 0.3), (2.0, 0.12)])
 def test_a_phantom_cell_alone_is_found_and_scaled(widths: float, most_error: float) -> None:
     """Three cells of four within `most_error` (logarithms): few red cells tell a scale roughly."""
@@ -110,3 +132,20 @@ def test_a_real_cell_alone_is_found(source: str) -> None:
     assert len(told) >= 10
     assert np.mean(are_found) > 0.9
     assert np.mean(errors > 0.5) < 0.1
+
+
+@pytest.mark.data
+@pytest.mark.skipif(
+    not (MORE_DATA / "manifest.csv").is_file(), reason="no second data pack beside the checkout"
+)
+def test_hardly_a_picture_of_one_cell_by_a_poor_camera_is_refused() -> None:
+    """One in eight at most; a person reads nearly all of them."""
+    rows = [row for row in read_pack(MORE_DATA, None) if row.source == "chula_cells"][::4]
+
+    refused = [
+        row.file for row in rows if not find_cells(row.read_image(), segmenter()).quality.is_usable
+    ]
+
+    print(f"{len(refused)} of {len(rows)} refused")
+    assert len(rows) > 80
+    assert len(refused) <= len(rows) / 8, refused

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from models.evaluation.pack import read_pack
-from pipeline.domain import RGB, QualityFlag, Scale, ScaleSource
+from pipeline.domain import QualityFlag, Scale, ScaleSource
 from pipeline.field.quality import judge_quality
 from pipeline.segmentation.find_cells import find_cells
 from pipeline.segmentation.pixel_scale import find_scale
 from tests.pipeline.not_smears import KINDS, Draw, not_smears
-from tests.pipeline.smears import field, found_of, image_of, segmenter
+from tests.pipeline.smears import by_a_poor_camera, field, found_of, image_of, segmenter
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
 MORE_DATA = DATA.with_name("data2")
@@ -34,18 +34,6 @@ def test_pictures_of_other_things_are_refused_ten_of_ten(kind: Draw) -> None:
 
     assert len(shown) == 10
     assert passed == []
-
-
-def by_a_poor_camera(pixels: RGB) -> RGB:
-    """The field with a pink rim, a dark blue middle and a veil that leaves half of its
-    contrast: what a camera on a teaching microscope makes of it."""
-    height, width = pixels.shape[:2]
-    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
-    away = np.clip(x**2 + y**2, 0, 1)[..., None]
-    lamp = (1 - away) * np.array([110, 120, 125]) + away * np.array([190, 120, 140])
-    clear = pixels.astype(np.float32) / np.array([236, 230, 226])
-    grain = np.random.default_rng(5).normal(0, 1.0, pixels.shape)
-    return np.clip(np.rint(lamp * (0.55 + 0.45 * clear) + grain), 0, 255).astype(np.uint8)
 
 
 def test_a_field_of_a_poor_camera_is_read_where_a_person_reads_it() -> None:
