@@ -11,6 +11,7 @@ cell, and that its mask has.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -30,8 +31,20 @@ MOST_ROUNDS = 64
 def outline_points(contour: Contour) -> NDArray[np.float32]:
     """The outline as N × 2 float32 points, x then y, not closed, at least three points.
 
-    It encloses the area of the pixels that filling the contour covers, within their box.
+    It encloses the area of the pixels that filling the contour covers, within their box. Several
+    objects name the same outline: the array is shared and cannot be written to.
     """
+    return _outline_points(contour.reshape(-1, 2).tobytes(), contour.dtype.str)
+
+
+@lru_cache(maxsize=1024)
+def _outline_points(content: bytes, dtype: str) -> NDArray[np.float32]:
+    points = _worked_out(np.frombuffer(content, dtype).reshape(-1, 2))
+    points.flags.writeable = False
+    return points
+
+
+def _worked_out(contour: Contour) -> NDArray[np.float32]:
     thinned = cv2.approxPolyDP(contour.reshape(-1, 1, 2), TOLERANCE_PX, True).reshape(-1, 2)
     x, y, width, height = cv2.boundingRect(contour.reshape(-1, 1, 2))
     box = np.array([[x, y], [x + width, y], [x + width, y + height], [x, y + height]], np.float64)
@@ -61,7 +74,7 @@ def _grown(
     centre = points.mean(axis=0)
     for _ in range(MOST_ROUNDS):
         enclosed = _enclosed(points)
-        if enclosed == 0 or _has_area(points, area):
+        if enclosed == 0 or _is_near(enclosed, area):
             break
         scaled = (points - centre) * np.sqrt(area / enclosed) + centre
         points = np.clip(scaled, least, most)
@@ -69,13 +82,18 @@ def _grown(
 
 
 def _has_area(points: NDArray[np.floating[Any]], area: float) -> bool:
-    return abs(_enclosed(points) - area) <= AREA_TOLERANCE * area
+    return _is_near(_enclosed(points), area)
+
+
+def _is_near(enclosed: float, area: float) -> bool:
+    return abs(enclosed - area) <= AREA_TOLERANCE * area
 
 
 def _enclosed(points: NDArray[np.floating[Any]]) -> float:
     """The area of a polygon, by the shoelace formula about its first point."""
     x, y = (points - points[0]).T
-    return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
+    next_x, next_y = np.concatenate((x[1:], x[:1])), np.concatenate((y[1:], y[:1]))
+    return abs(float(x @ next_y - y @ next_x)) / 2
 
 
 def closed(points: NDArray[np.float32]) -> NDArray[np.float32]:

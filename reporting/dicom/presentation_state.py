@@ -6,6 +6,7 @@ One graphic layer a call, one for nuclei, and one for the label of research use.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 
 from pydicom import Dataset
 
@@ -188,8 +189,9 @@ def _outline(finding: CellFinding) -> Dataset:
     return graphic
 
 
+@cache
 def _line_style(call: Call) -> Dataset:
-    """Full or dashed as in the annotated picture (C.10.5.1.2.1)."""
+    """Full or dashed as in the annotated picture (C.10.5.1.2.1), shared by all: never change it."""
     style = CALL_STYLES[call]
     line = Attributes()
     line.PatternOnColorCIELabValue = cielab(style.colour)

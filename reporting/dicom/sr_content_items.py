@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,8 +125,9 @@ def region(
     return item
 
 
+@lru_cache(maxsize=2)
 def source_image(source: SourceFrame, relation: Relation = Relation.CONTAINS) -> Dataset:
-    """A source image by reference."""
+    """A source image by reference, shared by all cells of the field: never change it."""
     item = Attributes()
     item.RelationshipType = relation
     item.ValueType = "IMAGE"
@@ -158,7 +160,9 @@ def _item(value_type: str, name: Concept, relation: Relation) -> Dataset:
     return item
 
 
+@cache
 def _template(identifier: str) -> Dataset:
+    """Shared by all: never change it."""
     template = Attributes()
     template.MappingResource = "DCMR"
     template.TemplateIdentifier = identifier
