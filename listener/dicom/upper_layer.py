@@ -6,6 +6,8 @@ are passed on as slices of one buffer, so an image passes through without being 
 
 from __future__ import annotations
 
+import math
+import select
 import socket
 import ssl
 import time
@@ -113,6 +115,8 @@ class UpperLayer:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sock = sock
+        self._readiness = None if isinstance(sock, ssl.SSLSocket) else Readiness(sock)
+        """Of a plain socket; TLS keeps bytes of its own, of which the kernel knows nothing."""
         self._max_pdu_bytes = max_pdu_bytes
         self._monotonic = monotonic
         self._buffer = bytearray(max(MAX_ASSOCIATE_BYTES, 4 * max_pdu_bytes) + _PDU_HEADER.size)
@@ -140,8 +144,11 @@ class UpperLayer:
     def send(self, data: bytes, *, within_s: float) -> None:
         """Send all of `data`. Raises ConnectionLost."""
         try:
-            self._sock.settimeout(within_s)
-            self._sock.sendall(data)
+            if self._readiness is not None:
+                self._readiness.send_all(data, within_s)
+            else:
+                self._sock.settimeout(within_s)
+                self._sock.sendall(data)
         except OSError as err:
             raise ConnectionLost("The peer does not take our answer", code="peer_lost") from err
 
@@ -195,12 +202,59 @@ class UpperLayer:
         if remaining <= 0:
             raise ConnectionLost("The peer was silent for too long", code="peer_silent")
         try:
+            if self._readiness is not None:
+                return self._readiness.receive_into(target, remaining)
             self._sock.settimeout(remaining)
             return self._sock.recv_into(target)
         except (TimeoutError, ssl.SSLWantReadError) as err:
             raise ConnectionLost("The peer was silent for too long", code="peer_silent") from err
         except OSError as err:
             raise ConnectionLost("The connection broke", code="peer_lost") from err
+
+
+class Readiness:
+    """Waits for a plain socket only when there is a need to: a socket with a timeout would cost
+    two system calls more for each PDU.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._reading, self._writing = select.poll(), select.poll()
+        self._reading.register(sock, select.POLLIN)
+        self._writing.register(sock, select.POLLOUT)
+        self._is_drained = True
+        """The last read took all that was there, so that the next one has to wait."""
+
+    def receive_into(self, target: memoryview, within_s: float) -> int:
+        """Some bytes, 0 at the end of the stream. Raises OSError, TimeoutError among them."""
+        give_up = time.monotonic() + within_s
+        while True:
+            if self._is_drained:
+                _wait(self._reading, give_up)
+            try:
+                received = self._sock.recv_into(target)
+            except BlockingIOError:
+                self._is_drained = True
+                continue
+            self._is_drained = received < len(target)
+            return received
+
+    def send_all(self, data: bytes, within_s: float) -> None:
+        """Sends all of `data`. Raises OSError, TimeoutError among them."""
+        rest = memoryview(data)
+        give_up = time.monotonic() + within_s
+        while rest:
+            try:
+                rest = rest[self._sock.send(rest) :]
+            except BlockingIOError:
+                _wait(self._writing, give_up)
+
+
+def _wait(poll: select.poll, give_up: float) -> None:
+    rest_ms = max(0, math.ceil(1000 * (give_up - time.monotonic())))
+    if not poll.poll(rest_ms):
+        raise TimeoutError("the peer was silent for too long")
 
 
 def associate_length(received: bytes | bytearray) -> int:

@@ -196,10 +196,11 @@ class Inbox:
         The same bytes under that name are a duplicate, other bytes a conflict; a copy that was
         damaged on disk is replaced.
         """
-        earlier = self._find(image.sop_instance_uid)
-        target = earlier or self._new / f"{image.sop_instance_uid}.dcm"
+        name = f"{image.sop_instance_uid}.dcm"
+        parked = self._find_parked(name)
+        target = parked or self._new / name
         published = replace(image, path=target)
-        if earlier is None:
+        if parked is None:
             try:
                 self._disk.publish(finished, target)
             except FileExistsError:
@@ -233,6 +234,9 @@ class Inbox:
         name = f"{sop_instance_uid}.dcm"
         if (path := self._new / name).exists():
             return path
+        return self._find_parked(name)
+
+    def _find_parked(self, name: str) -> Path | None:
         for folder in os.scandir(self._parked):
             if (path := self._parked / folder.name / name).exists():
                 return path

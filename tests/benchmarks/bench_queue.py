@@ -90,12 +90,17 @@ def open_backlog(url: str, folder: Path, waiting: int) -> Backlog:
 
 
 def pile_up(url: str, template: Job, waiting: int) -> None:
-    """Gives each further image the rows that enqueuing it would have made."""
+    """Gives each further image the rows that enqueuing it would have made; `template` is
+    enqueued, and not claimed.
+    """
     image, smear = "'1.2.3.' || n", f"'1.2.4.' || n / {SMEAR}"
     job_id = "'image:1.2.3.' || n"
     own = {
         "workflow_uuid": job_id,
         "queue_partition_key": smear,
+        "status": "'ENQUEUED'",
+        "delay_until_epoch_ms": "NULL",
+        "attributes": "NULL",
         "created_at": f"t.created_at + n / {SMEAR}",
         "inputs": f"replace(replace(t.inputs, '1.2.3.0', {image}), '1.2.4.0', {smear})",
     }
@@ -167,6 +172,7 @@ def per_image_ms(seconds: list[float]) -> float:
 
 def worker_process(url: str, folder: str, name: str, everyone_is_up: Barrier) -> None:
     """Claims and settles until nothing waits, busy for a fixed time with each image."""
+    os.setsid()  # as services of their own: Linux shares a busy machine out by sessions
     with closing(open_client(url, Path(folder))) as client:
         everyone_is_up.wait()
         while batch := client.claim_images(name, BATCH, suspects=False):
@@ -209,9 +215,12 @@ def main() -> None:
     parser.add_argument("--waiting", nargs="*", type=int, default=[100, 1_000_000])
     parser.add_argument("--workers", nargs="*", type=int, default=[1, 2])
     parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--workers-only", action="store_true")
     parser.add_argument("--trials", type=int, default=3, help="of the workers, in turn")
     asked = parser.parse_args()
     print(f"load average {os.getloadavg()[0]:.1f}", flush=True)
+    if asked.workers_only:
+        asked.waiting = []
     with tempfile.TemporaryDirectory() as name:
         costs = measure_sqlite(Path(name), asked.waiting, asked.rounds)
     paces: dict[int, float] = {}

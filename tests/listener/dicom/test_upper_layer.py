@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -194,6 +196,38 @@ class TestPdus:
         assert release_reply() == b"\6\0\0\0\0\4\0\0\0\0"
         assert abort(AbortReason.INVALID_PARAMETER) == b"\7\0\0\0\0\4\0\0\2\6"
         assert reject(1, 1, 7) == b"\3\0\0\0\0\4\0\1\1\7"
+
+    def test_a_long_answer_reaches_a_peer_that_reads_slowly(
+        self, pair: tuple[socket.socket, socket.socket]
+    ) -> None:
+        answer, read_so_far = os.urandom(3_000_000), bytearray()
+
+        def read_all() -> None:
+            while len(read_so_far) < len(answer):
+                read_so_far.extend(pair[1].recv(10_000))
+
+        reader = threading.Thread(target=read_all)
+        reader.start()
+        wire_of(pair[0]).send(answer, within_s=SOON_S)
+        reader.join()
+
+        assert read_so_far == answer
+
+    def test_a_peer_that_takes_no_answer_is_given_up(
+        self, pair: tuple[socket.socket, socket.socket]
+    ) -> None:
+        with pytest.raises(ConnectionLost) as caught:
+            wire_of(pair[0]).send(bytes(3_000_000), within_s=0.01)
+
+        assert caught.value.code == "peer_lost"
+
+    def test_a_silent_peer_is_given_up(self, pair: tuple[socket.socket, socket.socket]) -> None:
+        wire = wire_of(pair[0])
+
+        with pytest.raises(ConnectionLost) as caught:
+            wire.read_pdu(first_byte_s=0.01, rest_s=SOON_S)
+
+        assert caught.value.code == "peer_silent"
 
     def test_a_peer_that_does_not_listen_ends_the_sending(
         self, pair: tuple[socket.socket, socket.socket]
