@@ -42,8 +42,10 @@ _UID_VERSION = "2"
 _BYTES_PER_PIXEL = 8
 """Of RGBA with 16 bits: larger files hold more pixels than are allowed."""
 _OTHER_BYTES = 64 * 1024 * 1024
-_LONGEST_TEXT = 64
-"""Characters of VR LO (PS3.5 6.2)."""
+_LONGEST_TEXT, _LONGEST_SHORT_TEXT = 64, 16
+"""Characters of VR LO and SH (PS3.5 6.2)."""
+_DECIMAL_DIGITS = 10
+"""Significant ones, so that a DS value stays within its 16 characters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +60,20 @@ class Order:
     """µm per pixel, when the camera was calibrated."""
     is_phantom: bool = False
     """Drawn by a program, of no patient."""
+
+    def __post_init__(self) -> None:
+        """Raises Rejected `bad_order` for what no attribute of DICOM may hold (PS3.5 6.2)."""
+        for what, words, most in (
+            ("accession number", self.accession, _LONGEST_SHORT_TEXT),
+            ("Patient ID", self.patient_id, _LONGEST_TEXT),
+            ("identifier of the slide", self.specimen, _LONGEST_TEXT),
+        ):
+            if len(words.strip()) > most or "\\" in words or not words.strip().isprintable():
+                raise Rejected(
+                    f"The {what} has at most {most} characters, no backslash and no control "
+                    "characters: write it as the order has it",
+                    code="bad_order",
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -228,7 +244,8 @@ def _describe(series: Sequence[str], digest: str, number: int, order: Order) -> 
     image.InstanceNumber = str(number)
     image.PatientOrientation = ""
     if order.spacing_um is not None:
-        image.NominalScannedPixelSpacing = [order.spacing_um / 1000] * 2
+        spacing_mm = f"{order.spacing_um / 1000:.{_DECIMAL_DIGITS}g}"
+        image.NominalScannedPixelSpacing = [spacing_mm] * 2
     if order.specimen:
         _add_specimen(image, order.specimen)
     else:  # type 2C: absent where a specimen takes the place of a body part (C.7.3.1)
