@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import resource
 import shutil
@@ -12,12 +13,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydicom import FileDataset
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from tests.acceptance.standins import free_ports
@@ -51,9 +53,9 @@ port = {web_port}
 folder = "{root}/model"
 threads = 1
 [results]
-kinds = ["table"]
+kinds = {kinds}
 [smear]
-quiet_s = 3600.0
+quiet_s = {quiet_s}
 [retention]
 min_free_disk_mb = {min_free_mb}
 """
@@ -73,11 +75,15 @@ class Besieged:
     def store(self) -> int:
         """One image by a device on an association of its own: its status; raises OSError."""
         self._number += 1
-        image = build_image(number=self._number)
+        return self.send(build_image(number=self._number))
+
+    def send(self, image: FileDataset) -> int:
+        """One image by C-STORE: its status; raises OSError."""
+        syntax = image.file_meta.TransferSyntaxUID
         with RawPeer(self.dicom_port) as peer:
             if self.tls is not None:
                 peer.sock = self.tls.wrap_socket(peer.sock, server_hostname="127.0.0.1")
-            peer.say(association_request(SecondaryCaptureImageStorage, calling="DEVICE"))
+            peer.say(association_request(SecondaryCaptureImageStorage, syntax, calling="DEVICE"))
             kind, _ = peer.hear()
             if kind != 2:
                 raise ConnectionRefusedError(f"answered by PDU {kind}")
@@ -143,9 +149,17 @@ class Seen:
 
 @contextmanager
 def besieged(
-    root: Path, *, dicom: str = "", web: str = "", min_free_mb: int = 0, tls: Any = None
+    root: Path,
+    *,
+    dicom: str = "",
+    web: str = "",
+    min_free_mb: int = 0,
+    tls: Any = None,
+    kinds: Sequence[str] = ("table",),
+    quiet_s: float = 3600.0,
 ) -> Iterator[Besieged]:
-    """`smearlink serve` with 256 descriptors and, run by root, 512 tasks of a user of its own."""
+    """`smearlink serve` with 256 descriptors, 2 GB of data and, run by root, 512 tasks of a user
+    of its own."""
     write_tiny_model(root / "model")
     (root / "data").mkdir(exist_ok=True)
     dicom_port, web_port = free_ports(2)
@@ -154,6 +168,8 @@ def besieged(
         dicom=dicom,
         web=web,
         min_free_mb=min_free_mb,
+        kinds=json.dumps(kinds),
+        quiet_s=quiet_s,
         dicom_port=dicom_port,
         web_port=web_port,
     )
@@ -171,6 +187,7 @@ def besieged(
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
         resource.setrlimit(resource.RLIMIT_NPROC, (TASKS, TASKS))
+        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_MB * 2**20, MEMORY_MB * 2**20))
 
     with (root / "log").open("wb") as log:
         process = subprocess.Popen(

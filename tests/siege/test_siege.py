@@ -17,11 +17,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import cv2
 import httpx
+import numpy as np
 import pytest
-from pydicom.uid import DeflatedExplicitVRLittleEndian, SecondaryCaptureImageStorage
+from pydicom import FileDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    SecondaryCaptureImageStorage,
+)
 from pynetdicom.sop_class import StorageCommitmentPushModel  # type: ignore[attr-defined]
 
+from listener.demo.phantom import Recipe, draw_field
 from tests.acceptance.small_disk import small_disk
 from tests.builders import build_image
 from tests.certificates import make_authority
@@ -202,6 +211,39 @@ class TestBombs:
 
         _endured(service, attack)
         assert service.log_bytes() - before < 400_000
+
+
+def test_two_images_of_100_megapixels_in_a_row() -> None:
+    """They wait for each other: both are reported, within the memory, and a probe is answered."""
+    kinds = ("annotated_field", "gallery", "table")
+    with shared_folder() as root, besieged(root, kinds=kinds, quiet_s=0.0) as service:
+        images = [large_image(number) for number in (1, 2)]
+        assert [service.send(image) for image in images] == [0, 0]
+
+        series = {str(image.SeriesInstanceUID) for image in images}
+        until(lambda: service.health() == 200 and series == reported(service))
+
+        peak = service.memory_mb("VmHWM")
+        print(f"\n  peak {peak} MB")
+        assert peak < MEMORY_MB
+        assert "defect_met" not in (root / "log").read_text()
+
+
+def large_image(number: int) -> FileDataset:
+    """10,000 × 10,000 pixels of phantom smear, as JPEG."""
+    field = draw_field(7, Recipe(width=2000, height=2000)).pixels
+    pixels = np.tile(field, (5, 5, 1))
+    content = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))[1].tobytes()
+    image = build_image(number=number, series=number, transfer_syntax=JPEGBaseline8Bit)
+    image.Rows, image.Columns = pixels.shape[:2]
+    image.PixelData = encapsulate([content])
+    image["PixelData"].is_undefined_length = True
+    return image
+
+
+def reported(service: Besieged) -> set[str]:
+    """Series with a report."""
+    return {path.parent.parent.name for path in service.root.glob("data/results/*/v1/index.json")}
 
 
 def test_a_disk_that_fills() -> None:

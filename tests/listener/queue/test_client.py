@@ -277,9 +277,9 @@ def _postponed(number: int, *, delay_s: float, reason: str = "") -> Job:
 
 def test_status_says_why_and_when_the_next_delivery_is_tried(client: QueueClient) -> None:
     client.enqueue(
-        _postponed(1, delay_s=900.0, reason="no_answer: pacs does not answer"),
-        _postponed(2, delay_s=60.0, reason="peer_unreachable: PACS cannot be reached"),
-        _postponed(3, delay_s=5.0),
+        _postponed(1, delay_s=9000.0, reason="no_answer: pacs does not answer"),
+        _postponed(2, delay_s=3600.0, reason="peer_unreachable: PACS cannot be reached"),
+        _postponed(3, delay_s=1800.0),
         close_job(SMEAR, trigger="one", known=1, delay_s=1.0),
     )
 
@@ -290,7 +290,7 @@ def test_status_says_why_and_when_the_next_delivery_is_tried(client: QueueClient
     assert pacs.delay_reason == "peer_unreachable: PACS cannot be reached"
     assert pacs.next_attempt_at is not None
     left_s = (pacs.next_attempt_at - datetime.now(UTC)).total_seconds()
-    assert 30 < left_s <= 60
+    assert 1800 < left_s <= 3600
     assert queues[SMEARS].next_attempt_at is None
 
 
