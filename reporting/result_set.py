@@ -16,7 +16,7 @@ from pipeline.decoding.frames import ImageLimits, read_frames
 from pipeline.domain import RGB, FieldFindings, SmearFindings, SOPInstanceUID, SourceImage
 from pipeline.errors import Defect, SmearlinkError
 from pipeline.rendering.annotated_field import draw_field, enlargement
-from pipeline.rendering.gallery import Card, compose_gallery, cut_cards
+from pipeline.rendering.gallery import Card, CardCutter, compose_gallery
 from reporting.content.identifiers import check_one_patient, is_phantom
 from reporting.content.sign_off import short_review_words
 from reporting.dicom.bulk_annotations import build_annotations
@@ -84,10 +84,12 @@ def _results(
     headers = _headers(smear, read_source)
     check_one_patient(headers.values())
     objects = plan_objects(smear, headers, context)
-    frames = _Frames(read_source)
+    cutter = CardCutter(smear) if context.kinds & GALLERY_USERS else None
+    frames = _Frames(read_source, cutter)
     for field in smear.fields:
         yield from _field_results(smear, field, objects, headers, frames, context)
-    yield from _smear_results(smear, objects, headers, frames, context, refuse)
+    cards = cutter.cards(frames) if cutter else []
+    yield from _smear_results(smear, objects, headers, cards, context, refuse)
 
 
 def _headers(smear: SmearFindings, read_source: ReadSource) -> Mapping[SOPInstanceUID, Dataset]:
@@ -96,10 +98,14 @@ def _headers(smear: SmearFindings, read_source: ReadSource) -> Mapping[SOPInstan
 
 
 class _Frames:
-    """Decoded frames, one at a time; asked in stored order, each source is decoded once."""
+    """Decoded frames, one at a time; asked in stored order, each source is decoded once.
 
-    def __init__(self, read_source: ReadSource) -> None:
+    The gallery's cards are cut of each frame while it is there.
+    """
+
+    def __init__(self, read_source: ReadSource, cutter: CardCutter | None) -> None:
         self._read_source = read_source
+        self._cutter = cutter
         self._images: Iterator[SourceImage] = iter(())
         self._last: SourceImage | None = None
 
@@ -113,6 +119,8 @@ class _Frames:
         for image in self._images:
             if image.frame == frame:
                 self._last = image
+                if self._cutter:
+                    self._cutter.see(image)
                 return image
         raise Defect(
             f"Frame {frame} was analysed but is not in its source.", code="source_frame_missing"
@@ -199,7 +207,7 @@ def _smear_results(
     smear: SmearFindings,
     objects: Sequence[ObjectReference],
     headers: Mapping[SOPInstanceUID, Dataset],
-    frames: _Frames,
+    cards: Sequence[Card],
     context: ReportContext,
     refuse: Refuse,
 ) -> Iterator[Result]:
@@ -210,7 +218,6 @@ def _smear_results(
         SourceFrame(header=headers[field.sop_instance_uid], frame=field.frame)
         for field in smear.fields
     ]
-    cards = cut_cards(smear, frames) if context.kinds & GALLERY_USERS else []
     gallery = _gallery(smear, cards, headers, context)
     for reference in objects:
         if reference.source is None:

@@ -79,7 +79,7 @@ def _enlarged(pixels: RGB, zoom: float) -> RGB:
     if zoom == 1.0:
         return pixels.copy()
     size = round(pixels.shape[1] * zoom), round(pixels.shape[0] * zoom)
-    return cv2.resize(pixels, size, interpolation=cv2.INTER_CUBIC).astype(np.uint8)
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
 
 
 def _text_px(picture: RGB) -> int:
@@ -90,6 +90,8 @@ def _text_px(picture: RGB) -> int:
 def _with_margin(picture: RGB) -> RGB:
     height, width = picture.shape[:2]
     wanted = max(width, round(height * MIN_WIDTH_SHARE))
+    if wanted == width:
+        return picture
     body = blank(wanted, height, INK)
     left = (wanted - width) // 2
     body[:, left : left + width] = picture

@@ -115,25 +115,54 @@ def compose_gallery(
 
 def cut_cards(smear: SmearFindings, pictures: Pictures) -> list[Card]:
     """Cards in order of suspicion; each field is decoded once, in stored order."""
-    chosen = most_suspicious(smear, MOST_CELLS)
-    hottest = max((float(f.prediction.activation_map.max()) for _, f in chosen), default=0.0)
-    tiles: dict[int, Card] = {}
-    for number in sorted({number for number, _ in chosen}):
-        field = smear.fields[number]
-        image = pictures(field.sop_instance_uid, field.frame)
-        for rank, (of_field, finding) in enumerate(chosen):
+    return CardCutter(smear).cards(pictures)
+
+
+class CardCutter:
+    """Cuts the cards of one smear, of each field when it is decoded anyway."""
+
+    def __init__(self, smear: SmearFindings) -> None:
+        self._smear = smear
+        self._chosen = most_suspicious(smear, MOST_CELLS)
+        self._hottest = max(
+            (float(f.prediction.activation_map.max()) for _, f in self._chosen), default=0.0
+        )
+        self._missing = {
+            (smear.fields[number].sop_instance_uid, smear.fields[number].frame): number
+            for number in sorted({number for number, _ in self._chosen})
+        }
+        """Number of each field of which cards are still to be cut, in stored order."""
+        self._cards: dict[int, Card] = {}
+
+    def see(self, image: SourceImage) -> None:
+        """Cut the cards of a frame, if it has any that were not cut yet."""
+        number = self._missing.pop((image.sop_instance_uid, image.frame), None)
+        if number is None:
+            return
+        field = self._smear.fields[number]
+        for rank, (of_field, finding) in enumerate(self._chosen):
             if of_field == number:
-                tile = _tile(image, finding, field)
-                # A map tells where, not how sure: a cell at 0.02 must not glow like one at 0.98.
-                sure = finding.prediction.leukemic_probability
-                heat = finding.prediction.activation_map * np.float32(sure)
-                tiles[rank] = Card(
-                    finding=finding,
-                    field_number=number + 1,
-                    tile=tile,
-                    heat_tile=_outlined(_heated(tile, heat, hottest), finding, field),
-                )
-    return [tiles[rank] for rank in range(len(chosen))]
+                self._cards[rank] = self._card(image, finding, number, field)
+
+    def cards(self, pictures: Pictures) -> list[Card]:
+        """All cards in order of suspicion; fields that were not seen are decoded now."""
+        for sop_instance_uid, frame in list(self._missing):
+            self.see(pictures(sop_instance_uid, frame))
+        return [self._cards[rank] for rank in range(len(self._chosen))]
+
+    def _card(
+        self, image: SourceImage, finding: CellFinding, number: int, field: FieldFindings
+    ) -> Card:
+        tile = _tile(image, finding, field)
+        # A map tells where, not how sure: a cell at 0.02 must not glow like one at 0.98.
+        sure = finding.prediction.leukemic_probability
+        heat = finding.prediction.activation_map * np.float32(sure)
+        return Card(
+            finding=finding,
+            field_number=number + 1,
+            tile=tile,
+            heat_tile=_outlined(_heated(tile, heat, self._hottest), finding, field),
+        )
 
 
 def most_suspicious(smear: SmearFindings, most: int) -> list[tuple[int, CellFinding]]:

@@ -194,11 +194,11 @@ def test_each_frame_of_a_source_is_decoded_once() -> None:
     results = reporting.result_set.build_result_set(
         make_smear_findings(of),
         read_source=read_source,
-        context=context_for(ResultKind.ANNOTATED_FIELD),
+        context=context_for(ResultKind.ANNOTATED_FIELD, ResultKind.GALLERY),
     )
 
-    assert len(list(results)) == 2
-    # Once for the header, once for the pixels of both frames.
+    assert len(list(results)) == 3
+    # Once for the header, once for the pixels of both frames, of which the gallery has its cells.
     assert len(reads) == 2
 
 
