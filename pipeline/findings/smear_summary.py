@@ -164,6 +164,19 @@ def counted_word(cell: CellFinding) -> str:
     return BLAST_WORD if cell.call is Call.LEUKEMIC else type_word(cell.cell_type)
 
 
+def decision_words(cell: CellFinding) -> str:
+    """Who a decided cell's word is of, beside what the network said; "" where nobody decided."""
+    decision = cell.decision
+    if decision is None:
+        return ""
+    was = "referred"
+    if decision.model_call is not Call.REFERRED and decision.model_type is not None:
+        was = type_word(decision.model_type)
+    if was == finding_word(cell):
+        return "confirmed by a person"
+    return f"by a person; network: {was}"
+
+
 def finding_word(cell: CellFinding) -> str:
     """What was decided of any cell, in one word: its type, or why it has none.
 

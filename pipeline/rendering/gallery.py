@@ -23,7 +23,7 @@ from pipeline.domain import (
     SourceImage,
 )
 from pipeline.findings.percentages import MIN_CELLS_FOR_PERCENT
-from pipeline.findings.smear_summary import finding_word, found_cell_count
+from pipeline.findings.smear_summary import decision_words, finding_word, found_cell_count
 from pipeline.rendering.gallery_summary import (
     CHART_X_PX,
     MARGIN_PX,
@@ -58,7 +58,7 @@ CARD_PITCH_PX = 388
 WINDOW_UM = 24.0
 """Side of the square of the smear that each tile shows; the network saw the same square."""
 HEAT_OPACITY = 0.62
-WORDS_PX, SMALLEST_WORDS_PX = 20, 17
+WORDS_PX, SMALLEST_WORDS_PX, WHERE_PX = 20, 17, 16
 """Height of a card's words, and the least at which they are still read."""
 
 MODEL_HASH_DIGITS = 12
@@ -262,8 +262,10 @@ def _draw_card(pen: Pen, canvas: RGB, card: Card, x: int, y: int) -> None:
     words = _card_words(pen, card.finding, right - x - 90)
     size = pen.fitting_size(words, WORDS_PX, right - x - 90)
     pen.write(canvas, words, (x + 90, base), size=size)
-    where = f"field {card.field_number}  #{card.finding.cell.index}"
-    pen.write(canvas, where, (x + 26, base + 22), size=16, colour=GREY)
+    parts = (f"field {card.field_number}  #{card.finding.cell.index}", decision_words(card.finding))
+    where = "; ".join(filter(None, parts))
+    size = pen.fitting_size(where, WHERE_PX, right - x - 26)
+    pen.write(canvas, where, (x + 26, base + 22), size=size, colour=GREY)
 
 
 def _card_words(pen: Pen, finding: CellFinding, room: int) -> str:

@@ -106,7 +106,8 @@ def _group(
     group.AnnotationGroupUID = derived_uid("annotations", reference.sop_instance_uid, call)
     group.AnnotationGroupLabel = f"White cells {call} (research)"
     group.AnnotationGroupDescription = RESEARCH_USE_ONLY
-    group.AnnotationGroupGenerationType = "AUTOMATIC"
+    is_reviewed = any(finding.decision for finding in cells)
+    group.AnnotationGroupGenerationType = "SEMIAUTOMATIC" if is_reviewed else "AUTOMATIC"
     group.AnnotationGroupAlgorithmIdentificationSequence = [algorithm_item(author)]
     group.AnnotationPropertyCategoryCodeSequence = [code_item(ANATOMICAL_STRUCTURE)]
     group.AnnotationPropertyTypeCodeSequence = [code_item(_common_type(cells))]

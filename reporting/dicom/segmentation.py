@@ -57,6 +57,8 @@ class _Segment:
     property_type: Concept
     colour: Colour
     outlines: Sequence[Contour]
+    is_reviewed: bool
+    """Whether people decided what one of its cells is."""
 
 
 def build_segmentation(
@@ -91,18 +93,23 @@ def build_segmentation(
 
 def _segments(findings: FieldFindings) -> Iterator[_Segment]:
     for call in Call:
-        cells = [finding.cell for finding in findings.cells if finding.call is call]
+        cells = [finding for finding in findings.cells if finding.call is call]
         if cells:
             yield _Segment(
                 label=f"White cells {call} (research)",
                 property_type=LEUKOCYTE,
                 colour=CALL_COLOURS[call],
-                outlines=[cell.contour for cell in cells],
+                outlines=[finding.cell.contour for finding in cells],
+                is_reviewed=any(finding.decision for finding in cells),
             )
     nuclei = [n for finding in findings.cells for n in finding.cell.nucleus_contours]
     if nuclei:
         yield _Segment(
-            label="Nuclei (research)", property_type=NUCLEUS, colour=GREY, outlines=nuclei
+            label="Nuclei (research)",
+            property_type=NUCLEUS,
+            colour=GREY,
+            outlines=nuclei,
+            is_reviewed=any(finding.decision for finding in findings.cells),
         )
 
 
@@ -163,7 +170,7 @@ def _segment_item(number: int, segment: _Segment, author: Authorship) -> Dataset
     item.SegmentNumber = number
     item.SegmentLabel = segment.label
     item.SegmentDescription = RESEARCH_USE_ONLY
-    item.SegmentAlgorithmType = "AUTOMATIC"
+    item.SegmentAlgorithmType = "SEMIAUTOMATIC" if segment.is_reviewed else "AUTOMATIC"
     item.SegmentAlgorithmName = author.software
     item.SegmentationAlgorithmIdentificationSequence = [algorithm_item(author)]
     item.SegmentedPropertyCategoryCodeSequence = [code_item(ANATOMICAL_STRUCTURE)]

@@ -15,7 +15,7 @@ from pydicom import Dataset
 
 from pipeline.domain import RESEARCH_USE_ONLY, RGB, Call, SmearFindings, SOPInstanceUID
 from pipeline.errors import Defect
-from pipeline.findings.smear_summary import finding_word, found_cell_count
+from pipeline.findings.smear_summary import decision_words, finding_word, found_cell_count
 from pipeline.rendering.gallery import PHANTOM_WORDS, WINDOW_UM, Card
 from pipeline.rendering.pen import CALL_COLOURS, plain, provider_words
 from reporting.content.identifiers import BusinessIdentifier, SmearOrigin, read_origin
@@ -135,6 +135,8 @@ def _heading(report: _Report, y: float) -> float:
     context = report.context
     canvas = report.canvas
     title = "Blood smear: cells found and counted by software"
+    if report.smear.review is not None:
+        title = "Blood smear: cells found by software, reviewed by a person"
     canvas.text(MARGIN_PT, y + 24, title, size=14, bold=True)
     issued = context.issued_at.isoformat(sep=" ", timespec="seconds")
     version = f"Report version {context.version}, {VERSION_WORDS[sign_off_of(report.smear)]}"
@@ -318,7 +320,8 @@ def _card(canvas: Canvas, card: Card, x: float, y: float, width: float) -> None:
     words = canvas.shortened(_card_words(card), width=width - 26, size=8)
     canvas.text(x, y + tile + 13, probability, size=8, bold=True)
     canvas.text(x + 24, y + tile + 13, words, size=8)
-    where = f"field {card.field_number} #{finding.cell.index}"
+    parts = (f"field {card.field_number} #{finding.cell.index}", decision_words(finding))
+    where = canvas.shortened("; ".join(filter(None, parts)), width=width, size=6.5)
     canvas.text(x, y + tile + 22, where, size=6.5, colour=GREY)
 
 

@@ -411,6 +411,42 @@ def test_letters_do_nothing_while_somebody_types(desk: Desk) -> None:
     assert len(desk.site.parts.reviews.events(desk.smear)) == before
 
 
+DRAG = """((goal, index) => {
+    const cell = [...document.querySelectorAll(".cell")][index];
+    const data = new DataTransfer();
+    const fire = (place, kind) => place.dispatchEvent(
+        new DragEvent(kind, { bubbles: true, cancelable: true, dataTransfer: data }));
+    fire(cell.querySelector("a.look"), "dragstart");
+    const place = document.querySelector(goal);
+    const isTaken = !fire(place, "dragover");
+    fire(place, "drop");
+    fire(cell, "dragend");
+    return [cell.dataset.cell, isTaken];
+})"""
+
+
+def test_a_cell_is_dragged_to_a_class(desk: Desk) -> None:
+    desk.open(f"/smears/{desk.smear}")
+    before = len(desk.site.parts.reviews.events(desk.smear))
+
+    _, is_beside_taken = desk.page.evaluate(f"{DRAG}('h1', 0)")
+    cell, is_taken = desk.page.evaluate(f"{DRAG}('#review [data-class=\"plasma_cell\"]', 0)")
+    desk.page.wait_until(f"document.querySelector('#class-plasma_cell [data-cell=\"{cell}\"]')")
+
+    events = desk.site.parts.reviews.events(desk.smear)[before:]
+    assert (is_beside_taken, is_taken) == (False, True)
+    assert [(one.act, one.to, one.cells) for one in events] == [
+        (Act.RECLASSIFY, "plasma_cell", (cell,))
+    ]
+    assert desk.page.evaluate("document.querySelectorAll('.over').length") == 0
+    # Where it lies already it is not decided again.
+    desk.page.evaluate(
+        f"{DRAG}('#class-plasma_cell', [...document.querySelectorAll('.cell')]"
+        f".findIndex(one => one.dataset.cell === '{cell}'))"
+    )
+    assert len(desk.site.parts.reviews.events(desk.smear)) == before + 1
+
+
 def test_two_reviewers_see_each_other_s_work_within_two_seconds(desk: Desk) -> None:
     desk.open(f"/smears/{desk.smear}")
     desk.page.wait_until("document.querySelector('#review-state [name=revision]')")

@@ -144,10 +144,11 @@ class Exporter:
             yield from build_result_set(smear, read_source=read_source, context=context)
 
     def _annotated(self, opened: OpenSmear, *, is_pseudonymous: bool) -> Iterator[ExportFile]:
+        reviewed = self._reviewed(opened.smear.smear_id).smear
         for number, field in enumerate(opened.smear.fields, start=1):
             if is_pseudonymous:
                 self._check_pixels(field.sop_instance_uid)
-            content = self._pictures.field(opened, number, "annotated").read_bytes()
+            content = self._pictures.annotated(opened, number, reviewed).read_bytes()
             yield ExportFile(
                 name=f"field-{number:03}-annotated.jpg",
                 media_type="image/jpeg",

@@ -6,7 +6,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from pipeline.domain import CELL_TYPES, Call, CellFinding, CellType, ReferralReason, SmearFindings
+from pipeline.domain import (
+    CELL_TYPES,
+    Call,
+    CellFinding,
+    CellType,
+    FieldFindings,
+    PersonDecision,
+    ReferralReason,
+    SmearFindings,
+)
 from pipeline.findings.decision import BLASTS
 from pipeline.findings.review import NOT_A_CELL, UNIDENTIFIED, CellKey, ReviewState, cell_key
 
@@ -129,6 +138,52 @@ def review_cells(
 
 def _gallery_of(word: str) -> str:
     return BLAST if word in BLASTS else word
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FieldCell:
+    """A cell on the page of its field: what the network said, and what people made of it."""
+
+    finding: CellFinding
+    key: CellKey
+    was: str
+    """Its class by the network."""
+    now: str
+    call: str
+    """Its outline's kind: a call, or `not_a_cell`."""
+    decision: PersonDecision | None
+    is_added: bool
+
+    @property
+    def words(self) -> str:
+        """Its class, after what the network called it where that was something else."""
+        if self.decision is None or self.is_added or self.was == self.now:
+            return self.now
+        return f"{self.was} → {self.now}"
+
+
+def field_cells(field: FieldFindings, state: ReviewState) -> list[FieldCell]:
+    """The cells of a field by number, as people left them."""
+    return [
+        _field_cell(cell_key(field, finding.cell), finding, state)
+        for finding in sorted(field.cells, key=lambda one: one.cell.index)
+    ]
+
+
+def _field_cell(key: CellKey, finding: CellFinding, state: ReviewState) -> FieldCell:
+    decision = state.decisions.get(key)
+    was = class_of(finding)
+    now = was if decision is None else _gallery_of(decision.to)
+    calls = {NOT_A_CELL: NOT_A_CELL, UNIDENTIFIED: str(Call.REFERRED), BLAST: str(Call.LEUKEMIC)}
+    return FieldCell(
+        finding=finding,
+        key=key,
+        was=was,
+        now=now,
+        call=str(finding.call) if decision is None else calls.get(now, str(Call.NORMAL)),
+        decision=decision,
+        is_added=key in state.added,
+    )
 
 
 def in_order(cells: Sequence[PlacedCell], order: CellOrder) -> list[PlacedCell]:

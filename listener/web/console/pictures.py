@@ -34,8 +34,10 @@ from listener.workflow.memory_budget import BYTES_PER_PIXEL_BYTE, MemoryBudget
 from pipeline.decoding.frames import ImageLimits, read_frames
 from pipeline.domain import RGB, FieldFindings, SmearFindings, SourceImage
 from pipeline.errors import NeedsReview, Rejected
+from pipeline.findings.review import field_key
 from pipeline.rendering.annotated_field import draw_field
 from pipeline.rendering.sprite import cut_tile, draw_heat_overlay, draw_sprite, heat_tile
+from reporting.content.sign_off import short_review_words
 
 PICTURES = "1"
 """Raised when pictures are drawn in another way, so that old ones are not shown any more."""
@@ -96,14 +98,13 @@ class Pictures:
         return self._made(folder / f"{cell_class}{ending}", draw)
 
     def field(self, opened: OpenSmear, number: int, kind: str) -> Path:
-        """One field as `original`, `annotated`, `thumb` or `heat`."""
+        """One field as `original`, `thumb` or `heat`."""
         folder = self._folder_of(opened)
         ending = "png" if kind == "heat" else "jpg"
         path = folder / f"field-{number}-{kind}.{ending}"
         found = opened.smear.fields[number - 1]
         makers: Mapping[str, Callable[[], bytes]] = {
             "original": lambda: self._original(found),
-            "annotated": lambda: _jpeg(draw_field(self._decoded(found), found)),
             "thumb": lambda: _jpeg(_small(self._decoded(found).pixels), quality=82),
             "heat": lambda: _png(draw_heat_overlay(found)),
         }
@@ -111,6 +112,20 @@ class Pictures:
         def draw() -> None:
             with self.memory_for(found):
                 _write(path, makers[kind]())
+
+        return self._made(path, draw)
+
+    def annotated(self, opened: OpenSmear, number: int, reviewed: SmearFindings) -> Path:
+        """One field with outlines and words as it is sent: with what people decided."""
+        found = opened.smear.fields[number - 1]
+        by_key = {field_key(field): field for field in reviewed.fields}
+        field = by_key.get(field_key(found), found)
+        revision = reviewed.review.revision if reviewed.review else 0
+        path = self._folder_of(opened) / f"field-{number}-annotated-{revision}.jpg"
+        words = short_review_words(reviewed)
+
+        def draw() -> None:
+            _write(path, _jpeg(draw_field(self._decoded(found), field, review_words=words)))
 
         return self._made(path, draw)
 

@@ -19,7 +19,7 @@ from listener.web.console.galleries import (
     CellFilter,
     CellOrder,
     PlacedCell,
-    class_of,
+    field_cells,
     in_order,
     place_cells,
     reasons_in,
@@ -51,6 +51,7 @@ from pipeline.findings.review import field_key, with_added
 from pipeline.findings.smear_summary import referred_cell_count, usable_field_count
 from pipeline.rendering.sprite import TILE_PX, WINDOW_UM, sprite_place, sprite_size
 from reporting.audit.trail import AuditSink, Event
+from reporting.content.sign_off import MEANING_WORDS
 
 VIEW_LASTS_S = 600.0
 MOST_VIEWS = 10_000
@@ -190,9 +191,14 @@ class SmearPages:
             return self._layout.problem(request, 404, "field_absent", visitor=visitor)
         if kind not in KINDS_OF_FIELD_PICTURES:
             return self._layout.problem(request, 404, "no_such_file", visitor=visitor)
-        return await self._picture(
-            request, visitor, lambda: self._pictures.field(opened, number, kind)
-        )
+
+        def made() -> object:
+            if kind != "annotated":
+                return self._pictures.field(opened, number, kind)
+            reviewed = self._reviews.read(opened.smear.smear_id).smear
+            return self._pictures.annotated(opened, number, reviewed)
+
+        return await self._picture(request, visitor, made)
 
     async def field(self, request: Request, visitor: Visitor) -> Response:
         """The page of a field."""
@@ -255,6 +261,7 @@ class SmearPages:
             class_keys=self._class_keys,
             may_undo=bool(last_act(self._reviews.events(found.smear_id), visitor.name)),
             event_id=uuid4().hex,
+            meaning_words=MEANING_WORDS,
             signs_by=self._signs_by(visitor),
             sign_in_again_url=self._sign_in_again_url,
             referred=referred_cell_count(smear),
@@ -289,9 +296,9 @@ class SmearPages:
         field = opened.smear.fields[number - 1]
         state = self._reviews.read(opened.smear.smear_id).state
         chosen = query.get("cell", "")
-        cells = sorted(field.cells, key=lambda one: one.cell.index)
-        cell = next((one for one in cells if str(one.cell.index) == chosen), None)
-        places = [one.cell.index for one in cells]
+        cells = field_cells(field, state)
+        cell = next((one for one in cells if str(one.finding.cell.index) == chosen), None)
+        places = [one.finding.cell.index for one in cells]
         return self._layout.page(
             "field.html",
             visitor,
@@ -303,8 +310,7 @@ class SmearPages:
             cell=cell,
             before=_neighbor(places, chosen, -1),
             after=_neighbor(places, chosen, 1),
-            class_of=class_of,
-            view=_view_box(field, cell, query.get("zoom", "")),
+            view=_view_box(field, cell.finding if cell else None, query.get("zoom", "")),
             zoom=_zoom(query.get("zoom", ""), cell is not None),
             shown=query.get("view", "outlines"),
             digest=self._pictures.digest(opened),

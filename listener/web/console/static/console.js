@@ -91,6 +91,47 @@ class Review {
       else if (act === "set_target") this.write(act, [], { to: one("#target").value });
       else this.do(act, to);
     });
+    this.classes = new Set(this.keys.values());
+    const galleries = one("#galleries");
+    if (galleries) this.letDrag(galleries);
+  }
+
+  // A second way to what the keys do: cells are dragged to a gallery or to the button of a class.
+  letDrag(galleries) {
+    const goalOf = target => {
+      const place = target.closest?.("#galleries section, #review [data-class]");
+      const name = place?.dataset.class ?? place?.id.replace("class-", "");
+      return this.classes.has(name) ? { place, name } : null;
+    };
+    const leave = () => { for (const place of all(".over")) place.classList.remove("over"); };
+    galleries.addEventListener("dragstart", event => {
+      const cell = event.target.closest?.(".cell");
+      if (!cell) return;
+      const chosen = all(".cell:has(input:checked)");
+      this.dragged = chosen.includes(cell) ? chosen : [cell];
+      event.dataTransfer.effectAllowed = "move";
+      event.dataTransfer.setData("text/plain", this.dragged.map(one => one.dataset.cell).join(" "));
+    });
+    addEventListener("dragover", event => {
+      const goal = this.dragged && goalOf(event.target);
+      leave();
+      if (!goal) return;
+      event.preventDefault();
+      goal.place.classList.add("over");
+    });
+    addEventListener("drop", event => {
+      const goal = this.dragged && goalOf(event.target);
+      const cells = this.dragged?.filter(cell => cell.dataset.now !== goal?.name) ?? [];
+      leave();
+      this.dragged = null;
+      if (!goal) return;
+      event.preventDefault();
+      for (const input of all(".cell input:checked")) input.checked = false;
+      if (!cells.length) return;
+      this.write("reclassify", cells, { to: goal.name });
+      this.queue = this.queue.then(() => refresh(true));
+    });
+    addEventListener("dragend", () => { leave(); this.dragged = null; });
   }
 
   get revision() { return one("#review-state [name=revision]").value; }

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from listener.web.console.permissions import Role
 from listener.web.console.review_pages import DEFAULT_KEYS
 from pipeline.domain import SmearId
-from pipeline.findings.review import CLASSES, Act
+from pipeline.findings.review import CLASSES, Act, CellKey
 from reporting.audit.trail import Event
 from tests.findings import make_field_findings
 from tests.listener.web.console.site import PASSWORD, ConsoleSite, csrf_of, sign_in
@@ -253,7 +253,7 @@ def test_a_signature_stands_on_the_page_with_name_time_and_meaning(
     shown = page(rosa, site)
     assert answer.status_code == 303
     assert "final" in shown
-    assert "reviewed by <bdi>rosa</bdi>" in shown or "sign by <bdi>rosa</bdi>" in shown
+    assert "Reviewed and signed by <bdi>rosa</bdi>" in shown
     assert site.audit.events.count(Event.REPORT_SIGNED) == 1
     assert any(job.id for job in site.enqueued)
 
@@ -317,6 +317,75 @@ def test_a_missed_cell_is_outlined_counted_and_shown(rosa: TestClient, site: Con
     assert 'id="class-monocyte"' in shown
     assert {rosa.get(sprite).status_code for sprite in sprites} == {200}
     assert "5 cells" in rosa.get(f"/smears/{smear_of(site)}/fields/1").text
+
+
+def test_the_page_of_a_field_shows_what_people_decided(rosa: TestClient, site: ConsoleSite) -> None:
+    place = f"/smears/{smear_of(site)}/fields/1"
+    write(rosa, site, "reclassify", [CELLS[0]], seen=0, to="monocyte")
+    write(rosa, site, "not_a_cell", [CELLS[1]], seen=1)
+
+    first = rosa.get(f"{place}?cell=1").text
+    second = rosa.get(f"{place}?cell=2").text
+
+    assert "0.97 blast → monocyte ✓</text>" in first
+    assert 'class="outline call-normal" d=' in first
+    assert "<dt>Class</dt><dd><strong>monocyte</strong></dd>" in first
+    assert "<bdi>rosa</bdi>" in first.split("<dt>Decided by</dt>", 1)[1].split("</dd>", 1)[0]
+    assert "<dd>blast; leukemic</dd>" in first
+    assert "call-not_a_cell" in second
+    assert "<strong>not a cell</strong>" in second
+
+
+def test_a_cell_is_decided_on_the_page_of_its_field(rosa: TestClient, site: ConsoleSite) -> None:
+    page = rosa.get(f"/smears/{smear_of(site)}/fields/1?cell=1").text
+    form = page.split('id="cell-review"', 1)[1].split("</form>", 1)[0]
+    names = ("csrf", "event_id", "revision", "cell", "before", "field_number", "back")
+    data = {name: form.split(f'name="{name}" value="', 1)[1].split('"', 1)[0] for name in names}
+
+    answer = rosa.post(
+        f"/smears/{smear_of(site)}/review", data=data | {"act": "reclassify", "to": "basophil"}
+    )
+
+    assert answer.headers["location"].endswith("/fields/1?cell=1")
+    state = site.parts.reviews.state(smear_of(site))
+    assert state.decisions[CellKey(CELLS[0])].to == "basophil"
+
+
+def test_the_annotated_picture_and_its_export_follow_the_review(
+    rosa: TestClient, site: ConsoleSite
+) -> None:
+    place = f"/smears/{smear_of(site)}/fields/1"
+
+    def link() -> str:
+        page = rosa.get(f"{place}?view=both").text
+        return f"{place}/annotated?v=" + page.split("/annotated?v=", 1)[1].split('"', 1)[0]
+
+    def exported() -> bytes:
+        csrf = csrf_of(rosa.get("/smears"))
+        form = {"csrf": csrf, "smear": smear_of(site), "kind": "pictures"}
+        return rosa.post("/export", data=form).content
+
+    before, file_before, before_link = rosa.get(link()).content, exported(), link()
+    write(rosa, site, "reclassify", [CELLS[0]], seen=0, to="monocyte")
+
+    assert link() != before_link
+    assert rosa.get(link()).content != before
+    assert exported() != file_before
+
+
+def test_a_change_after_the_signature_is_told_beside_it(
+    rosa: TestClient, site: ConsoleSite
+) -> None:
+    sign(rosa, site, reason="four cells")
+    signed = page(rosa, site)
+    write(rosa, site, "reclassify", [CELLS[0]], seen=1, to="monocyte")
+
+    changed = page(rosa, site)
+
+    assert "Reviewed and signed by <bdi>rosa</bdi>" in signed
+    assert "changed since the last signature" not in signed
+    assert "changed since the last signature" in changed
+    assert "until somebody signs again" in changed
 
 
 @pytest.mark.parametrize("place", [{}, {"x": "a", "y": "1"}, {"x": "-1", "y": "1"}])
