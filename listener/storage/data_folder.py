@@ -1,4 +1,4 @@
-"""Opens the data folder: inbox, results, commitment reports."""
+"""Opens the data folder: inbox, results, commitment reports, reference cells."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from config.model import Settings
 from listener.storage.commitment_reports import CommitmentReports
 from listener.storage.inbox import Inbox, InboxLimits
+from listener.storage.reference_cells import ReferenceCells
 from listener.storage.results import ResultsFolder
 
 MEBIBYTE = 2**20
@@ -19,6 +20,7 @@ class Store:
     inbox: Inbox
     results: ResultsFolder
     commitments: CommitmentReports
+    references: ReferenceCells
 
 
 def open_store(settings: Settings, *, worker_id: str) -> Store:
@@ -31,4 +33,5 @@ def open_store(settings: Settings, *, worker_id: str) -> Store:
         inbox=Inbox(settings.data_dir / "inbox", limits=limits),
         results=ResultsFolder(settings.data_dir / "results", worker_id=worker_id),
         commitments=CommitmentReports(settings.data_dir / "commitments"),
+        references=ReferenceCells(settings.data_dir / "references"),
     )

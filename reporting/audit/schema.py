@@ -47,6 +47,8 @@ class Event(StrEnum):
     REVIEW_RECORDED = "review_recorded"
     REPORT_SIGNED = "report_signed"
     SIGNATURE_REVOKED = "signature_revoked"
+    REFERENCE_ADDED = "reference_added"
+    REFERENCE_REMOVED = "reference_removed"
     # Delivery
     REPORT_DELIVERED = "report_delivered"
     DELIVERY_POSTPONED = "delivery_postponed"

@@ -38,6 +38,7 @@ from listener.web.console.oidc import Oidc, OidcClient, OidcPages
 from listener.web.console.operations import OperationsPages
 from listener.web.console.permissions import Permission, Role
 from listener.web.console.pictures import Pictures
+from listener.web.console.references import ReferencePages, References
 from listener.web.console.review_pages import DEFAULT_KEYS, ReviewPages
 from listener.web.console.sessions import Sessions, Visitor
 from listener.web.console.sign_in import SignInPages
@@ -51,7 +52,7 @@ from listener.web.console.uploads import Uploads
 from listener.workflow.memory_budget import MEBIBYTE, MemoryBudget
 from listener.workflow.reviews import Reviews
 from pipeline.decoding.frames import ImageLimits
-from pipeline.domain import DecisionPolicy, ModelIdentity
+from pipeline.domain import DecisionPolicy, ModelIdentity, SOPInstanceUID
 from pipeline.errors import Rejected
 from pipeline.findings.percentages import MIN_CELLS_FOR_PERCENT
 from reporting.audit.trail import AuditSink
@@ -144,6 +145,10 @@ class Console:
             most_bytes=settings.cache_mb * 2**20,
             memory=parts.memory,
         )
+        self.references = References(
+            cells=parts.store.references,
+            id_of=lambda key: self.sessions.sign("reference", key)[:32],
+        )
         self.live = LiveEvents(self.index.changed_at)
         self.trail = AuditIndex(database, parts.audit_dir)
         self._oidc = self._provider(parts)
@@ -215,6 +220,24 @@ class Console:
             ),
         )
 
+    def _reference_pages(self, pages: SmearPages) -> ReferencePages:
+        parts = self._parts
+
+        def check_pixels(image: SOPInstanceUID) -> None:
+            parts.pseudonymiser().dataset(parts.store.inbox.read_header(image))
+
+        return ReferencePages(
+            references=self.references,
+            open_smear=pages.opened,
+            reviews=parts.reviews,
+            pictures=self.pictures,
+            check_pixels=check_pixels,
+            layout=self.layout,
+            audit=parts.audit,
+            software_version=parts.software_version,
+            clock=parts.clock,
+        )
+
     def _routes(self) -> Iterator[Route]:
         for address in self.addresses:
             endpoint = self.gate(address.handler, address.door)
@@ -264,6 +287,7 @@ class Console:
             class_keys={**DEFAULT_KEYS, **parts.settings.class_keys},
             signs_through_proxy=bool(parts.settings.proxy.authenticated_at_header),
             sign_in_again_url=parts.settings.proxy.sign_in_again_url,
+            references=self.references,
         )
         review = self._review_pages(parts)
         export = ExportPage(
@@ -299,6 +323,9 @@ class Console:
         yield _post("/smears/{smear}/review", review.act, Permission.REVIEW)
         yield _post("/smears/{smear}/sign", review.sign, Permission.REVIEW)
         yield _post("/export", export.export, Permission.TAKE_AWAY)
+        references = self._reference_pages(pages)
+        yield _post("/smears/{smear}/references", references.change, Permission.REFERENCES)
+        yield _get("/references/{cell_class}/{reference}", references.picture, look)
 
     def _upload_addresses(self) -> Iterator[Address]:
         parts = self._parts

@@ -152,7 +152,7 @@ class Exporter:
             yield ExportFile(
                 name=f"field-{number:03}-annotated.jpg",
                 media_type="image/jpeg",
-                content=_labelled(content),
+                content=labelled(content),
             )
 
     def _cells(self, opened: OpenSmear, *, is_pseudonymous: bool) -> Iterator[ExportFile]:
@@ -182,7 +182,7 @@ class Exporter:
                     yield ExportFile(
                         name=cell_file(cell),
                         media_type="image/jpeg",
-                        content=_labelled(self._pictures.crop(opened, cell, image)),
+                        content=labelled(self._pictures.crop(opened, cell, image)),
                     )
                 del image
 
@@ -357,7 +357,7 @@ def _decided(cell: PlacedCell, state: ReviewState) -> str:
     return decision.to if decision is not None else ""
 
 
-def _labelled(jpeg: bytes) -> bytes:
+def labelled(jpeg: bytes) -> bytes:
     """The label as a comment segment right after the start of the image (ITU-T T.81 B.2.4.5)."""
     words = RESEARCH_USE_ONLY.encode()
     return b"".join((jpeg[:2], b"\xff\xfe", (len(words) + 2).to_bytes(2, "big"), words, jpeg[2:]))

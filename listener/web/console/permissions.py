@@ -29,6 +29,8 @@ class Permission(StrEnum):
     UPLOAD = "upload"
     REVIEW = "review"
     """Correct and sign."""
+    REFERENCES = "references"
+    """Keep reference cells, and take them out again."""
     NETWORK = "network"
     """How good the network is."""
     WATCH = "watch"
@@ -45,10 +47,10 @@ _LOOKING = frozenset({_P.LOOK, _P.TAKE_AWAY, _P.NETWORK})
 PERMISSIONS: Mapping[Role, frozenset[Permission]] = MappingProxyType(
     {
         Role.VIEWER: _LOOKING | {_P.IDENTIFY},
-        Role.REVIEWER: _LOOKING | {_P.IDENTIFY, _P.UPLOAD, _P.REVIEW},
+        Role.REVIEWER: _LOOKING | {_P.IDENTIFY, _P.UPLOAD, _P.REVIEW, _P.REFERENCES},
         Role.OPERATOR: _LOOKING | {_P.UPLOAD, _P.WATCH, _P.OPERATE},
         Role.AUDITOR: frozenset({_P.NETWORK, _P.WATCH, _P.AUDIT}),
-        Role.ADMINISTRATOR: frozenset(Permission) - {_P.REVIEW},
+        Role.ADMINISTRATOR: frozenset(Permission) - {_P.REVIEW, _P.REFERENCES},
     }
 )
 """An administrator sets the console up and sees everything, but signs no results."""

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 from listener.storage.dataset_scan import is_uid
+from listener.storage.reference_cells import REFERENCE_CLASSES
 from listener.web.console.galleries import (
     BLAST,
     CellFilter,
@@ -30,6 +31,7 @@ from listener.web.console.gate import actor_of
 from listener.web.console.layout import CONSOLE_HEADERS, Layout
 from listener.web.console.permissions import Permission
 from listener.web.console.pictures import Pictures
+from listener.web.console.references import NOT_SIGNED, References
 from listener.web.console.review_pages import last_act
 from listener.web.console.sessions import KnownBy, Visitor
 from listener.web.console.smear_files import OpenSmear, SmearFiles, SmearIdentity
@@ -134,6 +136,7 @@ class SmearPages:
         class_keys: Mapping[str, str],
         signs_through_proxy: bool,
         sign_in_again_url: str,
+        references: References,
     ) -> None:
         self._files, self._index, self._pictures = files, index, pictures
         self._layout, self._audit = layout, audit
@@ -142,6 +145,7 @@ class SmearPages:
         self._reviews, self._class_keys = reviews, class_keys
         self._signs_through_proxy = signs_through_proxy
         self._sign_in_again_url = sign_in_again_url
+        self._references = references
         self._views = RecentViews()
 
     def opened(self, request: Request) -> OpenSmear | None:
@@ -320,6 +324,14 @@ class SmearPages:
             has_image=self._files.header(field.sop_instance_uid) is not None,
             field_key=field_key(field),
             is_excluded=field_key(field) in state.excluded,
+            shelves=self._references.beside(cell.now) if cell else [],
+            is_reference=bool(cell and self._references.holds(cell.key)),
+            may_be_reference=bool(
+                cell
+                and cell.now in REFERENCE_CLASSES
+                and state.sign_off not in NOT_SIGNED
+                and state.is_current
+            ),
             revision=state.revision,
             event_id=uuid4().hex,
             class_keys=self._class_keys,

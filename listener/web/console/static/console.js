@@ -379,6 +379,7 @@ if (viewerBox) {
     const acts = {
       "+": () => viewer.zoom(1.5), "=": () => viewer.zoom(1.5), "-": () => viewer.zoom(1 / 1.5), "0": () => viewer.whole(),
       o: () => flip("#show-outlines"), l: () => flip("#show-labels"), h: () => flip("#show-heat"),
+      r: () => { const shelf = one("#references"); if (shelf) { shelf.open = !shelf.open; shelf.scrollIntoView({ block: "nearest" }); } },
       PageUp: () => go("prev"), PageDown: () => go("next"),
     };
     const act = acts[event.key] ?? acts[event.key.toLowerCase()];

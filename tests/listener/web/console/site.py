@@ -23,6 +23,7 @@ from listener.storage.commitment_reports import CommitmentReports
 from listener.storage.data_folder import Store
 from listener.storage.inbox import Inbox, StoredInstance
 from listener.storage.part10 import split_header
+from listener.storage.reference_cells import ReferenceCells
 from listener.storage.results import ResultsFolder
 from listener.web.app import Showing, build_app
 from listener.web.console.app import Console, ConsoleParts
@@ -92,6 +93,7 @@ class ConsoleSite:
             inbox=Inbox(self.root / "inbox", clock=self.clock),
             results=ResultsFolder(self.root / "results", worker_id="w"),
             commitments=CommitmentReports(self.root / "commitments"),
+            references=ReferenceCells(self.root / "references"),
         )
         self.database = ConsoleDatabase(f"sqlite:///{self.root / 'state.sqlite'}")
         key = load_or_make_key(self.root / "audit.key")
