@@ -125,7 +125,9 @@ class Pictures:
         words = short_review_words(reviewed)
 
         def draw() -> None:
-            _write(path, _jpeg(draw_field(self._decoded(found), field, review_words=words)))
+            with self.memory_for(found):
+                picture = draw_field(self._decoded(found), field, review_words=words)
+                _write(path, _jpeg(picture))
 
         return self._made(path, draw)
 

@@ -141,7 +141,9 @@ class ReferencePages:
             kept_at=self._clock(),
             software_version=self._software_version,
         )
-        self._references.cells.keep(kept, labelled(self._pictures.crop(opened, cell)))
+        with self._pictures.memory_for(field):
+            picture = self._pictures.crop(opened, cell)
+        self._references.cells.keep(kept, labelled(picture))
         self._tell(request, visitor, Event.REFERENCE_ADDED, cell)
 
     def _remove(self, request: Request, visitor: Visitor, cell: PlacedCell) -> None:
