@@ -39,3 +39,24 @@ def test_every_file_and_link_that_a_document_names_exists(document: Path) -> Non
     missing += [link for link in links if not (document.parent / link).exists()]
 
     assert missing == []
+
+
+def test_every_known_fault_is_held_down_by_tests_that_exist() -> None:
+    table = (CHECKOUT / "docs" / "known-faults.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1:5] for line in table.splitlines() if re.match(r"\| \d", line)]
+
+    assert [int(number) for number, *_ in rows] == list(range(1, 28))
+    for _, _, commits, tests in rows:
+        assert re.fullmatch(r"[0-9a-f]{7}(, [0-9a-f]{7})*", commits.strip())
+        named = re.findall(r"`([^`]+)`", tests)
+        assert named
+        assert [one for one in named if not _is_a_test(one)] == []
+
+
+def _is_a_test(named: str) -> bool:
+    """Whether the file is there and defines the function or class behind the colons."""
+    file, _, test = named.partition("::")
+    if not (CHECKOUT / file).is_file():
+        return False
+    content = (CHECKOUT / file).read_text(encoding="utf-8")
+    return test in re.findall(r"(?:def|class) (test_\w+|Test\w+)", content)

@@ -6,7 +6,9 @@ leukemic by the size of its nucleus, so that all three calls occur.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,9 +88,14 @@ def make_phantom_set(
     compress_images: bool = True,
     width: int = 1280,
     height: int = 960,
+    cells: Sequence[CellType] = CELLS,
+    versions: Sequence[int] = (1,),
 ) -> PhantomSet:
-    """A phantom smear of `fields` fields, sent as sources of the SOP class `kind`."""
-    recipe = Recipe(width=width, height=height, um_per_px=UM_PER_PX, white_cells=CELLS)
+    """A phantom smear of `fields` fields, sent as sources of the SOP class `kind`.
+
+    Each later version of its results is issued a twentieth of a second after the one before.
+    """
+    recipe = Recipe(width=width, height=height, um_per_px=UM_PER_PX, white_cells=tuple(cells))
     pictures = {
         SOPInstanceUID(f"1.2.826.0.1.3680043.10.999.{number}"): draw_field(number, recipe).pixels
         for number in range(1, fields + 1)
@@ -101,14 +108,21 @@ def make_phantom_set(
         uid: _source(kind, number, uid, pixels)
         for number, (uid, pixels) in enumerate(pictures.items(), start=1)
     }
-    context = ReportContext(
-        version=1,
-        issued_at=ISSUED_AT,
-        software_version="0.1.0",
-        compress_images=compress_images,
-        kinds=DICOM_KINDS,
-    )
-    results = build_result_set(smear, read_source=sources.__getitem__, context=context)
+    contexts = [
+        ReportContext(
+            version=version,
+            issued_at=ISSUED_AT + timedelta(milliseconds=50 * (version - 1)),
+            software_version="0.1.0",
+            compress_images=compress_images,
+            kinds=DICOM_KINDS,
+        )
+        for version in versions
+    ]
+    results = [
+        result
+        for context in contexts
+        for result in build_result_set(smear, read_source=sources.__getitem__, context=context)
+    ]
     return PhantomSet(smear=smear, sources=sources, results=tuple(results))
 
 
