@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -102,13 +102,30 @@ def read_pack(path: Path, split: str | None) -> tuple[PackRow, ...]:
     manifest = path / "manifest.csv"
     if not manifest.is_file():
         raise _bad_manifest("there is none", "Name the folder that holds manifest.csv")
-    with manifest.open(newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream)
+    try:
+        rows = tuple(_parse(path, line) for line in _lines(manifest))
+    except (UnicodeDecodeError, csv.Error) as err:
+        raise _bad_manifest(
+            "it is no table in UTF-8", "Save it again as CSV in UTF-8, separated by commas"
+        ) from err
+    return tuple(row for row in rows if split is None or row.split in ("", split))
+
+
+def _lines(manifest: Path) -> Iterator[Mapping[str, str]]:
+    """Each row by column, without padding; spreadsheets put a byte order mark before the first."""
+    with manifest.open(newline="", encoding="utf-8-sig") as stream:
+        reader = csv.DictReader(stream, restval="")
         missing = NEEDED_COLUMNS - set(reader.fieldnames or ())
         if missing:
-            raise _bad_manifest(f"the columns {sorted(missing)} are missing", "Add them")
-        rows = tuple(_parse(path, line) for line in reader)
-    return tuple(row for row in rows if split is None or row.split in ("", split))
+            raise _bad_manifest(
+                f"the columns {sorted(missing)} are missing", "Add them, separated by commas"
+            )
+        for line in reader:
+            if None in line or not line["file"].strip():
+                raise _bad_manifest(
+                    f"line {reader.line_num} does not have one value per column", "Complete it"
+                )
+            yield {column: value.strip() for column, value in line.items()}
 
 
 def _parse(root: Path, line: Mapping[str, str]) -> PackRow:
