@@ -75,8 +75,8 @@ SINGLE_CELL_UM = 42.0
 """Pictures this narrow may be of one cell."""
 COARSE_UM = 0.35
 """Above, in a faint picture that is refused, red cells may be the noise of a poor camera: in one of
-ten pictures of one cell (`../shared/data2`, chula_cells) it told a scale four to eight times too
-coarse."""
+eight pictures of one cell (`../shared/data2`, chula_cells) it told a scale three to eight times
+too coarse."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
