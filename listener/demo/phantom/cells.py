@@ -94,8 +94,8 @@ def _neutrophil(patch: Patch, random: np.random.Generator, radius_um: float) -> 
 def _eosinophil(patch: Patch, random: np.random.Generator, radius_um: float) -> DrawnCell:
     body = blob(patch, random, radius_um=radius_um, roughness=0.03)
     nucleus = _lobed(patch, random, lobes=2, radius_um=radius_um * 1.08)
-    coarse = granules(patch, random, size_um=0.6, share=0.65)
-    cytoplasm = PALE_CYTOPLASM + coarse[..., None] * EOSINOPHIL_GRANULE
+    packed = granules(patch, random, size_um=0.35, share=0.85)
+    cytoplasm = PALE_CYTOPLASM + packed[..., None] * EOSINOPHIL_GRANULE
     pattern = _chromatin_blocks(patch, random, 0.9)
     return _compose(
         patch, random, body, cytoplasm, nucleus, CHROMATIN, pattern=pattern, clumping=0.32
@@ -105,13 +105,13 @@ def _eosinophil(patch: Patch, random: np.random.Generator, radius_um: float) -> 
 def _basophil(patch: Patch, random: np.random.Generator, radius_um: float) -> DrawnCell:
     body = blob(patch, random, radius_um=radius_um, roughness=0.03)
     nucleus = _lobed(patch, random, lobes=2, radius_um=radius_um * 1.1)
-    coarse = granules(patch, random, size_um=0.6, share=0.5) * cover(body - 0.3, 0.1)
+    coarse = granules(patch, random, size_um=0.45, share=0.45) * cover(body - 0.3, 0.1)
     pattern = _chromatin_blocks(patch, random, 0.9)
     cytoplasm = PALE_CYTOPLASM + coarse[..., None] * BASOPHIL_GRANULE
     drawn = _compose(
         patch, random, body, cytoplasm, nucleus, CHROMATIN * 0.75, pattern=pattern, clumping=0.3
     )
-    over_nucleus = (0.45 * coarse * cover(body, RIM_UM))[..., None] * BASOPHIL_GRANULE
+    over_nucleus = (0.35 * coarse * cover(body, RIM_UM))[..., None] * BASOPHIL_GRANULE
     return DrawnCell(density=drawn.density + over_nucleus, body=body, nucleus=nucleus)
 
 
