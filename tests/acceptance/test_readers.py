@@ -17,7 +17,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import highdicom as hd
@@ -131,9 +131,10 @@ class TestHighdicom:
     def test_the_report(self, slide: ReadSet) -> None:
         [file] = slide.files(ResultKind.STRUCTURED_REPORT)
         report = hd.sr.srread(file)
+        content = cast(hd.sr.MeasurementReport, report.content)
         groups = [
-            *report.content.get_image_measurement_groups(),
-            *report.content.get_planar_roi_measurement_groups(),
+            *content.get_image_measurement_groups(),
+            *content.get_planar_roi_measurement_groups(),
         ]
 
         same_report(
@@ -145,7 +146,7 @@ class TestHighdicom:
             },
             slide,
         )
-        for group in report.content.get_planar_roi_measurement_groups():
+        for group in content.get_planar_roi_measurement_groups():
             same_outline(group.roi.value, slide.cells[str(group.tracking_identifier)])
         assert str(report.PatientName) == PATIENT_NAME
         assert (report.PatientID, report.AccessionNumber) == ("P-0042", "A-77")
@@ -500,7 +501,9 @@ class TestDcmtk:
                 done = run("dcmj2pnm", "--write-png", file, out)
 
                 assert done.returncode == 0, done.stderr
-                shown = cv2.cvtColor(cv2.imread(str(out)), cv2.COLOR_BGR2RGB).astype(int)
+                decoded = cv2.imread(str(out))
+                assert decoded is not None
+                shown = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB).astype(int)
                 assert np.abs(shown - dataset.pixel_array.astype(int)).mean() < 1.0
 
     @pytest.mark.skipif(
