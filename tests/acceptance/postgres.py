@@ -21,7 +21,7 @@ from tests.acceptance.standins import free_ports
 ORDINARY_USER = "postgres"
 """PostgreSQL refuses to run as root; Debian's package makes this user."""
 
-PATIENCE_S = 60.0
+PATIENCE_S = 600.0
 
 
 class PostgresServer:
