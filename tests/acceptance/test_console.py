@@ -16,6 +16,7 @@ import pytest
 
 from config.sections import WebSettings
 from listener.observability.metrics import Metrics
+from listener.storage.reference_cells import ReferenceCell
 from listener.web.app import Showing, build_app
 from listener.web.console.app import Console, smear_files
 from listener.web.console.indexer import FollowedAudit, Indexer
@@ -426,6 +427,8 @@ DRAG = """((goal, index) => {
 
 
 def test_a_cell_is_dragged_to_a_class(desk: Desk) -> None:
+    sign_out(desk)
+    desk.sign_in("rosa")
     desk.open(f"/smears/{desk.smear}")
     before = len(desk.site.parts.reviews.events(desk.smear))
 
@@ -445,6 +448,27 @@ def test_a_cell_is_dragged_to_a_class(desk: Desk) -> None:
         f".findIndex(one => one.dataset.cell === '{cell}'))"
     )
     assert len(desk.site.parts.reviews.events(desk.smear)) == before + 1
+
+
+def test_reference_cells_are_put_away_and_fetched_by_a_key(desk: Desk) -> None:
+    sign_out(desk)
+    desk.sign_in("rosa")
+    is_coded, jpeg = cv2.imencode(".jpg", np.full((96, 96, 3), 200, np.uint8))
+    assert is_coded
+    kept = ReferenceCell(
+        id="0" * 32, cell_class="lymphocyte", kept_by="rosa", kept_at=NOW, software_version="0.1.0"
+    )
+    desk.site.parts.store.references.keep(kept, jpeg.tobytes())
+    desk.open(f"/smears/{desk.smear}/fields/2?cell=2")
+    is_open = "document.querySelector('#references').open"
+
+    before = desk.page.evaluate(is_open)
+    desk.page.press("r")
+    put_away = desk.page.evaluate(is_open)
+    desk.page.press("r")
+
+    assert (before, put_away, desk.page.evaluate(is_open)) == (True, False, True)
+    desk.page.wait_until("document.querySelector('#references img').naturalWidth === 96")
 
 
 def test_two_reviewers_see_each_other_s_work_within_two_seconds(desk: Desk) -> None:
