@@ -36,6 +36,7 @@ from tests.acceptance.phantom_sets import PhantomSet, make_phantom_set
 from tests.acceptance.standins import free_ports
 from tests.builders import SOP_CLASSES, build_image
 from tests.certificates import Authority, make_authority
+from tests.listener.house import until
 from tests.listener.peers import listening
 
 pytestmark = [
@@ -58,8 +59,6 @@ PROPOSALS = {
     RLELossless: "-xr",
 }
 """Options of storescu: offer this syntax and the plain ones."""
-COMES_UP_WITHIN = 200
-"""Tries to reach storescp, each refused at once until it listens."""
 
 
 @pytest.fixture
@@ -230,22 +229,20 @@ def storescp(folder: Path, accepts: str) -> Iterator[tuple[int, Path]]:
         ["storescp", accepts, "-aet", "STORESCP", "-od", str(folder), str(port)], env=ENVIRONMENT
     )
     try:
-        _wait_for(process, port)
+        until(lambda: _is_up(process, port))
         yield port, folder
     finally:
         process.terminate()
         process.wait()
 
 
-def _wait_for(process: subprocess.Popen[bytes], port: int) -> None:
-    for _ in range(COMES_UP_WITHIN):
-        assert process.poll() is None, "storescp ended"
-        try:
-            DicomDestination(name="storescp", ae_title="STORESCP", host=LOOPBACK, port=port).check()
-        except RetryLater:
-            continue
-        return
-    raise AssertionError("storescp did not come up")
+def _is_up(process: subprocess.Popen[bytes], port: int) -> bool:
+    assert process.poll() is None, "storescp ended"
+    try:
+        DicomDestination(name="storescp", ae_title="STORESCP", host=LOOPBACK, port=port).check()
+    except RetryLater:
+        return False
+    return True
 
 
 def destination_at(port: int, **changed: Any) -> DicomDestination:
