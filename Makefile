@@ -19,7 +19,7 @@ KILLS ?= 200
 # What was compiled is kept, whatever the environment says: tests start many processes.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help install demo test test-training test-all coverage check test-peers chaos benchmarks release
+.PHONY: help install demo test test-training test-all coverage check test-peers chaos fuzz siege benchmarks release
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -114,4 +114,5 @@ benchmarks: install
 	@echo "== the queue"; $(RUN)/python -m tests.benchmarks.bench_queue --waiting 100 100000 --rounds 100 --trials 1
 	@echo "== reports"; $(RUN)/python -m tests.benchmarks.bench_report
 	@echo "== a review"; $(RUN)/python -m tests.benchmarks.bench_review --acts 40
+	@echo "== the console"; $(RUN)/python -m tests.benchmarks.bench_console --events 200000
 	@echo "== hospitals"; $(RUN)/python -m tests.benchmarks.simulate_hospitals
