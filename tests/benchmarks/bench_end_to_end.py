@@ -1,16 +1,20 @@
 """The whole service beside the bare analysis, on the same fields in the same run.
 
-    python -m tests.benchmarks.bench_end_to_end [--data FOLDER] [--images 64] [--large 12]
+    python -m tests.benchmarks.bench_end_to_end [--data FOLDER] [--images 64] [--per-smear 64 16]
+                                                [--large 12]
 
 The bare analysis reads, decodes and analyses each field in one process on one thread. The service
-gets the same fields by C-STORE, and is done when a PACS has every result. Sender and PACS are
-DCMTK's where it is installed; what they use is not counted, though they use the same cores. Both
-are measured in turns, so that a busy machine spoils ratios less than absolute figures.
+gets the same fields by C-STORE, `--per-smear` of them in each series, makes all eleven kinds of
+results, and is done when a PACS has every DICOM object. Sender and PACS are DCMTK's where it is
+installed; what they use is not counted, though they use the same cores. Both are measured in
+turns, so that a busy machine spoils ratios less than absolute figures.
 
-The last line is JSON: `cpu_ratio` (CPU time per image, service over bare), `throughput_ratio`
-(images per second of the service over cores ÷ bare CPU per image), `latency_s` (from the end of
-the association to the result at the PACS for a smear of one field, less the bare analysis),
-`peak_mb` (of the service's process).
+The last line is JSON. For the first size of smears: `cpu_ratio` (CPU time per image, service over
+bare), `throughput_ratio` (images per second of the service over cores ÷ bare CPU per image),
+`latency_s` (from the end of the association to the result at the PACS for a smear of one field,
+less the bare analysis), `peak_mb` (of the service's process). For the others `cpu_ratio_16` and so
+on. `cpu_ratio_default_threads` compares with a bare analysis that leaves the number of threads to
+ONNX Runtime, whose threads spin while they wait: issue 20 measured against that one.
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +47,6 @@ from listener.modality.store_scu import PeerAddress, send_images
 from pipeline.domain import CellType
 
 CORES = 2
-FIELDS_PER_SMEAR = 16
 ROUNDS = 3
 LATENCY_TRIES = 5
 PHANTOM_UM_PER_PX = 0.15
@@ -128,11 +131,14 @@ def renamed(files: Sequence[Path], folder: Path) -> list[Path]:
 # --- the bare analysis
 
 
-def bare_cost(files: Sequence[Path]) -> Cost:
-    """Finder and network on one thread of a process of their own, after a warm-up."""
+def bare_cost(files: Sequence[Path], *, threads: int = 1) -> Cost:
+    """Finder and network in a process of their own, after a warm-up.
+
+    `threads` are the network's; 0 leaves their number to ONNX Runtime.
+    """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_analyse_bare, args=(list(files), theirs))
+    process = context.Process(target=_analyse_bare, args=(list(files), threads, theirs))
     process.start()
     theirs.close()
     cost: Cost = ours.recv()
@@ -140,7 +146,9 @@ def bare_cost(files: Sequence[Path]) -> Cost:
     return cost
 
 
-def _analyse_bare(files: list[Path], answer: multiprocessing.connection.Connection) -> None:
+def _analyse_bare(
+    files: list[Path], threads: int, answer: multiprocessing.connection.Connection
+) -> None:
     from listener.workflow.image_analysis import ImageAnalysis
     from models.classifier import OnnxClassifier
     from models.segmenter import OnnxSegmenter
@@ -148,7 +156,8 @@ def _analyse_bare(files: list[Path], answer: multiprocessing.connection.Connecti
 
     cv2.setNumThreads(1)
     limits = ImageLimits(max_megapixels=100, min_side_px=32, max_frames=64)
-    analysis = ImageAnalysis(OnnxClassifier.load(threads=1), OnnxSegmenter.load(), limits=limits)
+    classifier = OnnxClassifier.load(threads=threads)
+    analysis = ImageAnalysis(classifier, OnnxSegmenter.load(), limits=limits)
     analysis(dcmread(files[0]))
     began, cpu_began = time.perf_counter(), time.process_time()
     for file in files:
@@ -335,9 +344,14 @@ def _peak_mb(pid: int) -> float:
 # --- the run
 
 
-def measure(photographs: Sequence[Path], folder: Path, *, with_latency: bool) -> dict[str, float]:
-    """Bare, service, bare, service … on the same fields; medians of the rounds."""
-    fields = wrap_in_smears(photographs, folder / "dicom", per_smear=FIELDS_PER_SMEAR)
+def measure(
+    photographs: Sequence[Path], folder: Path, *, per_smear: int, is_first: bool
+) -> dict[str, float]:
+    """Bare, service, bare, service … on the same fields; medians of the rounds.
+
+    Latency, idle CPU and the bare analysis with ONNX Runtime's threads for the first size only.
+    """
+    fields = wrap_in_smears(photographs, folder / "dicom", per_smear=per_smear)
     flat = [file for files in fields for file in files]
     bares, services, idle, latency = [], [], 0.0, 0.0
     with pacs(folder / "pacs") as pacs_port:
@@ -355,35 +369,43 @@ def measure(photographs: Sequence[Path], folder: Path, *, with_latency: bool) ->
                 ]
                 services.append(service_cost(service, smears))
                 _tell(f"round {number + 1}", bares[-1], services[-1])
-            if with_latency:
+            if is_first:
                 latency = statistics.median(latencies(service, flat, folder / "latency"))
                 idle = service.idle_share()
         finally:
             service.stop()
     bare_s = statistics.median(one.cpu_s / one.images for one in bares)
-    return {
+    service_ms = statistics.median(one.cpu_ms_per_image for one in services)
+    measured: dict[str, float] = {
         "images": len(flat),
+        "per_smear": per_smear,
         "bare_cpu_ms": round(1000 * bare_s, 1),
-        "service_cpu_ms": round(statistics.median(one.cpu_ms_per_image for one in services), 1),
+        "service_cpu_ms": round(service_ms, 1),
         "images_per_s": round(statistics.median(one.images_per_s for one in services), 2),
-        "cpu_ratio": round(
-            statistics.median(
-                one.cpu_ms_per_image / bare.cpu_ms_per_image
-                for one, bare in zip(services, bares, strict=True)
-            ),
-            2,
-        ),
-        "throughput_ratio": round(
-            statistics.median(
-                one.images_per_s * bare.cpu_ms_per_image / 1000 / CORES
-                for one, bare in zip(services, bares, strict=True)
-            ),
-            2,
-        ),
-        "latency_s": round(max(0.0, latency - bare_s), 3),
-        "idle_share": round(idle, 4),
+        "cpu_ratio": round(_of_rounds(services, bares, _cpu_ratio), 2),
+        "throughput_ratio": round(_of_rounds(services, bares, _throughput_ratio), 2),
         "peak_mb": round(max(one.peak_mb for one in services)),
     }
+    if is_first:
+        spinning = bare_cost(flat, threads=0)
+        measured["cpu_ratio_default_threads"] = round(service_ms / spinning.cpu_ms_per_image, 2)
+        measured["latency_s"] = round(max(0.0, latency - bare_s), 3)
+        measured["idle_share"] = round(idle, 4)
+    return measured
+
+
+def _cpu_ratio(service: Cost, bare: Cost) -> float:
+    return service.cpu_ms_per_image / bare.cpu_ms_per_image
+
+
+def _throughput_ratio(service: Cost, bare: Cost) -> float:
+    return service.images_per_s * bare.cpu_ms_per_image / 1000 / CORES
+
+
+def _of_rounds(
+    services: Sequence[Cost], bares: Sequence[Cost], ratio: Callable[[Cost, Cost], float]
+) -> float:
+    return statistics.median(map(ratio, services, bares))
 
 
 def _tell(name: str, bare: Cost, service: Cost) -> None:
@@ -399,6 +421,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="photographs of small fields to take instead")
     parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--per-smear", type=int, nargs="*", default=[64, 16])
     parser.add_argument("--large", type=int, default=0, help="also so many fields of 5 megapixels")
     parser.add_argument("--be-pacs", nargs=2, metavar=("FOLDER", "PORT"), help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -412,14 +435,26 @@ def main() -> None:
             photographs = photographs[: asked.images]
         else:
             photographs = draw_fields(folder / "drawn", asked.images, width=640, height=480)
-        measured = measure(photographs, folder / "small", with_latency=True)
+        measured: dict[str, float] = {}
+        for per_smear in asked.per_smear:
+            sized = measure(
+                photographs,
+                folder / f"by_{per_smear}",
+                per_smear=per_smear,
+                is_first=not measured,
+            )
+            print(f"{per_smear} fields a smear:", json.dumps(sized), flush=True)
+            if measured:
+                measured[f"cpu_ratio_{per_smear}"] = sized["cpu_ratio"]
+                measured[f"throughput_ratio_{per_smear}"] = sized["throughput_ratio"]
+            else:
+                measured = sized
         if asked.large:
-            large = draw_fields(folder / "large", asked.large, width=2592, height=1944)
-            sized = measure(large, folder / "big", with_latency=False)
-            print("large fields:", json.dumps(sized))
-            measured["peak_mb_large"] = sized["peak_mb"]
-            measured["cpu_ratio_large"] = sized["cpu_ratio"]
-            measured["throughput_ratio_large"] = sized["throughput_ratio"]
+            drawn = draw_fields(folder / "large", asked.large, width=2592, height=1944)
+            large = measure(drawn, folder / "big", per_smear=asked.large, is_first=False)
+            print("large fields:", json.dumps(large), flush=True)
+            for name in ("peak_mb", "cpu_ratio", "throughput_ratio"):
+                measured[f"{name}_large"] = large[name]
         print(json.dumps(measured))
 
 

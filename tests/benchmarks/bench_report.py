@@ -30,7 +30,7 @@ from tests.findings import make_field_findings, make_smear_findings
 from tests.reporting.sources import make_source
 
 CALLS = (Call.LEUKEMIC, Call.NORMAL, Call.REFERRED)
-SIZES = ("1x20", "1x200", "20x10", "100x2")
+SIZES = ("1x20", "1x200", "20x10", "100x2", "300x2")
 
 
 @dataclass(frozen=True, kw_only=True)
