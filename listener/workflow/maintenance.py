@@ -74,11 +74,13 @@ class Maintenance:
         self._running = running
         self._retention = retention
         self._audit = audit
+        self._stopping = threading.Event()
         self._asked: set[SOPInstanceUID] = set()
         self._idle_looks: dict[str, int] = {}
 
     def run(self, times: UpkeepTimes, stopping: threading.Event) -> None:
         """Run the tasks until `stopping` is set."""
+        self._stopping = stopping
         tasks = (
             _PeriodicTask(every_s=times.takeover_s, do=self.renew_lock),
             _PeriodicTask(every_s=times.takeover_s, do=self.adopt_dead_workers),
@@ -130,11 +132,16 @@ class Maintenance:
         return len(lost)
 
     def reconcile(self) -> int:
-        """Enqueue every image of the inbox that the queue does not know; return how many."""
+        """Enqueue every image of the inbox that the queue does not know; return how many.
+
+        A million images take a while: a stop does not wait for the rest of them.
+        """
         present = set(self._inbox.waiting())
         self._asked &= present
         count = 0
         for chunk in _chunks(sorted(present - self._asked)):
+            if self._stopping.is_set():
+                break
             missed = self._client.not_enqueued(chunk)
             self._client.enqueue_image(*map(self._inbox.facts, missed))
             count += len(missed)

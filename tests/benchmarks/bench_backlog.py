@@ -150,13 +150,13 @@ def main() -> None:
 
 
 def _on_sqlite(waiting: int) -> Figures:
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         root = Path(folder)
         return measure(root, "SQLite", f"sqlite:///{root / 'state.sqlite'}", waiting)
 
 
 def _on_postgresql(server: PostgresServer, waiting: int) -> Figures:
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         url = new_database(server, f"backlog{waiting}")
         return measure(Path(folder), "PostgreSQL", url, waiting)
 

@@ -115,7 +115,7 @@ def pile_up(url: str, template: Job, waiting: int) -> None:
                 "WITH RECURSIVE more(n) AS "
                 f"(SELECT 1 UNION ALL SELECT n + 1 FROM more WHERE n < {waiting - 1}) "
                 f"SELECT {values} FROM more, {schema}{table.name} AS t "
-                f"WHERE t.workflow_uuid = '{template.id}'"
+                f"WHERE t.workflow_uuid = '{template.id}' ON CONFLICT DO NOTHING"
             )
     if schema:
         with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:

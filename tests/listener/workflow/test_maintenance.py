@@ -15,8 +15,9 @@ from listener.queue.client import QueueClient
 from listener.queue.dbos_adapter import make_queue
 from listener.queue.jobs import Job, close_job, image_job
 from listener.queue.worker_lock import FileHold, FileLocks
-from listener.storage.inbox import Inbox
+from listener.storage.inbox import Inbox, StoredInstance
 from listener.storage.results import ResultsFolder
+from listener.workflow import maintenance
 from listener.workflow.maintenance import LOOKS_UNTIL_LOST, Maintenance, UpkeepTimes
 from pipeline.domain import SmearId, SOPInstanceUID
 from reporting.audit.trail import Event
@@ -173,6 +174,26 @@ def test_an_image_that_the_queue_has_not_heard_of_is_asked_for_once(bench: Bench
     assert rounds == [1, 0, 1]
     waiting = set(bench.client.unfinished_images(SMEAR))
     assert waiting == {one.sop_instance_uid for one in (known, forgotten, late)}
+
+
+def test_a_stop_does_not_wait_until_a_large_inbox_is_compared(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintenance, "_CHUNK", 1)
+    for number in (1, 2, 3):
+        receive(bench.inbox, SMEAR, number)
+    stopping = threading.Event()
+    enqueue = bench.client.enqueue_image
+
+    def enqueue_and_stop(*images: StoredInstance) -> None:
+        enqueue(*images)
+        stopping.set()
+
+    monkeypatch.setattr(bench.client, "enqueue_image", enqueue_and_stop)
+
+    bench.upkeep().run(UpkeepTimes(), stopping)
+
+    assert len(list(bench.client.unfinished_images(SMEAR))) == 1
 
 
 def test_a_sweep_forgets_finished_work_only_after_its_time(bench: Bench) -> None:
