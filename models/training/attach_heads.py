@@ -7,22 +7,29 @@ nothing is quantised again, and speed stays what it was.
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 
 from models.training.export import places
-from models.training.heads import SMUDGE, leukemic_types, log_chances, normal_types
+from models.training.graph_nodes import (
+    THIRD_STRIDE,
+    CellMaps,
+    NodeBuilder,
+    last_means,
+    third_stage_of_the_cell,
+)
+from models.training.heads import CALL_POWER, SMUDGE, leukemic_types, log_chances, normal_types
 from models.training.network import CROP_PX, MAP_SIDE
-from models.training.pooled import last_means, third_stage
 from pipeline.domain import CELL_TYPES
 
 MAPS = 1024
-"""Of the third stage; the heads' first columns are their means, the next their spreads."""
-THIRD_STRIDE, LAST_STRIDE = 16, 32
+"""Of the third stage; the heads' first columns are their means over the cell, the next their
+spreads."""
+LAST_STRIDE = 32
 FORBIDDEN = -1e4
 """Added to the logit of a type that cannot be."""
 REPLACED = ("leukemic_probability", "cell_type", "activation_map")
@@ -57,13 +64,10 @@ def attach(
 ) -> None:
     """Replace the answers of `graph`; its own leukemic answer stays as the expert for marrow."""
     last, pooled_last = _last_maps(graph), last_means(graph)
-    third = third_stage(graph)
     _set_old_answers_aside(graph)
-    build = _Builder(graph)
-    maps = build("Cast", third, to=TensorProto.FLOAT)
-    mean, squares = build.mean(maps), build.mean(build("Mul", maps, maps))
-    spread = build("Sqrt", build("Relu", build("Sub", squares, build("Mul", mean, mean))))
-    flat = [build("Flatten", one, axis=1) for one in (mean, spread)]
+    build = NodeBuilder(graph)
+    cell = third_stage_of_the_cell(build, graph)
+    flat = [build("Flatten", one, axis=1) for one in (cell.mean, cell.spread)]
     features = build("Concat", *flat, pooled_last, axis=1)
     logits = build(
         "Add",
@@ -77,7 +81,7 @@ def attach(
     _types(build, build.columns(logits, 3, 3 + len(CELL_TYPES)), leukemic, smudge)
     _activation(
         build,
-        (maps, mean, spread),
+        cell,
         last,
         gate,
         weights[:, 0],
@@ -116,7 +120,7 @@ def _last_maps(graph: onnx.GraphProto) -> str:
     return str(node.input[0])
 
 
-def _types(build: _Builder, logits: str, leukemic: str, smudge: str) -> None:
+def _types(build: NodeBuilder, logits: str, leukemic: str, smudge: str) -> None:
     """As heads.py composes them."""
     shifted = build("Add", logits, build.constant(log_chances()[None]))
     groups = [
@@ -127,14 +131,29 @@ def _types(build: _Builder, logits: str, leukemic: str, smudge: str) -> None:
         )
         for allowed in (normal_types(), leukemic_types())
     ]
-    mixed = build("Add", groups[0], build("Mul", leukemic, build("Sub", groups[1], groups[0])))
+    share = _followed(build, leukemic)
+    mixed = build("Add", groups[0], build("Mul", share, build("Sub", groups[1], groups[0])))
     one = build.constant((np.arange(len(CELL_TYPES)) == SMUDGE).astype(float)[None])
     build("Add", mixed, build("Mul", smudge, build("Sub", one, mixed)), output="cell_type")
 
 
+def _followed(build: NodeBuilder, leukemic: str) -> str:
+    """As heads.py draws a share to the nearer end."""
+    power = build.constant(float(CALL_POWER))
+    ahead = build("Pow", leukemic, power)
+    behind = build("Pow", build("Sub", build.constant(1.0), leukemic), power)
+    return build("Div", ahead, build("Add", ahead, behind))
+
+
+def _weights_of_mean_one(build: NodeBuilder, weights: str, side_px: int) -> str:
+    """N×H×W."""
+    count = float(math.ceil(side_px / THIRD_STRIDE) ** 2)
+    return build("Squeeze", build("Mul", weights, build.constant([count])), build.integers([1]))
+
+
 def _activation(
-    build: _Builder,
-    third: tuple[str, str, str],
+    build: NodeBuilder,
+    cell: CellMaps,
     last: str,
     gate: str,
     column: NDArray[np.float64],
@@ -145,20 +164,20 @@ def _activation(
     """What each place adds to the blood expert's logit, negatives cut.
 
     Its mean over the places of the trunk's maps is the logit: a spread is the mean of each place's
-    squared distance, divided by the spread.
+    squared distance, divided by the spread. Places weigh as much as the cell covers of them.
     """
-    maps, mean, spread = third
     view_px, side_px = sides
     across = view_px * MAP_SIDE // CROP_PX
-    away = build("Sub", maps, mean)
-    odd = build("Div", build("Mul", away, away), build("Add", spread, build.constant([1e-3])))
+    away = build("Sub", cell.maps, cell.mean)
+    odd = build("Div", build("Mul", away, away), build("Add", cell.spread, build.constant([1e-3])))
     added = [
-        build.weighted(maps, column[:MAPS]),
+        build.weighted(cell.maps, column[:MAPS]),
         build.weighted(odd, column[MAPS : 2 * MAPS]),
     ]
     ordinary = float(means @ column + offset)
     near = build("Add", *added)
     near = build("Sub", near, build.constant([float(means[: 2 * MAPS] @ column[: 2 * MAPS])]))
+    near = build("Mul", near, _weights_of_mean_one(build, cell.weights, side_px))
     far = build.weighted(last, column[2 * MAPS :])
     far = build("Sub", far, build.constant([float(means[2 * MAPS :] @ column[2 * MAPS :])]))
     placed = [
@@ -171,52 +190,6 @@ def _activation(
     share = build("Unsqueeze", gate, build.integers([2]))
     difference = build("Sub", "trunk_activation_map", padded)
     build("Add", padded, build("Mul", share, difference), output="activation_map")
-
-
-class _Builder:
-    """Adds nodes and constants to a graph, each with a name of its own."""
-
-    def __init__(self, graph: onnx.GraphProto) -> None:
-        self._graph, self._count = graph, 0
-
-    def __call__(self, kind: str, *inputs: str, output: str = "", **attributes: object) -> str:
-        name = output or self._name()
-        self._graph.node.append(
-            helper.make_node(kind, list(inputs), [name], name=f"node_{name}", **attributes)
-        )
-        return name
-
-    def constant(self, values: object) -> str:
-        return self._stored(np.asarray(values, np.float32))
-
-    def integers(self, values: list[int]) -> str:
-        return self._stored(np.array(values, np.int64))
-
-    def columns(self, tensor: str, first: int, end: int) -> str:
-        bounds = (self.integers([value]) for value in (first, end, 1))
-        return self("Slice", tensor, *bounds)
-
-    def mean(self, maps: str) -> str:
-        """Over the picture, N×C×1×1."""
-        return self("ReduceMean", maps, self.integers([2, 3]), keepdims=1)
-
-    def weighted(self, maps: str, weights: NDArray[np.float64]) -> str:
-        """Sum over the channels, N×H×W."""
-        return self("Einsum", maps, self.constant(weights), equation="nchw,c->nhw")
-
-    def placed(self, maps: str, matrix: NDArray[np.float32]) -> str:
-        """Read in the middles of the cells of the activation map."""
-        rows = self("MatMul", self.constant(matrix), maps)
-        return self("MatMul", rows, self.constant(matrix.T))
-
-    def _stored(self, values: NDArray[np.generic]) -> str:
-        name = self._name()
-        self._graph.initializer.append(numpy_helper.from_array(values, name))
-        return name
-
-    def _name(self) -> str:
-        self._count += 1
-        return f"heads_{self._count}"
 
 
 if __name__ == "__main__":

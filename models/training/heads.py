@@ -1,13 +1,16 @@
 """Linear heads over pooled features of a trunk that stays as it is, fitted to hold abroad.
 
-Features are the mean and the spread of the trunk's third stage and the mean of its last one.
+Features are the mean and the spread over the cell of the trunk's third stage and the mean of its
+last one.
 Two experts answer "blast or not": one learned here from blood of several laboratories, the other
 is the head that the trunk was trained with, which knows the marrow of C-NMC, whose healthy
 precursors would count as blasts in blood. How much a crop looks like the pictures of marrow decides
 between them.
 
 A head is drawn away from what one laboratory alone says: the directions in which the cells of one
-type differ from laboratory to laboratory are penalised (`between_laboratories`).
+type differ from laboratory to laboratory are penalised (`between_laboratories`), and the blood
+expert is the mean of fits that each miss one laboratory. It is fitted to each stage by itself:
+fitted together, the last stage, which knows its laboratories best, speaks for both.
 """
 
 from __future__ import annotations
@@ -24,10 +27,12 @@ from pipeline.domain import CELL_TYPES, CellType
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-DIRECTIONS = 256
+DIRECTIONS = 192
 """Kept of each block of features: the rest is noise."""
 LAST_STAGE_SHARE = 0.5
-"""Weight of the last stage beside the third: it knows its laboratories best."""
+"""Weight of the last stage beside the third in heads that read both at once."""
+LAST_STAGE_VOTE = 0.75
+"""Of what the last stage says beside the third, both in deviations of what they say."""
 RIDGE = 1e-3
 LABORATORY_PENALTY = 0.05
 ONE_LABEL_SHARE = 1.0
@@ -52,6 +57,8 @@ LOG_CHANCES = {
     CellType.PLASMA_CELL: -1.0,
 }
 """How much rarer than the other types these are before a cell is looked at, as a logarithm."""
+CALL_POWER = 4
+"""How firmly types follow the call: a cell a little below one half is of a normal type."""
 BLASTS = (CellType.BLAST, CellType.PROMYELOCYTE)
 """What a leukemic cell may be called; a promyelocyte may be normal as well."""
 SMUDGE = CELL_TYPES.index(CellType.SMUDGE_CELL)
@@ -64,6 +71,8 @@ class Basis:
     mean: Array
     directions: Array
     """F×D."""
+    third: int
+    """How many directions, the first ones, are those of the third stage."""
 
     def __call__(self, features: NDArray[np.float32]) -> Array:
         return np.asarray((features - self.mean) @ self.directions)
@@ -98,7 +107,11 @@ def fit_basis(third: NDArray[np.float32], last: NDArray[np.float32]) -> Basis:
     for (_, part), size in zip(parts, width, strict=True):
         directions[row : row + size, column : column + part.shape[1]] = part
         row, column = row + size, column + part.shape[1]
-    return Basis(mean=np.concatenate([mean for mean, _ in parts]), directions=directions)
+    return Basis(
+        mean=np.concatenate([mean for mean, _ in parts]),
+        directions=directions,
+        third=parts[0][1].shape[1],
+    )
 
 
 def _block_basis(features: NDArray[np.float32], share: float) -> tuple[Array, Array]:
@@ -111,17 +124,16 @@ def _block_basis(features: NDArray[np.float32], share: float) -> tuple[Array, Ar
     return mean, share * kept / (spread * np.sqrt(features.shape[1]))[:, None]
 
 
-def fit_heads(places: Array, rows: Sequence[CropRow], learned: Mask) -> Heads:
-    """All heads, from the rows that are `learned`."""
+def fit_heads(places: Array, rows: Sequence[CropRow], learned: Mask, third: int) -> Heads:
+    """All heads, from the rows `learned`; the first `third` places are those of the third stage."""
     sources = np.array([row.source for row in rows])
-    leukemic = np.array([row.leukemic for row in rows])
     types = np.array([row.cell_type for row in rows])
     is_marrow = np.isin(sources, MARROW)
     apart = between_laboratories(places, sources, types, learned & ~is_marrow)
     blood = learned & ~is_marrow
     known = types != UNKNOWN
     return Heads(
-        blood=_logistic(places, leukemic == 1, _weights(rows, blood), apart),
+        blood=_blood_expert(places, rows, blood, third),
         gate=_sharpened(
             _logistic(places, is_marrow, _even(is_marrow, learned), None), GATE_SLOPE, GATE_FROM
         ),
@@ -132,6 +144,50 @@ def fit_heads(places: Array, rows: Sequence[CropRow], learned: Mask) -> Heads:
         ),
         types=_discriminants(places, sources, types, learned & known),
     )
+
+
+def _blood_expert(places: Array, rows: Sequence[CropRow], learned: Mask, third: int) -> Array:
+    """Both stages' votes, each in deviations of what it says of the rows that are learned."""
+    size = places.shape[1]
+    expert = np.zeros(size + 1)
+    for first, end, vote, share in (
+        (0, third, 1.0, 1.0),
+        (third, size, LAST_STAGE_VOTE, LAST_STAGE_SHARE),
+    ):
+        if first == end:
+            continue
+        own = places[:, first:end] / share
+        column = _without_each_laboratory(own, rows, learned)
+        said = affine(own[learned], column)
+        scale = vote / max(float(said.std()), 1e-9)
+        expert[first:end] = column[:-1] * scale / share
+        expert[-1] += (column[-1] - said.mean()) * scale
+    return expert
+
+
+def _without_each_laboratory(places: Array, rows: Sequence[CropRow], learned: Mask) -> Array:
+    """The mean of fits that each miss one laboratory, as long as one with both labels is left."""
+    sources = np.array([row.source for row in rows])
+    leukemic = np.array([row.leukemic for row in rows])
+    types = np.array([row.cell_type for row in rows])
+
+    def fitted(used: Mask, start: Array | None) -> Array:
+        apart = between_laboratories(places, sources, types, used)
+        return _logistic(places, leukemic == 1, _weights(rows, used), apart, start)
+
+    whole = fitted(learned, None)
+    fits = [
+        fitted(rest, whole)
+        for source in np.unique(sources[learned])
+        for rest in [learned & (sources != source)]
+        if _has_both_labels(sources[rest], leukemic[rest])
+    ]
+    return np.asarray(np.mean(fits or [whole], axis=0))
+
+
+def _has_both_labels(sources: NDArray[np.str_], leukemic: NDArray[np.int64]) -> bool:
+    """Whether any one laboratory has."""
+    return any({0, 1} <= set(leukemic[sources == source]) for source in np.unique(sources))
 
 
 def _sharpened(column: Array, slope: float, start: float) -> Array:
@@ -192,8 +248,17 @@ def _even(truths: Mask, learned: Mask) -> Array:
     return weights
 
 
-def _logistic(places: Array, truths: Mask, weights: Array, apart: Array | None) -> Array:
-    """Ridge logistic fit by Newton steps, the offset free; `apart` adds its squares to the loss."""
+def _logistic(
+    places: Array,
+    truths: Mask,
+    weights: Array,
+    apart: Array | None,
+    start: Array | None = None,
+) -> Array:
+    """Ridge logistic fit by Newton steps, the offset free; `apart` adds its squares to the loss.
+
+    A `start` near the end saves steps.
+    """
     used = np.flatnonzero(weights > 0)
     size = places.shape[1]
     if len(np.unique(truths[used])) < 2:
@@ -203,7 +268,7 @@ def _logistic(places: Array, truths: Mask, weights: Array, apart: Array | None) 
     held = np.diag([2 * RIDGE] * size + [1e-9])
     if apart is not None:
         held[:size, :size] += 2 * LABORATORY_PENALTY * apart.T @ apart
-    place = np.zeros(size + 1)
+    place = np.zeros(size + 1) if start is None else start
     for _ in range(NEWTON_STEPS):
         said = sigmoid(design @ place)
         gradient = design.T @ (weight * (said - target)) + held @ place
@@ -250,10 +315,13 @@ def _discriminants(
 def composed(leukemic: Array, smudge: Array, types: Array, temperature: float = 1.0) -> Array:
     """Types as the graph gives them: N×types, each row a sum of 1.
 
-    A leukemic cell is a blast or a promyelocyte, a normal one any other type, so that types never
-    contradict the leukemic probability.
+    A leukemic cell is a blast or a promyelocyte, a normal one any other type, so that the likeliest
+    type does not contradict the call. The share of leukemic types is the leukemic probability,
+    drawn to the nearer end: an immature granulocyte a little below one half would be a promyelocyte
+    else, which is either.
     """
     logits = types / temperature + log_chances()
+    leukemic = followed(leukemic)
     return np.asarray(
         (1 - smudge[:, None])
         * (
@@ -262,6 +330,12 @@ def composed(leukemic: Array, smudge: Array, types: Array, temperature: float = 
         )
         + smudge[:, None] * (np.arange(types.shape[1]) == SMUDGE)
     )
+
+
+def followed(leukemic: Array) -> Array:
+    """The share of leukemic types; one half stays one half."""
+    ahead, behind = leukemic**CALL_POWER, (1 - leukemic) ** CALL_POWER
+    return np.asarray(ahead / (ahead + behind))
 
 
 def log_chances() -> Array:

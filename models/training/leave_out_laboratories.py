@@ -124,10 +124,12 @@ def main() -> None:
     places = basis(pooled.features)
     known = np.array([row.part in ("train", "val") for row in rows])
     said = {
-        name: say(fit_heads(places, rows, known & ~np.isin(sources, left)), places, pooled)
+        name: say(
+            fit_heads(places, rows, known & ~np.isin(sources, left), basis.third), places, pooled
+        )
         for name, left in LEFT_OUT.items()
     }
-    heads = fit_heads(places, rows, may_learn)
+    heads = fit_heads(places, rows, may_learn, basis.third)
     everything = say(heads, places, pooled)
     abroad = pieced(rows, said)
     calibration = calibrated(rows, everything, without=())

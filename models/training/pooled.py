@@ -1,4 +1,4 @@
-"""What the trunk of a packaged network says of every packed crop, pooled over the picture.
+"""What the trunk of a packaged network says of every packed crop, pooled.
 
 `python -m models.training.pooled --pack RUN/pack --graph models/smearnet-int8.onnx`
 
@@ -20,10 +20,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from models.training.augment import apply_mask
+from models.training.graph_nodes import NodeBuilder, last_means, third_stage_of_the_cell
 
 BATCH = 16
-LAST_STAGE = "network.layer4.0.conv1.weight"
-"""Its input is what the third stage says."""
 FILE = "pooled.npz"
 
 Features = NDArray[np.float32]
@@ -34,9 +33,9 @@ class Pooled:
     """Features of N crops."""
 
     third: Features
-    """N×2048: mean and spread of the 1,024 maps of the third stage."""
+    """N×2048: mean and spread over the cell of the 1,024 maps of the third stage."""
     last: Features
-    """N×2048: mean of the maps of the last stage."""
+    """N×2048: mean over the picture of the maps of the last stage."""
     marrow: NDArray[np.float32]
     """N: leukemic log odds of the head that the trunk was trained with."""
     novelty: NDArray[np.float32]
@@ -85,10 +84,9 @@ def _masked(pack: Path) -> Iterator[NDArray[np.uint8]]:
 def pooled(session: onnxruntime.InferenceSession, crops: NDArray[np.uint8]) -> Pooled:
     """Of crops as the service cuts them."""
     third, last, probability, novelty = session.run(None, {"crops": crops})
-    maps = third.reshape(*third.shape[:2], -1).astype(np.float32)
     odds = np.clip(probability, 1e-6, 1 - 1e-6)
     return Pooled(
-        third=np.concatenate([maps.mean(axis=2), maps.std(axis=2)], axis=1),
+        third=third,
         last=last,
         marrow=np.log(odds / (1 - odds)),
         novelty=novelty,
@@ -99,36 +97,20 @@ def trunk_session(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
     """The graph, answering what `pooled` takes."""
     model = onnx.load(path)
     graph = model.graph
-    maps, means = third_stage(graph), last_means(graph)
+    build = NodeBuilder(graph)
+    cell = third_stage_of_the_cell(build, graph)
+    flat = [build("Flatten", one, axis=1) for one in (cell.mean, cell.spread)]
+    third, means = build("Concat", *flat, axis=1), last_means(graph)
     del graph.output[:]
     graph.output.extend(
         helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
-        for name in (maps, means, "leukemic_probability", "novelty")
+        for name in (third, means, "leukemic_probability", "novelty")
     )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     return onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-
-
-def third_stage(graph: onnx.GraphProto) -> str:
-    """Name of the maps that enter the last stage, at 32 bits or 16."""
-    makers = {name: node for node in graph.node for name in node.output}
-    for node in graph.node:
-        if node.op_type != "Conv":
-            continue
-        weight = makers.get(node.input[1])
-        names = {node.input[1], *(weight.input if weight else ())}
-        if names & {LAST_STAGE, f"{LAST_STAGE}_quantized"}:
-            return str(node.input[0])
-    raise ValueError("the graph has no last stage of the expected name")
-
-
-def last_means(graph: onnx.GraphProto) -> str:
-    """Name of the last stage's maps, averaged over the picture, at 32 bits."""
-    (node,) = [node for node in graph.node if node.name == "node_mean"]
-    return str(node.output[0])
 
 
 if __name__ == "__main__":
