@@ -313,6 +313,8 @@ def test_a_bundle_was_not_taken(name: str) -> None:
 # --- kind 16: HL7 acknowledgments
 
 CONTROL_ID = "4f72d0e2b0217d9ab3c1"
+PATIENCE_S = 600.0
+"""Never waited for: the other end has closed."""
 MSH = "MSH|^~\\&|LIS||SMEARLINK||20260102||ACK^R01^ACK|9|P|2.5.1"
 
 
@@ -330,7 +332,7 @@ def judged(sent: bytes) -> str:
     with ours:
         with theirs:
             theirs.sendall(sent)
-        said = read_acknowledgment(read_frame(ours, 5.0))
+        said = read_acknowledgment(read_frame(ours, PATIENCE_S))
     return judged_hl7("lis", "1.2", said, CONTROL_ID)
 
 
