@@ -13,10 +13,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
-from pydicom.pixels.utils import pack_bits
 from pydicom.tag import BaseTag
 from pydicom.valuerep import DSfloat
 
@@ -85,8 +83,7 @@ def build_segmentation(
     ]
     if not source.header.get("FrameOfReferenceUID"):
         _put_in_own_frame_of_reference(dataset)
-    masks = np.stack([_mask(segment.outlines, findings) for segment in segments])
-    dataset.PixelData = pack_bits(masks, pad=True)
+    dataset.PixelData = _bits(segments, findings)
     dataset["PixelData"].VR = "OB"
     return dataset
 
@@ -113,12 +110,14 @@ def _segments(findings: FieldFindings) -> Iterator[_Segment]:
         )
 
 
-def _mask(outlines: Sequence[Contour], findings: FieldFindings) -> NDArray[np.uint8]:
-    """Height × width, 0 or 1: the union of the outlines."""
-    mask = np.zeros((findings.height, findings.width), dtype=np.uint8)
-    for outline in outlines:  # one by one: together they would be filled by the even-odd rule
-        cv2.fillPoly(mask, [outline], 1)
-    return mask
+def _bits(segments: Sequence[_Segment], findings: FieldFindings) -> bytes:
+    """The masks one after the other, one bit per pixel, the first pixel lowest (PS3.5 8.1.1)."""
+    masks = np.zeros((len(segments), findings.height, findings.width), dtype=np.uint8)
+    for mask, segment in zip(masks, segments, strict=True):
+        for outline in segment.outlines:  # one by one: together the even-odd rule would fill them
+            cv2.fillPoly(mask, [outline], 1)
+    packed = np.packbits(masks, bitorder="little").tobytes()
+    return packed + b"\0" * (len(packed) % 2)
 
 
 def _image(findings: FieldFindings, author: Authorship, source: SourceFrame) -> Dataset:
