@@ -37,6 +37,8 @@ from reporting.content.narrative import (
     refused_fields_by_flag,
 )
 
+LYMPHOCYTE_WORD = "lymphocyte"
+"""The last word of every type of lymphocyte."""
 NOT_COUNTED = "No white cell could be counted"
 """Why a share has no value where nothing was counted."""
 
@@ -89,7 +91,7 @@ def measurements_of(
         value=GRADE_WORDS[smear.grade],
         remark=smear.grade_reason,
     )
-    yield from _counts(smear)
+    yield from _counts(smear, least_cells)
     for word, count in differential_words(smear).items():
         yield _share(word, count, smear.white_cells_counted, least_cells)
     if smear.review is not None:
@@ -113,7 +115,7 @@ def _model_counts(review: SmearReview) -> Measurement:
     )
 
 
-def _counts(smear: SmearFindings) -> Iterator[Measurement]:
+def _counts(smear: SmearFindings, least_cells: int) -> Iterator[Measurement]:
     """Every cell found, in the one bucket where it stands."""
     yield _cells("cells-found", "Cells found", found_cell_count(smear))
     yield _cells(
@@ -122,7 +124,7 @@ def _counts(smear: SmearFindings) -> Iterator[Measurement]:
         smear.white_cells_counted,
         remark=WARNING_WORDS[smear.count_warning] if smear.count_warning else "",
     )
-    yield _cells_referred(smear)
+    yield _cells_referred(smear, least_cells)
     yield _cells(
         "cells-undetermined",
         "Cells of undetermined type, in no percentage",
@@ -187,7 +189,7 @@ def _fields(name: str, title: str, count: int) -> Measurement:
     return Measurement(name=name, title=title, value=count, unit=codes.FIELDS_UNIT)
 
 
-def _cells_referred(smear: SmearFindings) -> Measurement:
+def _cells_referred(smear: SmearFindings, least_cells: int) -> Measurement:
     """A cell with two reasons stands under both; smudge cells are referred as well."""
     reasons = tuple(
         _cells(f"referred-{reason}", f"Referred: {REASON_WORDS[reason]}", count)
@@ -199,7 +201,20 @@ def _cells_referred(smear: SmearFindings) -> Measurement:
         "cells-referred",
         "Cells referred to an expert",
         referred_cell_count(smear),
-        parts=(smudges, *reasons),
+        parts=(smudges, _smudges_per_lymphocytes(smear, least_cells), *reasons),
+    )
+
+
+def _smudges_per_lymphocytes(smear: SmearFindings, least_cells: int) -> Measurement:
+    """Smudge cells per 100 lymphocytes, as CLL is followed; lymphocytes alone are the count."""
+    words = differential_words(smear)
+    lymphocytes = sum(count for word, count in words.items() if word.endswith(LYMPHOCYTE_WORD))
+    smudges = smudge_cell_count(smear)
+    told = f"not told for {lymphocytes} lymphocytes"
+    if has_percentages(lymphocytes, least=least_cells):
+        told = f"{round(100 * smudges / lymphocytes)} ({smudges} to {lymphocytes} lymphocytes)"
+    return Measurement(
+        name="smudge-cells-per-lymphocytes", title="Smudge cells per 100 lymphocytes", value=told
     )
 
 

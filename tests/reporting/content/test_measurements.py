@@ -7,10 +7,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.domain import Call
+from pipeline.domain import Call, CellType, ReferralReason, SmearFindings
 from pipeline.findings.percentages import percent, percent_decimals
 from reporting.content.measurements import Measurement, Share, measurements_of
-from tests.findings import make_field_findings, make_smear_findings
+from tests.findings import make_cell, make_cell_finding, make_field_findings, make_smear_findings
 
 
 def measured(calls: list[Call], *, least_cells: int = 1, **field: Any) -> dict[str, Measurement]:
@@ -71,3 +71,26 @@ def test_one_counted_cell_never_rounds_to_nothing_and_no_digit_is_spare(counted:
     assert percent(1 / counted, counted) > 0
     assert percent_decimals(counted) == 0 or round(100 / (counted / 10), percent_decimals(counted))
     assert percent_decimals(counted) <= max(0, len(str(counted)) - 2)
+
+
+def test_smudges_are_told_per_100_lymphocytes() -> None:
+    cells = [
+        make_cell_finding(
+            make_cell(n + 1, 40 * (n % 20) + 20, 40 * (n // 20) + 20), call, **changed
+        )
+        for n, (call, changed) in enumerate(
+            [(Call.NORMAL, {"cell_type": CellType.LYMPHOCYTE})] * 8
+            + [(Call.NORMAL, {"cell_type": CellType.NEUTROPHIL})] * 5
+            + [(Call.REFERRED, {"reasons": (ReferralReason.SMUDGE_CELL,)})] * 2
+        )
+    ]
+    smear = make_smear_findings([make_field_findings(cells=cells)])
+
+    assert smudges_told(smear, least_cells=8) == "25 (2 to 8 lymphocytes)"
+    assert smudges_told(smear, least_cells=9) == "not told for 8 lymphocytes"
+
+
+def smudges_told(smear: SmearFindings, *, least_cells: int) -> object:
+    found = {one.name: one for one in measurements_of(smear, least_cells=least_cells)}
+    parts = {part.name: part.value for part in found["cells-referred"].parts}
+    return parts["smudge-cells-per-lymphocytes"]
