@@ -206,7 +206,7 @@ def _cells_referred(smear: SmearFindings, least_cells: int) -> Measurement:
 
 
 def _smudges_per_lymphocytes(smear: SmearFindings, least_cells: int) -> Measurement:
-    """Smudge cells per 100 lymphocytes, as CLL is followed; lymphocytes alone are the count."""
+    """Smudge cells per 100 counted lymphocytes; smudge cells are not among the 100."""
     words = differential_words(smear)
     lymphocytes = sum(count for word, count in words.items() if word.endswith(LYMPHOCYTE_WORD))
     smudges = smudge_cell_count(smear)

@@ -4,30 +4,15 @@ from __future__ import annotations
 
 import io
 import json
-import logging
-from collections.abc import Iterator
 
 import pytest
-import structlog
 
 from listener.observability.event_log import LOGGED, LoggedAudit
-from listener.observability.logging_setup import SENTENCES, LogFormat, set_up_logging
+from listener.observability.logging_setup import SENTENCES, LogFormat
 from reporting.audit.trail import Event, Outcome
 from tests.fakes import RecordingAudit
 
 IMAGE, SMEAR = "1.2.840.1.7", "1.2.840.1"
-
-
-@pytest.fixture(params=["json", "text"])
-def log(request: pytest.FixtureRequest) -> Iterator[tuple[LogFormat, io.StringIO]]:
-    """The log in both formats; everything is put back afterwards."""
-    root = logging.getLogger()
-    before = (root.handlers, root.level)
-    stream = io.StringIO()
-    set_up_logging("info", request.param, stream)
-    yield request.param, stream
-    root.handlers, root.level = before
-    structlog.reset_defaults()
 
 
 def record_a_day(audit: LoggedAudit) -> None:

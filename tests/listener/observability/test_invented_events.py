@@ -4,28 +4,15 @@ from __future__ import annotations
 
 import io
 import json
-import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
-import structlog
 
 from listener.observability.event_log import LOGGED, LoggedAudit
-from listener.observability.logging_setup import LogFormat, get_log, set_up_logging
+from listener.observability.logging_setup import LogFormat, get_log
 from reporting.audit.trail import Event
 from tests.fakes import RecordingAudit
-
-
-@pytest.fixture(params=["json", "text"])
-def log(request: pytest.FixtureRequest) -> Iterator[tuple[LogFormat, io.StringIO]]:
-    root = logging.getLogger()
-    before = (root.handlers, root.level)
-    stream = io.StringIO()
-    set_up_logging("info", request.param, stream)
-    yield request.param, stream
-    root.handlers, root.level = before
-    structlog.reset_defaults()
 
 
 @pytest.mark.invented(kind=24)
