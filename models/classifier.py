@@ -87,7 +87,8 @@ class OnnxClassifier:
     def classify(self, crops: NDArray[np.uint8]) -> list[Prediction]:
         """One prediction a crop, in order; crops are N×224×224×3 uint8 RGB, N may be 0.
 
-        Raises Defect (code crop_contract) for any other shape or type.
+        Raises Defect (code crop_contract) for any other shape or type, and Defect (code
+        model_answer_not_finite) when the network answers NaN or infinity.
         """
         if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:] != CROP_SHAPE:
             raise Defect(
@@ -100,12 +101,28 @@ class OnnxClassifier:
 
     def _answer(self, crops: NDArray[np.uint8]) -> Iterator[Prediction]:
         answers = self._session.run(list(OUTPUTS), {INPUT: np.ascontiguousarray(crops)})
+        self._check_finite(answers)
         for probability, types, activation, novelty in zip(*answers, strict=True):
             yield Prediction(
                 leukemic_probability=float(probability),
                 type_probabilities=tuple(float(share) for share in types),
                 activation_map=activation,
                 novelty=float(novelty),
+            )
+
+    def _check_finite(self, answers: Sequence[NDArray[np.float32]]) -> None:
+        """JSON, FHIR and DICOM have no word for NaN or infinity, and nothing follows from them."""
+        broken = [
+            name
+            for name, values in zip(OUTPUTS, answers, strict=True)
+            if not np.isfinite(values).all()
+        ]
+        if broken:
+            raise Defect(
+                f"The network answered NaN or infinity ({', '.join(broken)}) on "
+                f"{self._identity.execution_provider}; no cell of this field is called. "
+                "Try model.precision int8 on the CPU, and report it with the field's image.",
+                code="model_answer_not_finite",
             )
 
 

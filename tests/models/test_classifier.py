@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -92,6 +93,44 @@ def test_crops_that_break_the_contract_are_refused(
         classifier.classify(crops)
 
     assert refusal.value.code == "crop_contract"
+
+
+class SessionOf:
+    """Answers what it was given, as a broken accelerator does."""
+
+    def __init__(self, answers: dict[str, np.ndarray]) -> None:
+        self._answers = answers
+
+    def run(self, names: list[str], _: dict[str, np.ndarray]) -> list[np.ndarray]:
+        return [self._answers[name] for name in names]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf], ids=["NaN", "infinity", "-infinity"])
+@pytest.mark.parametrize(
+    "output", ["leukemic_probability", "cell_type", "activation_map", "novelty"]
+)
+def test_an_answer_that_is_no_number_is_refused(
+    classifier: OnnxClassifier, output: str, value: float
+) -> None:
+    sound = {
+        "leukemic_probability": np.full(3, 0.5, np.float32),
+        "cell_type": np.full((3, len(CELL_TYPES)), 1 / len(CELL_TYPES), np.float32),
+        "activation_map": np.zeros((3, 7, 7), np.float32),
+        "novelty": np.ones(3, np.float32),
+    }
+    crops = plain_crops([(0, 0, 0)] * 3)
+
+    def over(answers: dict[str, np.ndarray]) -> OnnxClassifier:
+        session: Any = SessionOf(answers)
+        return OnnxClassifier(session, classifier.identity, classifier.policy)
+
+    broken = {name: values.copy() for name, values in sound.items()}
+    broken[output].flat[-1] = value
+
+    assert len(over(sound).classify(crops)) == 3
+    with pytest.raises(Defect, match=output) as refusal:
+        over(broken).classify(crops)
+    assert refusal.value.code == "model_answer_not_finite"
 
 
 def test_no_crops_give_no_predictions(classifier: OnnxClassifier) -> None:
