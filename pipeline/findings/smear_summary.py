@@ -3,9 +3,10 @@
 The grade is defined here and nowhere else. It sorts smears for people who look at many; it names
 no disease and proposes no diagnosis.
 
-- REFER: the count cannot be trusted. No white cell was counted; or more cells were referred, or of
-  a type that could not be told, than counted; or more fields were refused than kept; or fewer than
-  `GRADE_FROM_CELLS` cells were counted and their interval still reaches below `MANY_FROM`.
+- REFER: the count cannot be trusted. Fewer than `LEAST_GRADED_CELLS` white cells were counted; or
+  more cells were referred, or of a type that could not be told, than counted; or more fields were
+  refused than kept; or fewer than `GRADE_FROM_CELLS` cells were counted and their interval still
+  reaches below `MANY_FROM`.
 - MANY: at least `MANY_FROM` of the counted white cells were called leukemic.
 - FEW: at least one was.
 - NONE_SEEN: none was.
@@ -72,6 +73,10 @@ class Bucket(StrEnum):
 MANY_FROM = 0.20
 """A share of one cell in five is where the classifications of haematology place their own line,
 so smears on either side of it are read in a different order and by different people."""
+
+LEAST_GRADED_CELLS = 10
+"""Fewer cells are a glance at one field: one leukemic cell alone would be a share of 100 %, with
+an interval above `MANY_FROM`, and the network errs in more than one cell of a hundred."""
 
 GRADE_FROM_CELLS = 16
 """From 16 cells on, the interval of a smear without a leukemic cell ends below `MANY_FROM`
@@ -349,6 +354,8 @@ def _grade(
         return Grade.REFER, f"{refused} of {fields} fields were refused for quality. {share}"
     if referred + undetermined > counted:
         return Grade.REFER, f"{_apart_text(referred, undetermined)} than counted. {share}"
+    if counted < LEAST_GRADED_CELLS:
+        return Grade.REFER, f"Fewer than {LEAST_GRADED_CELLS} cells give no grade. {share}"
     if counted < GRADE_FROM_CELLS and fraction.low < MANY_FROM:
         return Grade.REFER, f"Too few cells to tell few from many. {share}"
     if fraction.value >= MANY_FROM:

@@ -96,15 +96,24 @@ class ChainWriter:
                 os.fsync(self._handle)
 
     def tick(self) -> None:
-        """Fsync and sign what is due by time."""
+        """Fsync and sign what is due by time; events are written while the disk takes its time."""
         with self._alone():
             self._catch_up()
             is_old = self._monotonic() - self._signed_at >= self._policy.checkpoint_every_s
             if is_old and self._seq > self._signed_seq:
                 self._sign()
-            if self._is_dirty and self._policy.fsync == "interval":
-                os.fsync(self._handle)
-                self._is_dirty = False
+            if not self._is_dirty or self._policy.fsync != "interval":
+                return
+            handle = os.dup(self._handle)
+            self._is_dirty = False
+        try:
+            with self._trouble_named():
+                os.fsync(handle)
+        except RetryLater:
+            self._is_dirty = True
+            raise
+        finally:
+            os.close(handle)
 
     def close(self) -> None:
         """Sign what is not signed yet, and close the files."""
@@ -125,15 +134,21 @@ class ChainWriter:
         with self._mutex:
             fcntl.flock(self._copies, fcntl.LOCK_EX)
             try:
-                yield
-            except OSError as err:
-                raise RetryLater(
-                    f"The audit trail in {self._folder} cannot be written ({err.strerror}); "
-                    "check the disk. Nothing proceeds without its audit.",
-                    code="audit_not_written",
-                ) from err
+                with self._trouble_named():
+                    yield
             finally:
                 fcntl.flock(self._copies, fcntl.LOCK_UN)
+
+    @contextmanager
+    def _trouble_named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as err:
+            raise RetryLater(
+                f"The audit trail in {self._folder} cannot be written ({err.strerror}); "
+                "check the disk. Nothing proceeds without its audit.",
+                code="audit_not_written",
+            ) from err
 
     # Where the chain ends
 

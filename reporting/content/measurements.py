@@ -210,12 +210,17 @@ def _smudges_per_lymphocytes(smear: SmearFindings, least_cells: int) -> Measurem
     words = differential_words(smear)
     lymphocytes = sum(count for word, count in words.items() if word.endswith(LYMPHOCYTE_WORD))
     smudges = smudge_cell_count(smear)
-    told = f"not told for {lymphocytes} lymphocytes"
+    told = f"not given for {_number(lymphocytes, 'lymphocyte')}"
     if has_percentages(lymphocytes, least=least_cells):
-        told = f"{round(100 * smudges / lymphocytes)} ({smudges} to {lymphocytes} lymphocytes)"
+        counts = f"{_number(smudges, 'smudge cell')}, {_number(lymphocytes, 'lymphocyte')}"
+        told = f"{round(100 * smudges / lymphocytes)} ({counts})"
     return Measurement(
         name="smudge-cells-per-lymphocytes", title="Smudge cells per 100 lymphocytes", value=told
     )
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _field_quality(smear: SmearFindings) -> Measurement:

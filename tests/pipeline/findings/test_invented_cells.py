@@ -184,6 +184,8 @@ GRADES: Mapping[str, tuple[tuple[int, int, int, int], Grade]] = {
     "only-untold": ((0, 0, 0, 40), Grade.REFER),
     "10-of-13-beside-25-referred": ((10, 3, 25, 0), Grade.REFER),
     "one-normal-cell-alone": ((0, 1, 0, 0), Grade.REFER),
+    "one-leukemic-cell-alone": ((1, 0, 0, 0), Grade.REFER),
+    "nine-leukemic-cells-alone": ((9, 0, 0, 0), Grade.REFER),
     "15-normal-cells": ((0, 15, 0, 0), Grade.REFER),
     "16-normal-cells": ((0, 16, 0, 0), Grade.NONE_SEEN),
     "200-normal-cells": ((0, 200, 0, 0), Grade.NONE_SEEN),

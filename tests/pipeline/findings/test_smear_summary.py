@@ -335,6 +335,9 @@ def test_low_counts_are_warned_of(counted: int, warning: CountWarning | None) ->
         (smear_of(20, 80), Grade.MANY),
         (smear_of(10, 2), Grade.MANY),
         (smear_of(2, 5), Grade.REFER),
+        (smear_of(1, 0), Grade.REFER),
+        (smear_of(9, 0), Grade.REFER),
+        (smear_of(10, 0), Grade.MANY),
         (smear_of(0, 100, 101), Grade.REFER),
     ],
 )

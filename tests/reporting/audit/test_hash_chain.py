@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from pipeline.errors import Defect, RetryLater
 from reporting.audit.record_format import GENESIS, decode, encode
 from reporting.audit.trail import Event, FindingKind, TrailPolicy, Verification, verify_trail
 from tests.reporting.trails import KEY, Clock, open_trail, write_days
+
+PATIENCE_S = 120.0
+"""How long a test waits for what must come; only a failing test waits so long."""
 
 
 def verify(folder: Path) -> Verification:
@@ -109,7 +113,50 @@ def test_the_fsync_policy_is_kept(
     assert len(synced) == least
 
 
+def test_an_event_is_written_while_the_disk_takes_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trail = open_trail(tmp_path, policy=TrailPolicy(fsync="interval"))
+    trail.record(Event.REQUEST_REFUSED)
+    met: list[bool] = []
+
+    def slow_disk(_handle: int) -> None:
+        another = threading.Thread(target=trail.record, args=(Event.REQUEST_REFUSED,), daemon=True)
+        another.start()
+        another.join(PATIENCE_S)
+        met.append(not another.is_alive())
+
+    monkeypatch.setattr(os, "fsync", slow_disk)
+    trail.tick()
+    monkeypatch.undo()
+    trail.close()
+
+    assert met == [True]
+    assert verify(tmp_path).findings == ()
+
+
 # Bad disks
+
+
+def test_a_failed_fsync_is_told_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trail = open_trail(tmp_path, policy=TrailPolicy(fsync="interval"))
+    trail.record(Event.REQUEST_REFUSED)
+    synced: list[int] = []
+
+    def broken(_handle: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(RetryLater) as caught:
+        trail.tick()
+    monkeypatch.setattr(os, "fsync", synced.append)
+    trail.tick()
+    trail.tick()
+
+    assert caught.value.code == "audit_not_written"
+    assert len(synced) == 1
 
 
 def test_a_full_disk_is_told_and_leaves_no_half_line(
