@@ -44,8 +44,8 @@ def _has_cells(field: FieldFindings, _header: Dataset) -> bool:
     return bool(field.cells)
 
 
-def _has_cells_in_colour(field: FieldFindings, header: Dataset) -> bool:
-    """A Color Softcopy Presentation State is for colour images alone (PS3.3 A.33.2.3)."""
+def _has_cells_in_color(field: FieldFindings, header: Dataset) -> bool:
+    """A Color Softcopy Presentation State is for color images alone (PS3.3 A.33.2.3)."""
     return bool(field.cells) and not str(header.PhotometricInterpretation).startswith("MONO")
 
 
@@ -56,7 +56,7 @@ def _has_cells_on_a_slide(field: FieldFindings, header: Dataset) -> bool:
 
 FIELD_KINDS: Mapping[ResultKind, Condition] = {
     ResultKind.ANNOTATED_FIELD: _always,
-    ResultKind.PRESENTATION_STATE: _has_cells_in_colour,
+    ResultKind.PRESENTATION_STATE: _has_cells_in_color,
     ResultKind.SEGMENTATION: _has_cells,
     ResultKind.BULK_ANNOTATIONS: _has_cells_on_a_slide,
 }

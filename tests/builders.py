@@ -321,7 +321,7 @@ def _set_native(
 
 
 def _stored(pixels: NDArray[np.uint8], photometric: str) -> NDArray[Any]:
-    """`pixels` in the colour space of the dataset."""
+    """`pixels` in the color space of the dataset."""
     if photometric in ("MONOCHROME2", "PALETTE COLOR"):
         return pixels[:, :, 1]
     if photometric == "MONOCHROME1":
@@ -337,10 +337,10 @@ def _stored(pixels: NDArray[np.uint8], photometric: str) -> NDArray[Any]:
 def _add_palette(image: FileDataset) -> None:
     """A palette that shows each index as a shade between purple and white."""
     ramp = np.arange(256, dtype=np.uint16)
-    for colour, floor in (("Red", 80), ("Green", 0), ("Blue", 120)):
+    for color, floor in (("Red", 80), ("Green", 0), ("Blue", 120)):
         entries = (floor + ramp * (255 - floor) // 255) * 257
-        setattr(image, f"{colour}PaletteColorLookupTableDescriptor", [256, 0, 16])
-        setattr(image, f"{colour}PaletteColorLookupTableData", entries.astype("<u2").tobytes())
+        setattr(image, f"{color}PaletteColorLookupTableDescriptor", [256, 0, 16])
+        setattr(image, f"{color}PaletteColorLookupTableData", entries.astype("<u2").tobytes())
 
 
 def _set_compressed(
@@ -375,8 +375,8 @@ def _set_htj2k(image: FileDataset, transfer_syntax: UID, *, frames: int) -> None
     frame = (
         Path(__file__).parent / "pipeline" / "htj2k" / HTJ2K_FRAMES[transfer_syntax]
     ).read_bytes()
-    colour = "YBR_ICT" if transfer_syntax == HTJ2K else "YBR_RCT"
-    _describe(image, picture().shape, colour, samples=3, bits=8)
+    color = "YBR_ICT" if transfer_syntax == HTJ2K else "YBR_RCT"
+    _describe(image, picture().shape, color, samples=3, bits=8)
     image.PlanarConfiguration = 0
     if transfer_syntax == HTJ2K:
         image.LossyImageCompression = "01"

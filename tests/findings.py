@@ -64,7 +64,7 @@ def make_contour(x: float, y: float, radius: float, *, corners: int = 24) -> Con
 def make_cell(
     index: int, x: int, y: int, *, radius: int = 40, kind: CellKind = CellKind.WHITE_CELL
 ) -> Cell:
-    """One round cell with a round nucleus, its centre at (x, y) in pixels."""
+    """One round cell with a round nucleus, its center at (x, y) in pixels."""
     um = 0.15
     return Cell(
         index=index,
@@ -92,7 +92,7 @@ def make_cell(
 def make_prediction(
     probability: float, cell_type: CellType = CellType.LYMPHOCYTE, *, novelty: float = 0.2
 ) -> Prediction:
-    """A prediction that is sure of `cell_type`, with an activation peak off the centre."""
+    """A prediction that is sure of `cell_type`, with an activation peak off the center."""
     rest = 0.1 / (len(CELL_TYPES) - 1)
     rows, columns = np.mgrid[0:7, 0:7].astype(np.float32)
     peak = np.exp(-((rows - 2) ** 2 + (columns - 4) ** 2) / 4)

@@ -216,7 +216,7 @@ def _listener() -> Iterator[str]:
     yield "### 3.3 Statuses that are answered"
     yield from _text(
         """
-        Success is answered when the image is on disk and synchronised, and not before.
+        Success is answered when the image is on disk and synchronized, and not before.
         The same image again is success; other content under the same SOP Instance UID is refused.
         """
     )
@@ -422,9 +422,9 @@ def _created_objects() -> Iterator[str]:
     )
     yield from _text(
         """
-        Presentation states are made of colour images alone, segmentations and annotations of
+        Presentation states are made of color images alone, segmentations and annotations of
         fields with cells, annotations where the source has Frame of Reference UID, Pixel Spacing,
-        Image Orientation (Slide) and its centre on the slide.
+        Image Orientation (Slide) and its center on the slide.
 
         ### 9.1 Attributes from the source
 

@@ -1,4 +1,4 @@
-"""Light and stain: from grey levels to optical density, whatever the lamp and its shadows.
+"""Light and stain: from gray levels to optical density, whatever the lamp and its shadows.
 
 Densities are float32, height × width × 3 in the order red, green, blue; clear glass is 0 and a
 density of 0.3 halves the light. Beer and Lambert: densities of what lies on each other add up,
@@ -21,7 +21,7 @@ Map = NDArray[np.float32]
 GLASS_SHARE = 0.10
 """At least this share of a field's pixels is taken for clear glass, or for what is clearest."""
 GLASS_LEVEL = 240.0
-"""Grey level that the lamp is brought to; a little below white, so that glass is not clipped."""
+"""Gray level that the lamp is brought to; a little below white, so that glass is not clipped."""
 _DENSITY_OF_LEVEL = np.log10((GLASS_LEVEL + 1) / (np.arange(256) + 1.0)).astype(np.float32)
 LAMP_PX = 120
 """Longer side of the copy: shading has no detail."""
@@ -91,7 +91,7 @@ def _contrast(small: Density, surface: Sequence[Map]) -> float:
 
 
 def _glass_of_each_part(small: Density) -> tuple[NDArray[np.float32], Density]:
-    """Place (-1 to 1) and brightest grey level of each part, brightest by its darkest colour."""
+    """Place (-1 to 1) and brightest gray level of each part, brightest by its darkest color."""
     height, width = small.shape[:2]
     side = max(8, int(np.ceil(max(height, width) / GRID)))
     places, levels = [], []
@@ -117,7 +117,7 @@ def _stretches(length: int, side: int) -> Iterator[tuple[int, int, int]]:
 
 
 def _brightest(parts: Density) -> Density:
-    """The usual colour of the brightest pixels of each part, N × pixels × 3."""
+    """The usual color of the brightest pixels of each part, N × pixels × 3."""
     count = max(round(parts.shape[1] * GLASS_SHARE), 1)
     chosen = np.argpartition(parts[..., 1], -count, axis=1)[:, -count:, None]
     brightest = np.sort(np.take_along_axis(parts, chosen, axis=1), axis=1)
@@ -178,12 +178,12 @@ def green_of(density: Density) -> Map:
 
 def stained_level(green: Map) -> float:
     """Green density from which a pixel is not glass: between glass and red cells (Otsu)."""
-    grey = np.clip(green * 400, 0, 255).astype(np.uint8)
+    gray = np.clip(green * 400, 0, 255).astype(np.uint8)
     # Nuclei would pull the level up: everything darker than most red cells counts as one of them.
-    counts = np.cumsum(cv2.calcHist([grey], [0], None, [256], [0, 256]))
+    counts = np.cumsum(cv2.calcHist([gray], [0], None, [256], [0, 256]))
     most = int(np.searchsorted(counts, 0.9 * counts[-1]))
-    grey = np.minimum(grey, np.uint8(max(most, 24)))
-    level, _ = cv2.threshold(grey, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+    gray = np.minimum(gray, np.uint8(max(most, 24)))
+    level, _ = cv2.threshold(gray, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
     return max(float(level) / 400, 0.03)
 
 
@@ -207,15 +207,15 @@ def nuclear_stain(density: Density, stained: NDArray[np.uint8]) -> Map:
 
     `stained` is 1 where something lies on the glass; its less violet half is taken for red cells.
     """
-    colour = stain_hue(density)
-    inside = colour[stained > 0]
+    color = stain_hue(density)
+    inside = color[stained > 0]
     if inside.size < 50:
-        return colour
-    red_cells = density[(stained > 0) & (colour <= np.median(inside))]
+        return color
+    red_cells = density[(stained > 0) & (color <= np.median(inside))]
     red, green, _ = np.median(red_cells, axis=0)
     low, high = BLUE_RED_CELLS
     blue = float(np.clip((red / max(green, 1e-3) - low) / (high - low), 0, 1))
     if blue == 0:
-        return colour
+        return color
     weights = np.array([[1 - 2 * blue, 1 + blue, blue - 1]], np.float32)
     return np.asarray(cv2.transform(density, weights), dtype=np.float32)

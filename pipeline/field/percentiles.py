@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 def percentiles(values: NDArray[Any], *percents: float) -> tuple[float, ...]:
-    """The values below which so many of 100 lie, read between two neighbours; some are needed."""
+    """The values below which so many of 100 lie, read between two neighbors; some are needed."""
     places = [(values.size - 1) * percent / 100 for percent in percents]
     lower = [int(place) for place in places]
     ordered = _ordered_at(values, lower)
@@ -39,6 +39,6 @@ def median(values: NDArray[Any]) -> float:
     return percentiles(values, 50)[0]
 
 
-def median_color(colours: NDArray[np.float32]) -> NDArray[np.float32]:
+def median_color(colors: NDArray[np.float32]) -> NDArray[np.float32]:
     """The median of each column of N × 3."""
-    return np.array([median(column) for column in colours.T], dtype=np.float32)
+    return np.array([median(column) for column in colors.T], dtype=np.float32)

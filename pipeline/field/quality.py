@@ -42,35 +42,35 @@ class Limits:
     """Where a figure becomes a flag; set beside what the sources of the data pack show."""
 
     least_lamp: float = 70.0
-    """Brightest colour of clear glass, grey level; a field is lit from behind."""
+    """Brightest color of clear glass, gray level; a field is lit from behind."""
     dark_lamp: float = 110.0
-    """Below, colours are read from few grey levels."""
+    """Below, colors are read from few gray levels."""
     most_clipped: float = 0.8
-    """Share of pixels that are white in every colour."""
+    """Share of pixels that are white in every color."""
     least_smear_hue: float = 0.75
     """Share of what is stained that holds back green about as much as red and blue, or more."""
     least_chroma: float = 0.16
-    """Usual difference between the colours of what is stained: grey pictures have none."""
+    """Usual difference between the colors of what is stained: gray pictures have none."""
     most_roughness: float = 0.42
     """Part of the contrast that changes from pixel to pixel: noise is nothing else."""
     most_flat: float = 0.8
-    """Share of pixels exactly like their neighbours: drawings, not photographs."""
+    """Share of pixels exactly like their neighbors: drawings, not photographs."""
     drawn_flat: float = 0.45
     drawn_roughness: float = 0.25
     """Both at once: text on paper."""
     most_hue_spread: float = 0.55
-    """How far colours scatter, as shares of green: a stain has a few, a photograph many."""
+    """How far colors scatter, as shares of green: a stain has a few, a photograph many."""
     scattered_hue: float = 0.97
-    """Scattered colours are believed to be stains while nearly all of them have their hue."""
+    """Scattered colors are believed to be stains while nearly all of them have their hue."""
     faint_contrast: float = 0.4
     """Below, as with a poor camera, noise and colored rims scatter the colors; photographs of
     other things are seldom so faint. Cells seen in the field then decide."""
     faint_smear_hue: float = 0.5
     most_chroma: float = 1.03
-    """Above 1 a colour is brighter than glass: light that no lamp sent through it."""
+    """Above 1 a color is brighter than glass: light that no lamp sent through it."""
     violet_chroma: float = 1.2
     violet_hue_spread: float = 0.6
-    """Some cameras draw nuclei bluer than glass. Up to here that is believed of one colour only,
+    """Some cameras draw nuclei bluer than glass. Up to here that is believed of one color only,
     and only where cells are seen beyond doubt."""
     least_red_cells: float = 8
     """Fewer that were measured prove no smear."""
@@ -90,7 +90,7 @@ class Limits:
     deep_from: float = 2.0
     """Usual green density of what is stained."""
     least_sharpness: float = 0.05
-    """Steepest change of grey within 0.2 µm, over the whole range of greys."""
+    """Steepest change of gray within 0.2 µm, over the whole range of grays."""
 
 
 LIMITS = Limits()
@@ -98,7 +98,7 @@ LIMITS = Limits()
 
 def figures_of(pixels: RGB, overview: Overview, scale: Scale) -> dict[str, float]:
     """What the flags rest on, each a number that means the same in every field."""
-    grey = cv2.cvtColor(overview.pixels, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    gray = cv2.cvtColor(overview.pixels, cv2.COLOR_RGB2GRAY).astype(np.float32)
     red, middle, blue = cv2.split(overview.pixels)
     some = np.ascontiguousarray(sampled(overview.density)).reshape(-1, 3)
     of_stain = np.flatnonzero(sampled(overview.green) > overview.stained_from)
@@ -111,13 +111,13 @@ def figures_of(pixels: RGB, overview: Overview, scale: Scale) -> dict[str, float
         "clipped": _share(cv2.min(cv2.min(red, middle), blue) >= 254),
         "covered": _share(overview.green > overview.stained_from),
         "contrast": percentiles(sampled(overview.green), 99)[0],
-        "roughness": _roughness(grey),
+        "roughness": _roughness(gray),
         "flat": _flat_share(pixels),
-        "sharpness": _sharpness(grey, _believed_um(scale, overview)),
+        "sharpness": _sharpness(gray, _believed_um(scale, overview)),
         "saturation": percentiles((brightest - darkest).astype(np.float32), 98)[0],
         "flat_rows": flat_rows,
         "missing": missing,
-        **_colour_figures(np.take(some, of_stain, axis=0)),
+        **_color_figures(np.take(some, of_stain, axis=0)),
     }
 
 
@@ -138,7 +138,7 @@ def _share(mask: NDArray[np.bool_]) -> float:
     return float(np.count_nonzero(mask)) / mask.size
 
 
-def _colour_figures(stained: Density) -> dict[str, float]:
+def _color_figures(stained: Density) -> dict[str, float]:
     """Of N × 3 densities; what is not stained at all counts as without hue."""
     if len(stained) < 20:
         return {"smear_hue": 0.0, "hue_spread": 9.0, "chroma": 0.0, "stain": 0.0}
@@ -161,9 +161,9 @@ def _spread(values: Map) -> float:
     return (high - low) / 2
 
 
-def _roughness(grey: Map) -> float:
-    fine = cv2.absdiff(grey, cv2.GaussianBlur(grey, (0, 0), 1.5))
-    spread = float(cv2.meanStdDev(grey)[1].max())
+def _roughness(gray: Map) -> float:
+    fine = cv2.absdiff(gray, cv2.GaussianBlur(gray, (0, 0), 1.5))
+    spread = float(cv2.meanStdDev(gray)[1].max())
     return float(cv2.mean(fine)[0]) / max(spread, 1.0)
 
 
@@ -180,9 +180,9 @@ def _flat_share(pixels: RGB) -> float:
     return _share((own == whole[1:, :-1]) & (own == whole[:-1, 1:]))
 
 
-def _sharpness(grey: Map, um_per_px: float) -> float:
+def _sharpness(gray: Map, um_per_px: float) -> float:
     """Steepest edges over the whole contrast, per 0.2 µm: a blurred field has none."""
-    smooth = cv2.GaussianBlur(grey, (0, 0), 0.7)
+    smooth = cv2.GaussianBlur(gray, (0, 0), 0.7)
     steep = np.asarray(
         cv2.magnitude(
             cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=0.125),
@@ -190,7 +190,7 @@ def _sharpness(grey: Map, um_per_px: float) -> float:
         ),
         dtype=np.float32,
     )
-    low, high = percentiles(sampled(grey), 1, 99)
+    low, high = percentiles(sampled(gray), 1, 99)
     (steepest,) = percentiles(steep, 99.5)
     return float(steepest / max(high - low, 4.0) * 0.2 / um_per_px)
 
@@ -307,12 +307,12 @@ def _has_other_hues(figures: Mapping[str, float], limits: Limits) -> bool:
 
 
 def _is_brighter(figures: Mapping[str, float], limits: Limits) -> bool:
-    """In one of its colours, than clear glass."""
+    """In one of its colors, than clear glass."""
     return figures["chroma"] > limits.most_chroma
 
 
 def _is_violet(figures: Mapping[str, float], limits: Limits) -> bool:
-    """No brighter than nuclei are with some cameras, and of one colour as they are."""
+    """No brighter than nuclei are with some cameras, and of one color as they are."""
     return (
         figures["chroma"] < limits.violet_chroma
         and figures["hue_spread"] < limits.violet_hue_spread

@@ -149,7 +149,7 @@ def _peaks(
     heights: NDArray[np.float32], where: NDArray[np.bool_]
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Rows and columns of the places that nothing within `PEAK_PX` pixels is higher than."""
-    # Few places are highest among their eight neighbours: only there is it looked further.
+    # Few places are highest among their eight neighbors: only there is it looked further.
     rows, columns = places_of((heights >= cv2.dilate(heights, np.ones((3, 3), np.uint8))) & where)
     padded = cv2.copyMakeBorder(heights, *(PEAK_PX,) * 4, cv2.BORDER_CONSTANT, value=-1)
     down, across = np.nonzero(disc(PEAK_PX))

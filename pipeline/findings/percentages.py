@@ -62,10 +62,10 @@ def wilson(k: int, n: int) -> Interval:
         raise Defect(f"An interval needs 0 <= k <= n and n > 0, not {k} of {n}.", code="bad_count")
     share = k / n
     squeeze = 1 + Z_95**2 / n
-    centre = (share + Z_95**2 / (2 * n)) / squeeze
+    center = (share + Z_95**2 / (2 * n)) / squeeze
     reach = Z_95 * math.sqrt(share * (1 - share) / n + Z_95**2 / (4 * n**2)) / squeeze
     return Interval(
         value=share,
-        low=0.0 if k == 0 else max(0.0, centre - reach),
-        high=1.0 if k == n else min(1.0, centre + reach),
+        low=0.0 if k == 0 else max(0.0, center - reach),
+        high=1.0 if k == n else min(1.0, center + reach),
     )

@@ -115,7 +115,7 @@ def _draw_cells(
         style = CALL_STYLES[finding.call]
         for nucleus in finding.cell.nucleus_contours:
             thin = max(1, round(line_px / 2))
-            cv2.polylines(picture, [_zoomed(nucleus, zoom)], True, style.colour, thin, cv2.LINE_AA)
+            cv2.polylines(picture, [_zoomed(nucleus, zoom)], True, style.color, thin, cv2.LINE_AA)
         draw_outline(picture, _zoomed(finding.cell.contour, zoom), style, line_px)
     by_urgency = sorted(cells, key=lambda f: (CALL_ORDER.index(f.call), f.cell.index))
     texts = [_label_lines(finding, len(cells)) for finding in by_urgency]
@@ -133,7 +133,7 @@ def _draw_cells(
 
 
 def _zoomed(contour: Contour, zoom: float) -> Contour:
-    """Pixel centres stay pixel centres."""
+    """Pixel centers stay pixel centers."""
     return np.round((contour + 0.5) * zoom - 0.5).astype(np.int32)
 
 
@@ -177,11 +177,11 @@ def _draw_label(
     pad = round(text_px * 0.3)
     base = y + round(text_px * 1.02)
     mark_at = (x + pad + text_px // 3, base - round(text_px * 0.36))
-    draw_mark(picture, style.mark, mark_at, round(text_px * 0.66), style.colour)
+    draw_mark(picture, style.mark, mark_at, round(text_px * 0.66), style.color)
     pen.write(picture, lines[0], (x + pad + text_px, base), size=text_px, weight=700)
     for number, line in enumerate(lines[1:], start=1):
         at = (x + pad, base + round(number * text_px * 0.98))
-        pen.write(picture, line, at, size=small(text_px), colour=(232, 232, 236))
+        pen.write(picture, line, at, size=small(text_px), color=(232, 232, 236))
 
 
 def _draw_leader(

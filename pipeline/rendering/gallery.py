@@ -35,7 +35,7 @@ from pipeline.rendering.gallery_summary import (
 from pipeline.rendering.legend import NOT_REVIEWED
 from pipeline.rendering.pen import (
     CALL_STYLES,
-    GREY,
+    GRAY,
     INK,
     WHITE,
     Pen,
@@ -203,7 +203,7 @@ def _to_tile(finding: CellFinding, field: FieldFindings) -> NDArray[np.float64]:
 
 
 def _outlined(tile: RGB, finding: CellFinding, field: FieldFindings) -> RGB:
-    """The tile with the cell's own outline, to tell it from its neighbours."""
+    """The tile with the cell's own outline, to tell it from its neighbors."""
     matrix = _to_tile(finding, field)
     outline = np.round(finding.cell.contour @ matrix[:, :2].T + matrix[:, 2]).astype(np.int32)
     outlined = tile.copy()
@@ -212,14 +212,14 @@ def _outlined(tile: RGB, finding: CellFinding, field: FieldFindings) -> RGB:
 
 
 def _heated(tile: RGB, heat: NDArray[np.float32], hottest: float) -> RGB:
-    """The tile under its activation map: cold shows the cell, hot shows the map's colour."""
+    """The tile under its activation map: cold shows the cell, hot shows the map's color."""
     share = heat / hottest if hottest > 0 else np.zeros_like(heat)
     smooth = cv2.resize(share, (TILE_PX, TILE_PX), interpolation=cv2.INTER_CUBIC)
     level = np.clip(smooth, 0.0, 1.0)
-    colours = cv2.applyColorMap((level * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
+    colors = cv2.applyColorMap((level * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
     opacity = HEAT_OPACITY * np.minimum(1.0, level * 2)[..., None]
-    grey = cv2.cvtColor(cv2.cvtColor(tile, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    heated: RGB = (grey * (1 - opacity) + colours * opacity).astype(np.uint8)
+    gray = cv2.cvtColor(cv2.cvtColor(tile, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    heated: RGB = (gray * (1 - opacity) + colors * opacity).astype(np.uint8)
     return heated
 
 
@@ -239,7 +239,7 @@ def _cells_and_chart(
         note = f"each tile {WINDOW_UM:g} µm wide; right: where the network saw 'leukemic'"
         x = MARGIN_PX + pen.width(title, 26, 700) + 24
         size = pen.fitting_size(note, 19, CHART_X_PX - x - 24)
-        pen.write(canvas, note, (x, 40), size=size, colour=GREY)
+        pen.write(canvas, note, (x, 40), size=size, color=GRAY)
     for rank, card in enumerate(cards):
         row, column = divmod(rank, COLUMNS)
         _draw_card(pen, canvas, card, MARGIN_PX + column * CARD_PITCH_PX, 60 + row * CARD_HEIGHT_PX)
@@ -254,10 +254,10 @@ def _draw_card(pen: Pen, canvas: RGB, card: Card, x: int, y: int) -> None:
     canvas[y : y + TILE_PX, x : x + TILE_PX] = card.tile
     canvas[y : y + TILE_PX, second : second + TILE_PX] = card.heat_tile
     right = second + TILE_PX
-    cv2.rectangle(canvas, (x - 2, y - 2), (right + 1, y + TILE_PX + 1), style.colour, 2)
-    draw_share(canvas, x, y + TILE_PX + 8, right - x, probability, style.colour)
+    cv2.rectangle(canvas, (x - 2, y - 2), (right + 1, y + TILE_PX + 1), style.color, 2)
+    draw_share(canvas, x, y + TILE_PX + 8, right - x, probability, style.color)
     base = y + TILE_PX + 42
-    draw_mark(canvas, style.mark, (x + 9, base - 8), 17, style.colour)
+    draw_mark(canvas, style.mark, (x + 9, base - 8), 17, style.color)
     pen.write(canvas, f"{probability:.2f}", (x + 26, base), size=24, weight=700)
     words = _card_words(pen, card.finding, right - x - 90)
     size = pen.fitting_size(words, WORDS_PX, right - x - 90)
@@ -265,7 +265,7 @@ def _draw_card(pen: Pen, canvas: RGB, card: Card, x: int, y: int) -> None:
     parts = (f"field {card.field_number}  #{card.finding.cell.index}", decision_words(card.finding))
     where = "; ".join(filter(None, parts))
     size = pen.fitting_size(where, WHERE_PX, right - x - 26)
-    pen.write(canvas, where, (x + 26, base + 22), size=size, colour=GREY)
+    pen.write(canvas, where, (x + 26, base + 22), size=size, color=GRAY)
 
 
 def _card_words(pen: Pen, finding: CellFinding, room: int) -> str:
@@ -285,5 +285,5 @@ def _footer(pen: Pen, smear: SmearFindings, review_words: str) -> RGB:
         f"{model.sha256[:MODEL_HASH_DIGITS]} | {provider_words(model.execution_provider)}"
     )
     strip = blank(WIDTH_PX, 48, INK)
-    pen.write(strip, text, (MARGIN_PX, 30), size=18, colour=GREY)
+    pen.write(strip, text, (MARGIN_PX, 30), size=18, color=GRAY)
     return strip

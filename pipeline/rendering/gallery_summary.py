@@ -24,7 +24,7 @@ from pipeline.findings.smear_summary import (
 from pipeline.rendering.pen import (
     AMBER,
     CALL_STYLES,
-    GREY,
+    GRAY,
     INK,
     WHITE,
     Pen,
@@ -73,11 +73,11 @@ def draw_summary(pen: Pen, smear: SmearFindings, *, least_cells: int) -> RGB:
     pen.write(strip, headline, (MARGIN_PX, 62), size=46, weight=700)
     reason = " ".join([smear.grade_reason, *_share_words(smear, least_cells)])
     size = pen.fitting_size(reason, 24, room)
-    pen.write(strip, reason, (MARGIN_PX, 102), size=size, colour=(226, 226, 232))
+    pen.write(strip, reason, (MARGIN_PX, 102), size=size, color=(226, 226, 232))
     _counts(pen, strip, smear, 146)
     for number, note in enumerate(notes):
         at = (MARGIN_PX, 188 + 30 * number)
-        pen.write(strip, note, at, size=NOTE_PX, colour=AMBER, weight=NOTE_WEIGHT)
+        pen.write(strip, note, at, size=NOTE_PX, color=AMBER, weight=NOTE_WEIGHT)
     return strip
 
 
@@ -90,12 +90,12 @@ def _counts(pen: Pen, strip: RGB, smear: SmearFindings, base: int) -> None:
     x = MARGIN_PX
     for call, count in counts.items():
         style = CALL_STYLES[call]
-        draw_mark(strip, style.mark, (x + 11, base - 9), 22, style.colour)
+        draw_mark(strip, style.mark, (x + 11, base - 9), 22, style.color)
         text = f"{count} {call}"
         pen.write(strip, text, (x + 34, base), size=28, weight=700)
         x += pen.width(text, 28, 700) + 76
     fields = f"in {usable_field_count(smear)} of {len(smear.fields)} fields"
-    pen.write(strip, fields, (x - 20, base), size=24, colour=GREY)
+    pen.write(strip, fields, (x - 20, base), size=24, color=GRAY)
 
 
 def _share_words(smear: SmearFindings, least_cells: int) -> Iterator[str]:
@@ -128,7 +128,7 @@ def draw_differential(pen: Pen, canvas: RGB, smear: SmearFindings, *, least_cell
     counted = smear.white_cells_counted
     pen.write(canvas, "Differential", (CHART_X_PX, 40), size=26, weight=700)
     total = f"{counted:,} cells counted"
-    pen.write(canvas, total, (right - pen.width(total, 19), 40), size=19, colour=GREY)
+    pen.write(canvas, total, (right - pen.width(total, 19), 40), size=19, color=GRAY)
     ranked = sorted(differential_words(smear).items(), key=lambda entry: (-entry[1], entry[0]))
     with_shares = has_percentages(counted, least=least_cells)
     y = 66
@@ -142,7 +142,7 @@ def draw_differential(pen: Pen, canvas: RGB, smear: SmearFindings, *, least_cell
         pen.write(canvas, figure, at, size=20, weight=700)
         y += 28
     for number, line in enumerate(CHART_NOTE):
-        pen.write(canvas, line, (CHART_X_PX, y + 14 + 20 * number), size=16, colour=GREY)
+        pen.write(canvas, line, (CHART_X_PX, y + 14 + 20 * number), size=16, color=GRAY)
     _draw_fields(pen, canvas, smear, y + 90)
 
 
@@ -167,14 +167,14 @@ def _counted_apart(smear: SmearFindings) -> Iterator[tuple[str, int]]:
 def _draw_row(pen: Pen, canvas: RGB, word: str, count: int, counted: int, y: int) -> None:
     """One type with its count, and its share of `counted` cells; none where that is 0."""
     right = WIDTH_PX - MARGIN_PX
-    colour = GREY if count == 0 else WHITE
-    pen.write(canvas, word, (CHART_X_PX, y + 16), size=20, colour=colour)
+    color = GRAY if count == 0 else WHITE
+    pen.write(canvas, word, (CHART_X_PX, y + 16), size=20, color=color)
     figure = f"{count}   {percent_text(count / counted, counted)}" if counted else f"{count}"
     at = (right - pen.width(figure, 20, 700), y + 16)
-    pen.write(canvas, figure, at, size=20, colour=colour, weight=700)
+    pen.write(canvas, figure, at, size=20, color=color, weight=700)
     call = Call.LEUKEMIC if word == BLAST_WORD else Call.NORMAL
     share = count / counted if counted else 0.0
-    draw_share(canvas, CHART_X_PX, y + 24, right - CHART_X_PX, share, CALL_STYLES[call].colour, 12)
+    draw_share(canvas, CHART_X_PX, y + 24, right - CHART_X_PX, share, CALL_STYLES[call].color, 12)
 
 
 def _draw_fields(pen: Pen, canvas: RGB, smear: SmearFindings, top: int) -> None:
@@ -188,13 +188,13 @@ def _draw_fields(pen: Pen, canvas: RGB, smear: SmearFindings, top: int) -> None:
     y = top + FIELD_ROW_PX
     for column, call in enumerate(FIELD_COLUMNS):
         style, at = CALL_STYLES[call], (CHART_X_PX + 180 + 72 * column, y - 8)
-        draw_mark(canvas, style.mark, at, 18, style.colour)
+        draw_mark(canvas, style.mark, at, 18, style.color)
     for number, field in shown:
         y += FIELD_ROW_PX
         _draw_field_row(pen, canvas, field, number, y)
     if len(shown) < len(fields):
         more = f"and {len(fields) - len(shown):,} more of {len(fields):,} fields"
-        pen.write(canvas, more, (CHART_X_PX, y + FIELD_ROW_PX), size=18, colour=GREY)
+        pen.write(canvas, more, (CHART_X_PX, y + FIELD_ROW_PX), size=18, color=GRAY)
 
 
 def fields_by_urgency(smear: SmearFindings) -> list[tuple[int, FieldFindings]]:
@@ -218,7 +218,7 @@ def _draw_field_row(pen: Pen, canvas: RGB, field: FieldFindings, number: int, ba
         flags = [plain(flag) for flag in sorted(field.quality.flags)] or ["quality"]
         text = heading + pen.listed(flags, 16, room - pen.width(heading, 16))
         size = pen.fitting_size(text, 18, room)
-        pen.write(canvas, text, (CHART_X_PX + 110, base), size=size, colour=AMBER)
+        pen.write(canvas, text, (CHART_X_PX + 110, base), size=size, color=AMBER)
         return
     for column, call in enumerate(FIELD_COLUMNS):
         count = str(sum(finding.call is call for finding in field.cells))

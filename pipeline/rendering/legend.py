@@ -10,12 +10,12 @@ from pipeline.domain import RGB, Call, FieldFindings, Scale, ScaleSource
 from pipeline.rendering.pen import (
     AMBER,
     CALL_STYLES,
-    GREY,
+    GRAY,
     INK,
     LINES_IN_TEXT,
     WHITE,
     CallStyle,
-    Colour,
+    Color,
     Pen,
     blank,
     draw_mark,
@@ -39,7 +39,7 @@ class _Chip:
 
     text: str
     style: CallStyle | None = None
-    colour: Colour = WHITE
+    color: Color = WHITE
     weight: int = 400
 
 
@@ -64,7 +64,7 @@ def legend_strip(
     base = round(line * (len(rows) + 0.82))
     words = _identity(findings, review_words)
     identity = pen.fitting_size(words, small(text_px), round(width * 0.62))
-    pen.write(strip, words, (text_px // 2, base), size=identity, colour=GREY)
+    pen.write(strip, words, (text_px // 2, base), size=identity, color=GRAY)
     _draw_bar(pen, strip, findings.scale, bar_um, zoom, base, text_px)
     return strip
 
@@ -74,14 +74,14 @@ def _chips(findings: FieldFindings) -> Iterator[_Chip]:
     for call in CALL_ORDER:
         yield _Chip(text=f"{call} {counts[call]}", style=CALL_STYLES[call], weight=700)
     if findings.cells:
-        yield _Chip(text="number: probability leukemic", colour=GREY)
+        yield _Chip(text="number: probability leukemic", color=GRAY)
     reasons = Counter(reason for finding in findings.cells for reason in finding.reasons)
     if reasons:
         listed = ", ".join(f"{plain(reason)} {count}" for reason, count in reasons.most_common())
-        yield _Chip(text=f"referred for: {listed}", colour=GREY)
+        yield _Chip(text=f"referred for: {listed}", color=GRAY)
     if findings.quality.is_usable and findings.quality.flags:
         flags = ", ".join(plain(flag) for flag in sorted(findings.quality.flags))
-        yield _Chip(text=f"Field: {flags}", colour=AMBER, weight=700)
+        yield _Chip(text=f"Field: {flags}", color=AMBER, weight=700)
 
 
 def _rows(pen: Pen, chips: Sequence[_Chip], room: int, text_px: int) -> Iterator[list[_Chip]]:
@@ -109,11 +109,11 @@ def _draw_chip(pen: Pen, strip: RGB, chip: _Chip, x: int, base: int, text_px: in
         loop = round(text_px * 2.0), round(text_px * 1.0)
         draw_sample(strip, chip.style, (x + text_px, middle), loop, text_px / LINES_IN_TEXT)
         at = (x + round(text_px * 2.7), middle)
-        draw_mark(strip, chip.style.mark, at, round(text_px * 0.7), chip.style.colour)
+        draw_mark(strip, chip.style.mark, at, round(text_px * 0.7), chip.style.color)
         x += round(text_px * 3.4)
     room = strip.shape[1] - x - text_px // 2
     size = pen.fitting_size(chip.text, text_px, room, chip.weight)
-    pen.write(strip, chip.text, (x, base), size=size, colour=chip.colour, weight=chip.weight)
+    pen.write(strip, chip.text, (x, base), size=size, color=chip.color, weight=chip.weight)
 
 
 def _identity(findings: FieldFindings, review_words: str) -> str:
@@ -136,14 +136,14 @@ def _draw_bar(
     size, right = small(text_px), strip.shape[1] - text_px // 2
     if bar_um is None:
         text = "scale not known"
-        pen.write(strip, text, (right - pen.width(text, size), base), size=size, colour=GREY)
+        pen.write(strip, text, (right - pen.width(text, size), base), size=size, color=GRAY)
         return
     length = round(bar_um * zoom / scale.um_per_px)
     source = " (from red cells)" if scale.source is ScaleSource.RED_CELLS else ""
     text = f"{bar_um} µm{source}"
     _paint_bar(strip, right - length, length, base - text_px // 3, text_px)
     at = (right - length - text_px // 2 - pen.width(text, size), base)
-    pen.write(strip, text, at, size=size, colour=WHITE)
+    pen.write(strip, text, at, size=size, color=WHITE)
 
 
 def _paint_bar(strip: RGB, left: int, length: int, y: int, text_px: int) -> None:

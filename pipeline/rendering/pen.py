@@ -1,7 +1,7 @@
 """Draws the parts that all our pictures share: colors, text, outlines and strips.
 
-Colours are RGB. The three calls differ in colour (Okabe and Ito's palette for the
-colour-blind), in line style and in mark, so none of the three is told apart by colour alone.
+Colors are RGB. The three calls differ in color (Okabe and Ito's palette for the
+color-blind), in line style and in mark, so none of the three is told apart by color alone.
 Nothing here alters the array that it is given: each public function says what it draws on,
 and canvases are made by the caller for drawing.
 """
@@ -19,18 +19,18 @@ from numpy.typing import NDArray
 
 from pipeline.domain import RESEARCH_USE_ONLY, RGB, Call, Contour
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
-INK: Colour = (22, 22, 28)
-PAPER: Colour = (246, 246, 248)
-WHITE: Colour = (255, 255, 255)
-GREY: Colour = (176, 178, 186)
-AMBER: Colour = (255, 190, 40)
+INK: Color = (22, 22, 28)
+PAPER: Color = (246, 246, 248)
+WHITE: Color = (255, 255, 255)
+GRAY: Color = (176, 178, 186)
+AMBER: Color = (255, 190, 40)
 
 LINES_IN_TEXT = 8
 """An outline of one line width is this part of the text's height."""
 
-CALL_COLOURS: Mapping[Call, Colour] = MappingProxyType(
+CALL_COLOURS: Mapping[Call, Color] = MappingProxyType(
     {
         Call.LEUKEMIC: (213, 94, 0),
         Call.NORMAL: (0, 158, 115),
@@ -51,7 +51,7 @@ class Mark(Enum):
 class CallStyle:
     """How the outline of a call is drawn; `dash` counts in line widths, None is a full line."""
 
-    colour: Colour
+    color: Color
     width: float
     dash: tuple[float, float] | None
     mark: Mark
@@ -60,13 +60,13 @@ class CallStyle:
 CALL_STYLES: Mapping[Call, CallStyle] = MappingProxyType(
     {
         Call.LEUKEMIC: CallStyle(
-            colour=CALL_COLOURS[Call.LEUKEMIC], width=1.6, dash=None, mark=Mark.TRIANGLE
+            color=CALL_COLOURS[Call.LEUKEMIC], width=1.6, dash=None, mark=Mark.TRIANGLE
         ),
         Call.NORMAL: CallStyle(
-            colour=CALL_COLOURS[Call.NORMAL], width=1.0, dash=None, mark=Mark.DISC
+            color=CALL_COLOURS[Call.NORMAL], width=1.0, dash=None, mark=Mark.DISC
         ),
         Call.REFERRED: CallStyle(
-            colour=CALL_COLOURS[Call.REFERRED], width=1.2, dash=(5.0, 4.0), mark=Mark.DIAMOND
+            color=CALL_COLOURS[Call.REFERRED], width=1.2, dash=(5.0, 4.0), mark=Mark.DIAMOND
         ),
     }
 )
@@ -118,31 +118,31 @@ class Pen:
         at: tuple[int, int],
         *,
         size: int,
-        colour: Colour = WHITE,
+        color: Color = WHITE,
         weight: int = 400,
     ) -> None:
         """Draw `text` on `canvas`, `at` being its left end on the base line."""
-        cv2.putText(canvas, text, at, colour, self.face, size, weight)
+        cv2.putText(canvas, text, at, color, self.face, size, weight)
 
 
 def draw_outline(canvas: RGB, contour: Contour, style: CallStyle, line_px: float) -> None:
     """Draw a closed outline on `canvas`, with a dark halo that shows it on any ground."""
     width = max(1, round(style.width * line_px))
-    for colour, thickness in ((INK, width + max(2, round(line_px))), (style.colour, width)):
+    for color, thickness in ((INK, width + max(2, round(line_px))), (style.color, width)):
         if style.dash is None:
-            cv2.polylines(canvas, [contour], True, colour, thickness, cv2.LINE_AA)
+            cv2.polylines(canvas, [contour], True, color, thickness, cv2.LINE_AA)
         else:
             on, off = (part * width for part in style.dash)
             dashes = list(_dashes(contour, on, off))
-            cv2.polylines(canvas, dashes, False, colour, thickness, cv2.LINE_AA)
+            cv2.polylines(canvas, dashes, False, color, thickness, cv2.LINE_AA)
 
 
 def draw_sample(
-    canvas: RGB, style: CallStyle, centre: tuple[int, int], size: tuple[int, int], line_px: float
+    canvas: RGB, style: CallStyle, center: tuple[int, int], size: tuple[int, int], line_px: float
 ) -> None:
     """Draw a small outline on `canvas` as a legend shows it, `size` wide and high."""
     half = size[0] // 2, size[1] // 2
-    loop = np.array(cv2.ellipse2Poly(centre, half, 0, 0, 350, 10), dtype=np.int32)
+    loop = np.array(cv2.ellipse2Poly(center, half, 0, 0, 350, 10), dtype=np.int32)
     draw_outline(canvas, loop, style, line_px)
 
 
@@ -158,18 +158,18 @@ def _dashes(contour: Contour, on_px: float, off_px: float) -> Iterator[Contour]:
         yield np.round(points).astype(np.int32)
 
 
-def draw_mark(canvas: RGB, mark: Mark, centre: tuple[int, int], size: int, colour: Colour) -> None:
+def draw_mark(canvas: RGB, mark: Mark, center: tuple[int, int], size: int, color: Color) -> None:
     """Draw the sign of a call on `canvas`, `size` pixels high."""
-    x, y = centre
+    x, y = center
     half = size // 2
     if mark is Mark.DISC:
-        cv2.circle(canvas, centre, half, colour, cv2.FILLED, cv2.LINE_AA)
+        cv2.circle(canvas, center, half, color, cv2.FILLED, cv2.LINE_AA)
         return
     corners = {
         Mark.TRIANGLE: [(x, y - half), (x + half, y + half), (x - half, y + half)],
         Mark.DIAMOND: [(x, y - half), (x + half, y), (x, y + half), (x - half, y)],
     }[mark]
-    cv2.fillPoly(canvas, [np.array(corners, dtype=np.int32)], colour, cv2.LINE_AA)
+    cv2.fillPoly(canvas, [np.array(corners, dtype=np.int32)], color, cv2.LINE_AA)
 
 
 def draw_plate(canvas: RGB, x: int, y: int, width: int, height: int, opacity: float) -> None:
@@ -179,10 +179,10 @@ def draw_plate(canvas: RGB, x: int, y: int, width: int, height: int, opacity: fl
     region[:] = (region * (1.0 - opacity) + ink * opacity).astype(np.uint8)
 
 
-def blank(width: int, height: int, colour: Colour) -> RGB:
-    """A new canvas of one colour."""
+def blank(width: int, height: int, color: Color) -> RGB:
+    """A new canvas of one color."""
     canvas: NDArray[np.uint8] = np.empty((height, width, 3), dtype=np.uint8)
-    canvas[:1] = colour
+    canvas[:1] = color
     canvas[1:] = canvas[:1]  # whole rows: twenty times as fast as pixel by pixel
     return canvas
 
@@ -190,29 +190,29 @@ def blank(width: int, height: int, colour: Colour) -> RGB:
 def research_banner(pen: Pen, width: int, size: int) -> RGB:
     """The strip that says what the picture may not be used for."""
     strip = blank(width, round(size * 2.1), INK)
-    return _centred(pen, strip, RESEARCH_USE_ONLY, size, AMBER)
+    return _centered(pen, strip, RESEARCH_USE_ONLY, size, AMBER)
 
 
 def notice_strip(pen: Pen, width: int, size: int, text: str) -> RGB:
     """A strip on an amber ground for what a reader must not miss."""
-    return _centred(pen, blank(width, round(size * 2.1), AMBER), text, size, INK)
+    return _centered(pen, blank(width, round(size * 2.1), AMBER), text, size, INK)
 
 
-def _centred(pen: Pen, strip: RGB, text: str, size: int, colour: Colour) -> RGB:
+def _centered(pen: Pen, strip: RGB, text: str, size: int, color: Color) -> RGB:
     width, fitted = strip.shape[1], pen.fitting_size(text, size, int(strip.shape[1] * 0.96), 700)
     at = (width - pen.width(text, fitted, 700)) // 2, (strip.shape[0] + round(fitted * 0.72)) // 2
-    pen.write(strip, text, at, size=fitted, colour=colour, weight=700)
+    pen.write(strip, text, at, size=fitted, color=color, weight=700)
     return strip
 
 
 def draw_share(
-    canvas: RGB, x: int, y: int, width: int, share: float, colour: Colour, height: int = 9
+    canvas: RGB, x: int, y: int, width: int, share: float, color: Color, height: int = 9
 ) -> None:
     """Draw a bar on `canvas` that is filled up to `share` (0 to 1)."""
     cv2.rectangle(canvas, (x, y), (x + width - 1, y + height), (62, 64, 74), cv2.FILLED)
     if share > 0:
         end = x + max(1, round(share * (width - 1)))
-        cv2.rectangle(canvas, (x, y), (end, y + height), colour, cv2.FILLED)
+        cv2.rectangle(canvas, (x, y), (end, y + height), color, cv2.FILLED)
 
 
 def small(text_px: int) -> int:

@@ -13,7 +13,7 @@ from pipeline.rendering.pen import (
     INK,
     PAPER,
     WHITE,
-    Colour,
+    Color,
     Pen,
     blank,
     notice_strip,
@@ -27,11 +27,11 @@ TILE_PX = 460
 """Width of one stage."""
 TITLE_PX = 30
 COLUMNS = 3
-GLASS: Colour = (238, 240, 236)
-STAINED: Colour = (214, 150, 140)
-NUCLEUS: Colour = (40, 110, 255)
-OUTLINE: Colour = (230, 30, 30)
-SMUDGE: Colour = (150, 150, 150)
+GLASS: Color = (238, 240, 236)
+STAINED: Color = (214, 150, 140)
+NUCLEUS: Color = (40, 110, 255)
+OUTLINE: Color = (230, 30, 30)
+SMUDGE: Color = (150, 150, 150)
 DARKEST = 1.2
 """Density that is drawn black."""
 
@@ -43,8 +43,8 @@ def draw_stages(image: SourceImage, segmenter: Segmenter | None = None) -> RGB:
     third = "nuclear stain" if segmenter is None else "nucleus, as the network sees it"
     shown = {
         "1 working picture": _with_red_cell(stages, image),
-        "2 optical density": _grey(stages.density.sum(axis=2) / 3),
-        f"3 {third}": _grey(stages.nuclei.stain),
+        "2 optical density": _gray(stages.density.sum(axis=2) / 3),
+        f"3 {third}": _gray(stages.nuclei.stain),
         "4 glass, stained, nuclei": _kinds(stages),
         "5 every outline tried": _tried(stages),
         "6 cells kept": _kept(stages, image),
@@ -76,11 +76,11 @@ def _titled(pen: Pen, title: str, picture: RGB, tall: int) -> RGB:
     way = cv2.INTER_AREA if picture.shape[1] > TILE_PX else cv2.INTER_NEAREST
     shown = np.asarray(cv2.resize(picture, (TILE_PX, tall), interpolation=way), dtype=np.uint8)
     head = blank(TILE_PX, TITLE_PX, PAPER)
-    pen.write(head, title, (8, TITLE_PX - 9), size=16, colour=INK)
+    pen.write(head, title, (8, TITLE_PX - 9), size=16, color=INK)
     return np.concatenate([head, shown], axis=0)
 
 
-def _grey(values: Map) -> RGB:
+def _gray(values: Map) -> RGB:
     """White glass to black stain."""
     level = 255 * (1 - np.clip(values / DARKEST, 0, 1))
     return np.repeat(level.astype(np.uint8)[..., None], 3, axis=2)
@@ -124,8 +124,8 @@ def _tried(stages: Stages) -> RGB:
 def _kept(stages: Stages, image: SourceImage) -> RGB:
     drawn = image.pixels.copy()
     for cell in stages.found.cells:
-        colour = OUTLINE if cell.kind is CellKind.WHITE_CELL else SMUDGE
-        cv2.drawContours(drawn, [cell.contour], -1, colour, _line(drawn), cv2.LINE_AA)
+        color = OUTLINE if cell.kind is CellKind.WHITE_CELL else SMUDGE
+        cv2.drawContours(drawn, [cell.contour], -1, color, _line(drawn), cv2.LINE_AA)
         cv2.drawContours(drawn, list(cell.nucleus_contours), -1, NUCLEUS, _line(drawn), cv2.LINE_AA)
     return drawn
 

@@ -25,16 +25,16 @@ USUAL_CYTOPLASM_UM = 5.0
 RIM_UM = 0.3
 """Cytoplasm is at least this wide: the stain fades over the edge of a nucleus."""
 SAMPLE = 20_000
-"""Pixels that are enough to know a colour from."""
+"""Pixels that are enough to know a color from."""
 GLASS_MIDDLE = 40
-"""Percentile of glass that is its usual colour."""
+"""Percentile of glass that is its usual color."""
 LEAST_NOISE = 0.007
 GLASS_REACH = 3.5
 """In spreads of its noise."""
 SURE_OF_GLASS, SURE_OF_RED = 2.0, 1.2
 """How fast a pixel beyond what glass or red cells reach counts as cytoplasm."""
 RED_REACH = 1.5
-"""In spreads of the red cells' colour."""
+"""In spreads of the red cells' color."""
 STEPS = 3
 """Of the radius from one ray to the next, at most."""
 BEND_COST = 0.05
@@ -165,7 +165,7 @@ def _distance_from_red(
 
 
 def _features(smooth: Density) -> Density:
-    """Share of each colour in the density, and the density."""
+    """Share of each color in the density, and the density."""
     total = smooth.sum(axis=2, keepdims=True)
     return np.concatenate([smooth / np.maximum(total, 0.05), 0.5 * total], axis=2)
 
@@ -230,7 +230,7 @@ def _envelope(least: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _best_loops(scores: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Radii with the greatest sum of scores, N × RAYS, neighbours at most STEPS apart.
+    """Radii with the greatest sum of scores, N × RAYS, neighbors at most STEPS apart.
 
     One and a half turns are walked, and the turn in the middle is taken: by then the start is
     forgotten.

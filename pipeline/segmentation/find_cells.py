@@ -59,7 +59,7 @@ LOOK_AGAIN_FROM = 0.2
 """A scale that changes by less is near enough for the network, which bears twice and half."""
 MOST_LOOKS = 3
 COARSER = 1.3
-"""How much coarser than by colour the network is first asked where few red cells told the scale: it
+"""How much coarser than by color the network is first asked where few red cells told the scale: it
 joins and misses cells that are half as large again as they should be, hardly those half as small.
 """
 TOUCHING_PX = 2.0
@@ -204,7 +204,7 @@ def _looked(
 ) -> tuple[_Look, Scale]:
     """The last look at a field, and the scale by the red cells in it.
 
-    A scale by colour may be wrong; what the network sees at it is enough to measure it anew, and
+    A scale by color may be wrong; what the network sees at it is enough to measure it anew, and
     where that changes much, the network is asked again.
     """
     if scale.source is not ScaleSource.DATASET and scale.red_cells_measured < ENOUGH_ALONE:
@@ -301,8 +301,8 @@ def central_cell(found: FieldCells, *, width: int, height: int) -> Cell | None:
     def prominence(cell: Cell) -> float:
         across = cell.box.x + cell.box.width / 2 - width / 2
         down = cell.box.y + cell.box.height / 2 - height / 2
-        off_centre = (across**2 + down**2) / (0.25 * min(width, height)) ** 2
-        return float(np.sqrt(max(cell.shape.area_um2, 1.0)) * np.exp(-off_centre))
+        off_center = (across**2 + down**2) / (0.25 * min(width, height)) ** 2
+        return float(np.sqrt(max(cell.shape.area_um2, 1.0)) * np.exp(-off_center))
 
     return max(found.cells, key=prominence)
 

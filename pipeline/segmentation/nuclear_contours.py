@@ -154,21 +154,19 @@ def _by_stain(
     cytoplasm = density[(margin < -SURE_MARGIN) & inside]
     if min(len(nucleus), len(cytoplasm)) < max(least_px, 8):
         return np.zeros_like(margin)
-    nucleus, cytoplasm = (
-        colours[:: 1 + len(colours) // ENOUGH] for colours in (nucleus, cytoplasm)
-    )
+    nucleus, cytoplasm = (colors[:: 1 + len(colors) // ENOUGH] for colors in (nucleus, cytoplasm))
     usual = median_color(nucleus), median_color(cytoplasm)
     spread = _spread(nucleus) + _spread(cytoplasm) + STEADY * np.eye(3)
     way = np.linalg.solve(spread, usual[0] - usual[1]).astype(np.float32)
-    there, here = (float(colour @ way) for colour in usual)
+    there, here = (float(color @ way) for color in usual)
     above = cv2.transform(density, way[None]) - (here + ENDS_AT * (there - here))
     steep = MOST_MARGIN / max(0.5 * (there - here), 1e-6)
     return np.asarray(np.clip(steep * above, -STAIN_MARGIN, STAIN_MARGIN), np.float32)
 
 
-def _spread(colours: NDArray[np.float32]) -> NDArray[np.float32]:
+def _spread(colors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Covariance of N × 3."""
-    away = colours - colours.mean(axis=0)
+    away = colors - colors.mean(axis=0)
     return np.asarray(away.T @ away / (len(away) - 1), np.float32)
 
 

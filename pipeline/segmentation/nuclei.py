@@ -29,10 +29,10 @@ EDGE_AT = 0.5
 """A nucleus ends halfway between its own stain and that around it."""
 BLUR_UM = 0.22
 RED_SURE_UM2 = 60.0
-"""Area of red cells from which their colour is known."""
+"""Area of red cells from which their color is known."""
 RED_AWAY_UM = 2.5
 LIKE_RED_DEG = (5.0, 13.0)
-"""Least and most angle between colours that may tell a nucleus from thick or folded red cells."""
+"""Least and most angle between colors that may tell a nucleus from thick or folded red cells."""
 LIKE_RED_SHARE = 0.4
 """Of the angle that the field's nuclei show."""
 LONELY_SHARE = 0.88
@@ -40,7 +40,7 @@ LONELY_SHARE = 0.88
 LONELY_RED, LONELY_LEVEL = 0.25, 0.55
 """Of the nucleus' own stain: what red cells would have, and where a nucleus may begin."""
 INK_FROM = 1.3
-"""Density in every colour that only ink and the edge of a scan have; nuclei let blue through."""
+"""Density in every color that only ink and the edge of a scan have; nuclei let blue through."""
 FAR_DARKER = 3.6
 """Red cells on each other are at most this much darker than one."""
 
@@ -71,7 +71,7 @@ def find_nuclei(density: Density, stained: Mask, um_per_px: float) -> Nuclei:
     red_level, level = _levels(stain, stained)
     mask = (stain > level).astype(np.uint8)
     mask[_ink(density) > 0] = 0
-    red = _red_colour(density, stained, mask, um_per_px)
+    red = _red_color(density, stained, mask, um_per_px)
     mask = _without_red(mask, density, red, um_per_px)
     mask, margin = _closely(stain, mask, red_level, um_per_px)
     parts, count = merge_lobes(split_touching(mask, um_per_px), stained, um_per_px)
@@ -99,17 +99,17 @@ def _levels(stain: Map, stained: Mask) -> tuple[float, float]:
     if _is_lonely(stained):
         peak = float(np.percentile(inside, 80))
         return LONELY_RED * peak, max(LEAST_STAIN, LONELY_LEVEL * peak)
-    grey = (np.clip(inside, 0, SPLIT_STAIN) * 200).astype(np.uint8)
-    split, _ = cv2.threshold(grey, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
-    counts = np.bincount(grey, minlength=256).astype(np.float32)
+    gray = (np.clip(inside, 0, SPLIT_STAIN) * 200).astype(np.uint8)
+    split, _ = cv2.threshold(gray, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+    counts = np.bincount(gray, minlength=256).astype(np.float32)
     counts = cv2.GaussianBlur(counts[None, :], (0, 0), 4)[0]
-    red_grey = int(np.argmax(counts[: int(split) + 1]))
-    dark_grey = int(split) + 1 + int(np.argmax(counts[int(split) + 1 :]))
-    valley = float(counts[red_grey : dark_grey + 1].min())
-    has_two_kinds = float((grey > split).mean()) > RICH_SHARE and valley < 0.7 * min(
-        counts[red_grey], counts[dark_grey]
+    red_gray = int(np.argmax(counts[: int(split) + 1]))
+    dark_gray = int(split) + 1 + int(np.argmax(counts[int(split) + 1 :]))
+    valley = float(counts[red_gray : dark_gray + 1].min())
+    has_two_kinds = float((gray > split).mean()) > RICH_SHARE and valley < 0.7 * min(
+        counts[red_gray], counts[dark_gray]
     )
-    red = red_grey / 200
+    red = red_gray / 200
     least = max(LEAST_STAIN, 1.25 * red + 0.03 if has_two_kinds else 1.5 * red + 0.05)
     dark = inside[inside > least]
     peak = float(np.percentile(dark, 80)) if dark.size else least
@@ -127,7 +127,7 @@ def _is_lonely(stained: Mask) -> bool:
     return is_inside and float(areas.max()) < 0.6 * stained.size
 
 
-def _red_colour(
+def _red_color(
     density: Density, stained: Mask, mask: Mask, um_per_px: float
 ) -> NDArray[np.float32] | None:
     """Usual density of what is stained and far from every possible nucleus."""
@@ -141,7 +141,7 @@ def _red_colour(
 def _without_red(
     mask: Mask, density: Density, red: NDArray[np.float32] | None, um_per_px: float
 ) -> Mask:
-    """Without the parts that have the colour of red cells: thick, folded or lying on others."""
+    """Without the parts that have the color of red cells: thick, folded or lying on others."""
     if red is None:
         return mask
     count, parts, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
@@ -149,10 +149,10 @@ def _without_red(
     labels = [label for label in range(1, count) if areas[label] >= LEAST_LOBE_UM2]
     if not labels:
         return np.zeros_like(mask)
-    colours = np.array([_colour_of(label, parts, stats, density) for label in labels])
-    lengths = np.linalg.norm(colours, axis=1) * float(np.linalg.norm(red))
-    angles = np.degrees(np.arccos(np.clip(colours @ red / np.maximum(lengths, 1e-6), -1, 1)))
-    darker = colours.sum(axis=1) / max(float(red.sum()), 1e-3)
+    colors = np.array([_color_of(label, parts, stats, density) for label in labels])
+    lengths = np.linalg.norm(colors, axis=1) * float(np.linalg.norm(red))
+    angles = np.degrees(np.arccos(np.clip(colors @ red / np.maximum(lengths, 1e-6), -1, 1)))
+    darker = colors.sum(axis=1) / max(float(red.sum()), 1e-3)
     weights = areas[labels] * (areas[labels] > 6)
     usual = float(np.average(angles, weights=weights**2)) if weights.any() else 0.0
     limit = float(np.clip(LIKE_RED_SHARE * usual, *LIKE_RED_DEG))
@@ -163,7 +163,7 @@ def _without_red(
     return np.asarray(keep[parts], dtype=np.uint8)
 
 
-def _colour_of(
+def _color_of(
     label: int, parts: NDArray[Any], stats: NDArray[Any], density: Density
 ) -> NDArray[np.float32]:
     x, y, width, height = stats[label, :4]

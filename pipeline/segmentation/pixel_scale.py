@@ -1,7 +1,7 @@
 """How large a pixel is: from the dataset, or from red cells, which are 7.2 µm across.
 
-Red cells are told from white ones by their colour; once a learned segmenter has seen the field,
-by what it says, for where red cells are stained blue their colour misleads.
+Red cells are told from white ones by their color; once a learned segmenter has seen the field,
+by what it says, for where red cells are stained blue their color misleads.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NUCLEUS_UM = 8.5
 
 SEEN_NUCLEUS_UM = 9.3
 NUCLEUS_WEIGHT, SEEN_NUCLEUS_WEIGHT = 17.0, 5.0
-"""How many red cells the nucleus counts for: told by its colour, and seen by the network, which
+"""How many red cells the nucleus counts for: told by its color, and seen by the network, which
 tells red cells too much better."""
 MOST_APART = 2.4
 """A nucleus is at most so many times as wide as usual, or as narrow."""
@@ -175,11 +175,11 @@ def _red_and_white(overview: Overview) -> tuple[Mask, Mask]:
     green = cv2.GaussianBlur(overview.green, (0, 0), 0.8)
     stained = (green > overview.stained_from).astype(np.uint8)
     white = np.zeros_like(stained)
-    colour = stain_hue(overview.density)
-    inside = sampled(colour)[sampled(stained) > 0]
+    color = stain_hue(overview.density)
+    inside = sampled(color)[sampled(stained) > 0]
     if inside.size:
         dark = max(0.35, 2.2 * median(inside))
-        core = cv2.morphologyEx((colour > dark).astype(np.uint8), cv2.MORPH_OPEN, disc(1))
+        core = cv2.morphologyEx((color > dark).astype(np.uint8), cv2.MORPH_OPEN, disc(1))
         white = np.asarray(cv2.dilate(core, disc(3)), dtype=np.uint8)
         stained[white > 0] = 0
     return with_holes_filled(stained, _is_pallor), white
@@ -222,9 +222,9 @@ def _nucleus_um_per_px(density: Density) -> float:
 
     Where there are too many parts for that, the largest is taken for a nucleus.
     """
-    colour = np.asarray(cv2.GaussianBlur(stain_hue(density), (0, 0), 1.0), np.float32)
-    level = max(0.35, 0.5 * percentiles(sampled(colour), 99.5)[0])
-    dark = (colour > level).astype(np.uint8)
+    color = np.asarray(cv2.GaussianBlur(stain_hue(density), (0, 0), 1.0), np.float32)
+    level = max(0.35, 0.5 * percentiles(sampled(color), 99.5)[0])
+    dark = (color > level).astype(np.uint8)
     if np.count_nonzero(dark) < LEAST_NUCLEUS_SHARE * dark.size:
         return 0.0
     stats = cv2.connectedComponentsWithStats(dark)[2][1:]

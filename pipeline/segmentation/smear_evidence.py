@@ -93,6 +93,6 @@ def _is_full_of_red_cells(
 
 
 def _haze(maps: SegmentationMaps, density: Density) -> float:
-    """Density of the glass, in whichever colour it is least clear; 0 where there is none."""
+    """Density of the glass, in whichever color it is least clear; 0 where there is none."""
     glass = density[maps.is_glass]
     return float(np.percentile(np.abs(glass), 80, axis=0).max()) if len(glass) else 0.0

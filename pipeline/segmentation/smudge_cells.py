@@ -1,7 +1,7 @@
 """Smudge cells told from white cells, and red cells that were taken for white ones.
 
 A smudge cell is a nucleus that burst and spread out: it holds back far less red light than the
-nuclei beside it. What has a red cell's colour and hardly more of it has no nucleus at all.
+nuclei beside it. What has a red cell's color and hardly more of it has no nucleus at all.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LEAST_NUCLEI = 3
 LEAST_RED_PX = 50
 NO_NUCLEUS_UNDER = 0.09
 """Density in red light below which nothing is a nucleus, if green light agrees; of what has their
-colour, red cells reach 0.085, and the palest smudge cell of the data pack has 0.108."""
+color, red cells reach 0.085, and the palest smudge cell of the data pack has 0.108."""
 LIKE_RED_CELLS = 1.3
 """Times the green density of red cells; a nucleus has twice as much."""
 BLUE_OF_RED_CELLS = 0.4
@@ -62,7 +62,7 @@ def classify_smudge_cells(
 
 
 def _are_like_red_cells(nuclei: Density, red_cells: Density) -> NDArray[np.bool_]:
-    """Of nuclear densities, N × 3: as pale as red cells, and of their colour."""
+    """Of nuclear densities, N × 3: as pale as red cells, and of their color."""
     if len(red_cells) < LEAST_RED_PX:
         return np.zeros(len(nuclei), np.bool_)
     _, usual_green, usual_blue = median_color(red_cells)

@@ -1,7 +1,7 @@
 """Builds every cell of a field as Microscopy Bulk Simple Annotations (PS3.3 A.87).
 
 Cheap for thousands of cells. Made where the source tells its place on the slide, so that the
-outlines stand in its frame of reference in millimetres; see ADR 0010 for why not in pixels.
+outlines stand in its frame of reference in millimeters; see ADR 0010 for why not in pixels.
 """
 
 from __future__ import annotations

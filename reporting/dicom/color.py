@@ -1,4 +1,4 @@
-"""Colour as DICOM wants it: CIELab values for layers and segments, an ICC profile for sRGB."""
+"""Color as DICOM wants it: CIELab values for layers and segments, an ICC profile for sRGB."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ SRGB_TO_XYZ_D50: NDArray[np.float64] = np.array(
 D50: NDArray[np.float64] = np.array([0.9642, 1.0, 0.8249])
 
 
-def cielab(colour: tuple[int, int, int]) -> list[int]:
-    """An sRGB colour (0 to 255) as the three unsigned 16-bit values of PS3.3 C.10.7.1.1."""
-    share = np.array(colour) / 255.0
+def cielab(color: tuple[int, int, int]) -> list[int]:
+    """An sRGB color (0 to 255) as the three unsigned 16-bit values of PS3.3 C.10.7.1.1."""
+    share = np.array(color) / 255.0
     linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
     ratio = SRGB_TO_XYZ_D50 @ linear / D50
     x, y, z = np.where(ratio > 216 / 24389, np.cbrt(ratio), (24389 / 27 * ratio + 16) / 116)
@@ -32,7 +32,7 @@ def cielab(colour: tuple[int, int, int]) -> list[int]:
 def srgb_profile() -> bytes:
     """An ICC profile of class `scnr` for sRGB (ICC.1:2010, three-component matrix).
 
-    DICOM takes an input or colour-space profile here, not the display profile that colour
+    DICOM takes an input or color-space profile here, not the display profile that color
     libraries give (PS3.3 C.11.15); written by hand, so the bytes never change.
     """
     columns = SRGB_TO_XYZ_D50.T

@@ -1,10 +1,10 @@
 """Cell outlines as DICOM coordinates.
 
 An image-relative coordinate counts from the upper left corner of the upper left pixel, so the
-centre of that pixel is 0.5, 0.5 (PS3.3 C.10.5.1.2 and C.18.6.1.1).
+center of that pixel is 0.5, 0.5 (PS3.3 C.10.5.1.2 and C.18.6.1.1).
 
-A contour of the findings runs through the centres of its outermost pixels, which belong to the
-cell. A polygon through those centres would lose half of each of them, about 2 % of a cell. So an
+A contour of the findings runs through the centers of its outermost pixels, which belong to the
+cell. A polygon through those centers would lose half of each of them, about 2 % of a cell. So an
 outline here is grown until it encloses the area of the pixels: the area that is stated for the
 cell, and that its mask has.
 """
@@ -70,13 +70,13 @@ def _grown(
     least: NDArray[np.floating[Any]],
     most: NDArray[np.floating[Any]],
 ) -> NDArray[np.floating[Any]]:
-    """The polygon, scaled about its centre until it has the area; it never leaves the box."""
-    centre = points.mean(axis=0)
+    """The polygon, scaled about its center until it has the area; it never leaves the box."""
+    center = points.mean(axis=0)
     for _ in range(MOST_ROUNDS):
         enclosed = _enclosed(points)
         if enclosed == 0 or _is_near(enclosed, area):
             break
-        scaled = (points - centre) * np.sqrt(area / enclosed) + centre
+        scaled = (points - center) * np.sqrt(area / enclosed) + center
         points = np.clip(scaled, least, most)
     return points
 

@@ -12,7 +12,7 @@ from pydicom import Dataset
 
 from config.codes import MODALITY_PRESENTATION_STATE
 from pipeline.domain import RESEARCH_USE_ONLY, Call, CellFinding, Contour, FieldFindings
-from pipeline.rendering.pen import AMBER, CALL_COLOURS, CALL_STYLES, GREY, INK, Colour
+from pipeline.rendering.pen import AMBER, CALL_COLOURS, CALL_STYLES, GRAY, INK, Color
 from reporting.dicom.attributes import Attributes
 from reporting.dicom.color import cielab, srgb_profile
 from reporting.dicom.common_modules import (
@@ -33,11 +33,11 @@ LAYER_BY_CALL = {
 }
 NUCLEI_LAYER = "NUCLEI"
 RESEARCH_LAYER = "RESEARCH"
-LAYERS: tuple[tuple[str, Colour, str], ...] = (
+LAYERS: tuple[tuple[str, Color, str], ...] = (
     ("LEUKEMIC", CALL_COLOURS[Call.LEUKEMIC], "Cells called leukemic, for research"),
     ("NORMAL", CALL_COLOURS[Call.NORMAL], "Cells called normal, for research"),
     ("REFERRED", CALL_COLOURS[Call.REFERRED], "Cells referred to an expert"),
-    (NUCLEI_LAYER, GREY, "Nuclei of the outlined cells"),
+    (NUCLEI_LAYER, GRAY, "Nuclei of the outlined cells"),
     (RESEARCH_LAYER, AMBER, RESEARCH_USE_ONLY),
 )
 LABEL_HEIGHT_SHARE = 0.025
@@ -55,8 +55,8 @@ def build_presentation_state(
     dataset.update(_display(findings, source))
     dataset.GraphicAnnotationSequence = list(_annotations(findings, source))
     dataset.GraphicLayerSequence = [
-        _layer(order, name, colour, words)
-        for order, (name, colour, words) in enumerate(LAYERS, start=1)
+        _layer(order, name, color, words)
+        for order, (name, color, words) in enumerate(LAYERS, start=1)
     ]
     dataset.ICCProfile = _profile(source.header)
     return dataset
@@ -100,18 +100,18 @@ def _display(findings: FieldFindings, source: SourceFrame) -> Dataset:
     return display
 
 
-def _layer(order: int, name: str, colour: Colour, words: str) -> Dataset:
+def _layer(order: int, name: str, color: Color, words: str) -> Dataset:
     """C.10.7."""
     layer = Attributes()
     layer.GraphicLayer = name
     layer.GraphicLayerOrder = order
-    layer.GraphicLayerRecommendedDisplayCIELabValue = cielab(colour)
+    layer.GraphicLayerRecommendedDisplayCIELabValue = cielab(color)
     layer.GraphicLayerDescription = words
     return layer
 
 
 def _profile(header: Dataset) -> bytes:
-    """The source's own colour profile, or sRGB where it has none."""
+    """The source's own color profile, or sRGB where it has none."""
     return color_profile(header) or srgb_profile()
 
 
@@ -163,7 +163,7 @@ def _banner() -> Dataset:
 
 
 def _label(finding: CellFinding, findings: FieldFindings) -> Dataset:
-    """Above the cell, or below it at the upper edge; the call stands in words beside its colour."""
+    """Above the cell, or below it at the upper edge; the call stands in words beside its color."""
     box = finding.cell.box
     height = max(1.0, findings.height * LABEL_HEIGHT_SHARE)
     top = box.y - height if box.y >= height else float(box.y + box.height)
@@ -194,7 +194,7 @@ def _line_style(call: Call) -> Dataset:
     """Full or dashed as in the annotated picture (C.10.5.1.2.1), shared by all: never change it."""
     style = CALL_STYLES[call]
     line = Attributes()
-    line.PatternOnColorCIELabValue = cielab(style.colour)
+    line.PatternOnColorCIELabValue = cielab(style.color)
     line.PatternOnOpacity = 1.0
     line.LineThickness = style.width
     line.LineDashingStyle = "SOLID"

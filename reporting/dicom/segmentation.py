@@ -2,7 +2,7 @@
 
 BINARY and not LABELMAP: viewers and archives in service read it, and cells and their nuclei
 overlap. Each frame maps pixel by pixel to its source frame, and lies in the source's frame of
-reference. A photograph has none: its masks have one of their own, millimetres from its upper left
+reference. A photograph has none: its masks have one of their own, millimeters from its upper left
 pixel, because readers made for patients (dcmqi, OHIF) draw no mask without a place.
 """
 
@@ -27,7 +27,7 @@ from config.codes import (
 )
 from config.dicom_codes import ANATOMICAL_STRUCTURE, SEGMENTATION_DERIVATION
 from pipeline.domain import RESEARCH_USE_ONLY, Call, Contour, FieldFindings, ScaleSource
-from pipeline.rendering.pen import CALL_COLOURS, GREY, Colour
+from pipeline.rendering.pen import CALL_COLOURS, GRAY, Color
 from reporting.derived_uids import derived_uid
 from reporting.dicom.attributes import Attributes
 from reporting.dicom.color import cielab
@@ -53,7 +53,7 @@ class _Segment:
 
     label: str
     property_type: Concept
-    colour: Colour
+    color: Color
     outlines: Sequence[Contour]
     is_reviewed: bool
     """Whether people decided what one of its cells is."""
@@ -95,7 +95,7 @@ def _segments(findings: FieldFindings) -> Iterator[_Segment]:
             yield _Segment(
                 label=f"White cells {call} (research)",
                 property_type=LEUKOCYTE,
-                colour=CALL_COLOURS[call],
+                color=CALL_COLOURS[call],
                 outlines=[finding.cell.contour for finding in cells],
                 is_reviewed=any(finding.decision for finding in cells),
             )
@@ -104,7 +104,7 @@ def _segments(findings: FieldFindings) -> Iterator[_Segment]:
         yield _Segment(
             label="Nuclei (research)",
             property_type=NUCLEUS,
-            colour=GREY,
+            color=GRAY,
             outlines=nuclei,
             is_reviewed=any(finding.decision for finding in findings.cells),
         )
@@ -174,7 +174,7 @@ def _segment_item(number: int, segment: _Segment, author: Authorship) -> Dataset
     item.SegmentationAlgorithmIdentificationSequence = [algorithm_item(author)]
     item.SegmentedPropertyCategoryCodeSequence = [code_item(ANATOMICAL_STRUCTURE)]
     item.SegmentedPropertyTypeCodeSequence = [code_item(segment.property_type)]
-    item.RecommendedDisplayCIELabValue = cielab(segment.colour)
+    item.RecommendedDisplayCIELabValue = cielab(segment.color)
     return item
 
 

@@ -36,10 +36,10 @@ PAGE_COUNT = "{nb}"
 _ONE_RUN = frozenset({"L", "EN", "ES", "ET", "CS", "ON", "WS"})
 """Bidirectional classes that, without a letter of a script from the right, make a single run."""
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 """Red, green, blue, each 0 to 255."""
 
-BLACK: Colour = (0, 0, 0)
+BLACK: Color = (0, 0, 0)
 
 BASE_LINE = 0.8
 """fpdf2 puts the base line of a cell this share of the letters' height below its upper edge."""
@@ -126,17 +126,17 @@ class Canvas:
         *,
         size: float,
         bold: bool = False,
-        colour: Colour = BLACK,
+        color: Color = BLACK,
     ) -> None:
         """One line of words, x at its left end, y its base line."""
         self._set_font(size, bold=bold)
-        self._document.set_text_color(*colour)
+        self._document.set_text_color(*color)
         self._document.set_xy(x, y - BASE_LINE * size)
         self._document.cell(w=0, h=size, text=words)
 
-    def box(self, x: float, y: float, width: float, height: float, colour: Colour) -> None:
+    def box(self, x: float, y: float, width: float, height: float, color: Color) -> None:
         """A filled rectangle; x, y is its upper left corner."""
-        self._document.set_fill_color(*colour)
+        self._document.set_fill_color(*color)
         self._document.rect(x, y, width, height, style="F")
 
     def picture(self, jpeg: bytes, x: float, y: float, width: float, height: float) -> None:

@@ -23,7 +23,7 @@ from reporting.content.measurements import Measurement, Share, measurements_of
 from reporting.content.narrative import LIMITS, findings_in_words
 from reporting.content.sign_off import VERSION_WORDS, review_in_words, sign_off_of
 from reporting.derived_uids import derived_id
-from reporting.documents.pdf_canvas import HEIGHT_PT, WIDTH_PT, About, Canvas, Colour
+from reporting.documents.pdf_canvas import HEIGHT_PT, WIDTH_PT, About, Canvas, Color
 from reporting.results import ReportContext, Result, ResultKind
 
 MEDIA_TYPE = "application/pdf"
@@ -39,11 +39,11 @@ TEXT_PT = 8.0
 LABEL_PT = 88.0
 """Width of the words before an identifier."""
 
-RED: Colour = (178, 18, 26)
-GREY: Colour = (90, 90, 90)
-PALE: Colour = (200, 200, 200)
-AMBER: Colour = (255, 214, 120)
-WHITE: Colour = (255, 255, 255)
+RED: Color = (178, 18, 26)
+GRAY: Color = (90, 90, 90)
+PALE: Color = (200, 200, 200)
+AMBER: Color = (255, 214, 120)
+WHITE: Color = (255, 255, 255)
 
 JPEG_QUALITY = 90
 """Cells still look like themselves; the report stays near 300 KB, which goes into every Bundle."""
@@ -118,7 +118,7 @@ def _begin_page(report: _Report, number: int) -> float:
     middle = (WIDTH_PT - canvas.width(RESEARCH_USE_ONLY, size=10, bold=True)) / 2
     for top in (0.0, HEIGHT_PT - BANNER_PT):
         canvas.box(0, top, WIDTH_PT, BANNER_PT, RED)
-        canvas.text(middle, top + 12.5, RESEARCH_USE_ONLY, size=10, bold=True, colour=WHITE)
+        canvas.text(middle, top + 12.5, RESEARCH_USE_ONLY, size=10, bold=True, color=WHITE)
     _foot(report, number)
     y = _phantom(canvas) if report.origin.is_phantom else BANNER_PT
     y = _heading(report, y)
@@ -140,7 +140,7 @@ def _heading(report: _Report, y: float) -> float:
     canvas.text(MARGIN_PT, y + 24, title, size=14, bold=True)
     issued = context.issued_at.isoformat(sep=" ", timespec="seconds")
     version = f"Report version {context.version}, {VERSION_WORDS[sign_off_of(report.smear)]}"
-    canvas.text(MARGIN_PT, y + 38, f"{version}; issued {issued}.", size=TEXT_PT, colour=GREY)
+    canvas.text(MARGIN_PT, y + 38, f"{version}; issued {issued}.", size=TEXT_PT, color=GRAY)
     return y + 56
 
 
@@ -159,7 +159,7 @@ def _identifiers(report: _Report, y: float) -> float:
     ]
     for left, right in zip(cells[::2], cells[1::2], strict=True):
         for x, (words, lines) in ((MARGIN_PT, left), (MARGIN_PT + COLUMN_PT, right)):
-            canvas.text(x, y, words, size=TEXT_PT, colour=GREY)
+            canvas.text(x, y, words, size=TEXT_PT, color=GRAY)
             for number, line in enumerate(lines):
                 canvas.text(x + LABEL_PT, y + LEADING_PT * number, line, size=TEXT_PT)
         y += LEADING_PT * max(len(left[1]), len(right[1]))
@@ -196,10 +196,10 @@ def _foot(report: _Report, number: int) -> None:
     for position, line in enumerate(lines):
         y = HEIGHT_PT - BANNER_PT - 15 + 8 * position
         fitted = canvas.shortened(line, width=INNER_PT - 60, size=6.5)
-        canvas.text(MARGIN_PT, y, fitted, size=6.5, colour=GREY)
+        canvas.text(MARGIN_PT, y, fitted, size=6.5, color=GRAY)
     page = f"Page {number} of {report.pages}"
     x = WIDTH_PT - MARGIN_PT - canvas.width(page, size=6.5)
-    canvas.text(x, HEIGHT_PT - BANNER_PT - 7, page, size=6.5, colour=GREY)
+    canvas.text(x, HEIGHT_PT - BANNER_PT - 7, page, size=6.5, color=GRAY)
 
 
 # --- the page of counts
@@ -299,7 +299,7 @@ def _cells_page(report: _Report, cards: Sequence[Card]) -> None:
         f"Each tile is {WINDOW_UM:g} µm wide. The right one shows where the network saw "
         "'leukemic'. The number is the probability of being leukemic."
     )
-    canvas.text(MARGIN_PT, y + 17, note, size=7, colour=GREY)
+    canvas.text(MARGIN_PT, y + 17, note, size=7, color=GRAY)
     y += 26
     room = HEIGHT_PT - FOOT_PT - y
     rows = -(-len(cards) // CARD_COLUMNS)
@@ -322,7 +322,7 @@ def _card(canvas: Canvas, card: Card, x: float, y: float, width: float) -> None:
     canvas.text(x + 24, y + tile + 13, words, size=8)
     parts = (f"field {card.field_number} #{finding.cell.index}", decision_words(finding))
     where = canvas.shortened("; ".join(filter(None, parts)), width=width, size=6.5)
-    canvas.text(x, y + tile + 22, where, size=6.5, colour=GREY)
+    canvas.text(x, y + tile + 22, where, size=6.5, color=GRAY)
 
 
 def _card_words(card: Card) -> str:

@@ -59,7 +59,7 @@ IOD_NAMES = {
     ResultKind.SEGMENTATION: "Segmentation",
     ResultKind.KEY_OBJECTS: "KeyObjectSelectionDocument",
 }
-"""What it says that it recognised: otherwise it would have checked nothing."""
+"""What it says that it recognized: otherwise it would have checked nothing."""
 
 
 def results_of(
@@ -89,7 +89,7 @@ def test_it_does_find_errors(tmp_path: Path) -> None:
 @pytest.mark.parametrize("is_full", [True, False], ids=["full", "least"])
 @pytest.mark.parametrize("photometric", PHOTOMETRIC)
 @pytest.mark.parametrize("kind", SOP_CLASSES)
-def test_sources_of_every_class_and_colour(
+def test_sources_of_every_class_and_color(
     kind: str, photometric: str, is_full: bool, tmp_path: Path
 ) -> None:
     smear = make_smear_findings([make_field_findings()])

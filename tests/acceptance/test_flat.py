@@ -151,12 +151,12 @@ def _draw(samples: Sequence[Sample], path: Path) -> None:
     most_mb = max(sample.memory_mb for sample in samples)
     most_threads = max(sample.threads for sample in samples)
 
-    def line(values: Sequence[float], most: float, colour: str) -> str:
+    def line(values: Sequence[float], most: float, color: str) -> str:
         last = samples[-1].images
         across = [margin + width * sample.images / last for sample in samples]
         down = [margin + height * (1 - value / most) for value in values]
         points = " ".join(f"{x:.0f},{y:.0f}" for x, y in zip(across, down, strict=True))
-        return f'<polyline fill="none" stroke="{colour}" stroke-width="2" points="{points}"/>'
+        return f'<polyline fill="none" stroke="{color}" stroke-width="2" points="{points}"/>'
 
     bottom = margin + height
     path.write_text(

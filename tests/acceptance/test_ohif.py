@@ -115,14 +115,14 @@ def test_the_masks_of_every_field_lie_over_it(viewer: Page, smear: PhantomSet, f
     open_series(viewer, f"Cell segmentation, field {field}")
 
     viewer.wait_until("document.body.innerText.includes('Do you want to open this Segmentation')")
-    # Dim behind the question, and coloured by the masks: 0.47 in its own field, 0.16 in the other.
+    # Dim behind the question, and colored by the masks: 0.47 in its own field, 0.16 in the other.
     assert_is_shown(viewer, picture_of(smear, field), likeness=0.35)
     assert "went wrong" not in viewer.text()
 
 
 @pytest.mark.parametrize("words", ["Cell outlines", "Result set"])
 def test_what_it_does_not_know_does_not_bring_it_down(viewer: Page, words: str) -> None:
-    """Presentation states of colour pictures and key objects are listed with a warning."""
+    """Presentation states of color pictures and key objects are listed with a warning."""
     open_series(viewer, words)
 
     test_every_series_is_listed(viewer)

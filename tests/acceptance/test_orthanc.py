@@ -92,7 +92,7 @@ class TestTheWholeSet:
         assert len(series) == len(DICOM_KINDS) - 1 + len(segmentations)
         assert all("RESEARCH USE ONLY" in one["0008103E"]["Value"][0] for one in series)
 
-    def test_pictures_are_drawn_in_colour(self, delivered: Orthanc, smear: PhantomSet) -> None:
+    def test_pictures_are_drawn_in_color(self, delivered: Orthanc, smear: PhantomSet) -> None:
         """Its JPEG decoder and ours agree to a shade or two."""
         for result in smear.results:
             if result.kind in PICTURES:

@@ -18,10 +18,10 @@ from tests.models.conftest import TINY, manifest_text
 TINY_SHA256 = hashlib.sha256(TINY.read_bytes()).hexdigest()
 
 
-def plain_crops(colours: list[tuple[int, int, int]]) -> np.ndarray:
-    """One crop a colour, filled with it."""
-    crops = np.zeros((len(colours), 224, 224, 3), np.uint8)
-    crops[:] = np.array(colours, np.uint8).reshape(-1, 1, 1, 3)
+def plain_crops(colors: list[tuple[int, int, int]]) -> np.ndarray:
+    """One crop a color, filled with it."""
+    crops = np.zeros((len(colors), 224, 224, 3), np.uint8)
+    crops[:] = np.array(colors, np.uint8).reshape(-1, 1, 1, 3)
     return crops
 
 

@@ -30,7 +30,7 @@ def _noise(random: np.random.Generator, height: int, width: int) -> RGB:
 
 
 def _cloudy_noise(random: np.random.Generator, height: int, width: int) -> RGB:
-    """Coloured clouds of one size."""
+    """Colored clouds of one size."""
     coarse = random.normal(128, 60, (height, width, 3)).astype(np.float32)
     sigma = float(random.uniform(3, 25))
     clouds = cv2.GaussianBlur(coarse, (0, 0), sigma)
@@ -59,15 +59,15 @@ def _gradient(random: np.random.Generator, height: int, width: int) -> RGB:
 
 
 def _radiograph(random: np.random.Generator, height: int, width: int) -> RGB:
-    """Grey: a bright trunk with ribs on black."""
+    """Gray: a bright trunk with ribs on black."""
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     body = 170 * np.exp(-((x / 0.75) ** 4) - (y / 1.1) ** 6)
     lungs = sum(np.exp(-(((x - side) / 0.22) ** 2) - (y / 0.55) ** 2) for side in (-0.35, 0.35))
     ribs = 18 * np.sin(random.uniform(14, 24) * (y + 0.3 * x**2))
-    grey = body - 90 * lungs + ribs * lungs + random.normal(0, 5, (height, width))
+    gray = body - 90 * lungs + ribs * lungs + random.normal(0, 5, (height, width))
     if random.random() < 0.3:
-        grey = 255 - grey
-    return np.repeat(_bytes(grey)[..., None], 3, axis=2)
+        gray = 255 - gray
+    return np.repeat(_bytes(gray)[..., None], 3, axis=2)
 
 
 def _landscape(random: np.random.Generator, height: int, width: int) -> RGB:
@@ -103,21 +103,21 @@ def _portrait(random: np.random.Generator, height: int, width: int) -> RGB:
 
 
 def _flat_discs(random: np.random.Generator, height: int, width: int) -> RGB:
-    """Discs of one colour on a ground of one colour, without any shade."""
-    ground, colour = random.integers(0, 256, (2, 3))
+    """Discs of one color on a ground of one color, without any shade."""
+    ground, color = random.integers(0, 256, (2, 3))
     picture = np.full((height, width, 3), ground, np.uint8)
     for _ in range(int(random.integers(3, 40))):
         at = int(random.integers(0, width)), int(random.integers(0, height))
-        cv2.circle(picture, at, int(random.integers(8, 40)), colour.tolist(), -1)
+        cv2.circle(picture, at, int(random.integers(8, 40)), color.tolist(), -1)
     return picture
 
 
 def _stripes(random: np.random.Generator, height: int, width: int) -> RGB:
-    colours = random.integers(0, 256, (2, 3))
+    colors = random.integers(0, 256, (2, 3))
     wide, turn = random.uniform(3, 30), random.uniform(0, np.pi)
     y, x = np.mgrid[0:height, 0:width]
     first = np.sin((x * np.cos(turn) + y * np.sin(turn)) / wide) > 0
-    return np.where(first[..., None], colours[0], colours[1]).astype(np.uint8)
+    return np.where(first[..., None], colors[0], colors[1]).astype(np.uint8)
 
 
 def _square_code(random: np.random.Generator, height: int, width: int) -> RGB:

@@ -86,7 +86,7 @@ def refused(syntax: UID, frames: list[Damaged], whole: RGB) -> int:
 
 @pytest.mark.parametrize("sampling", SAMPLINGS.values(), ids=SAMPLINGS)
 class TestJpeg:
-    """Its code falls into step again after damage: what is left of it is in the colours."""
+    """Its code falls into step again after damage: what is left of it is in the colors."""
 
     def test_a_whole_one_is_read(self, sampling: int) -> None:
         frame = jpeg(sampling)

@@ -47,10 +47,10 @@ def cut_out(image: SourceImage, found: FieldCells, widths: float) -> Iterator[tu
 
 
 def test_a_picture_with_neither_nucleus_nor_red_cells_is_refused() -> None:
-    """Skin, hair and the like have colours of a smear at times; a cell they have not."""
+    """Skin, hair and the like have colors of a smear at times; a cell they have not."""
     (portrait,) = (kind for kind in KINDS if kind.__name__ == "_portrait")
     _, pixels = next(not_smears(portrait))
-    assert judge_quality(pixels, find_scale(pixels, None)).is_usable, "its colours are a smear's"
+    assert judge_quality(pixels, find_scale(pixels, None)).is_usable, "its colors are a smear's"
 
     found = find_cells(image_of(pixels), segmenter())
 

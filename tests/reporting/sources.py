@@ -151,14 +151,14 @@ _DCM = MICROSCOPE_SLIDE.system.__class__(url="urn:dcm", designator="DCM")
 
 
 def _slide_coordinates(*, is_full: bool) -> Dataset:
-    centre = Dataset()
-    centre.XOffsetInSlideCoordinateSystem = 10.0
-    centre.YOffsetInSlideCoordinateSystem = 20.0
-    centre.ZOffsetInSlideCoordinateSystem = 0.0
+    center = Dataset()
+    center.XOffsetInSlideCoordinateSystem = 10.0
+    center.YOffsetInSlideCoordinateSystem = 20.0
+    center.ZOffsetInSlideCoordinateSystem = 0.0
     slide = Dataset()
     slide.FrameOfReferenceUID = "1.2.826.0.1.3680043.10.999.7"
     slide.PositionReferenceIndicator = "SLIDE_CORNER"
-    slide.ImageCenterPointCoordinatesSequence = [centre]
+    slide.ImageCenterPointCoordinatesSequence = [center]
     if is_full:
         slide.PixelSpacing = [0.00015, 0.00015]
         slide.ImageOrientationSlide = [0.0, -1.0, 0.0, -1.0, 0.0, 0.0]
@@ -203,9 +203,9 @@ def _put_one_sample(source: Dataset, pixels: np.ndarray, photometric: str) -> No
     source["PixelData"].VR = "OB"
     if photometric == "PALETTE COLOR":
         ramp = (np.arange(256, dtype="<u2") * 257).tobytes()
-        for colour in ("Red", "Green", "Blue"):
-            setattr(source, f"{colour}PaletteColorLookupTableDescriptor", [256, 0, 16])
-            setattr(source, f"{colour}PaletteColorLookupTableData", ramp)
+        for color in ("Red", "Green", "Blue"):
+            setattr(source, f"{color}PaletteColorLookupTableDescriptor", [256, 0, 16])
+            setattr(source, f"{color}PaletteColorLookupTableData", ramp)
 
 
 def _jpeg_2000(pixels: np.ndarray) -> bytes:

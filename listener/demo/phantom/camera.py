@@ -22,7 +22,7 @@ class Optics:
     """What microscope and stain do to a field; the defaults are a well-adjusted one."""
 
     lamp: tuple[float, float, float] = (236.0, 230.0, 226.0)
-    """Grey level of clear glass in red, green and blue."""
+    """Gray level of clear glass in red, green and blue."""
     stain_strength: float = 1.0
     """Factor on every optical density: 0.7 is pale, 1.3 dark."""
     stain_balance: float = 0.0
@@ -32,7 +32,7 @@ class Optics:
     vignetting: float = 0.06
     """Loss of light from the middle to the corners, 0 to 1."""
     noise: float = 1.6
-    """Standard deviation of the camera noise in grey levels."""
+    """Standard deviation of the camera noise in gray levels."""
 
 
 def photograph(
@@ -43,9 +43,9 @@ def photograph(
     clear = 10.0 ** (-density * balance * np.float32(optics.stain_strength))
     sigma = float(np.hypot(PIXEL_SPREAD_PX, optics.blur_um / um_per_px))
     light = np.asarray(cv2.GaussianBlur(clear, (0, 0), sigma), dtype=np.float32)
-    grey = light * np.array(optics.lamp, np.float32) * _illumination(density.shape, optics)
-    grey = grey + _camera_noise(density.shape, random) * optics.noise
-    return np.asarray(np.clip(np.rint(grey), 0, 255), dtype=np.uint8)
+    gray = light * np.array(optics.lamp, np.float32) * _illumination(density.shape, optics)
+    gray = gray + _camera_noise(density.shape, random) * optics.noise
+    return np.asarray(np.clip(np.rint(gray), 0, 255), dtype=np.uint8)
 
 
 def _illumination(shape: tuple[int, ...], optics: Optics) -> Density:
@@ -57,7 +57,7 @@ def _illumination(shape: tuple[int, ...], optics: Optics) -> Density:
 
 
 def _camera_noise(shape: tuple[int, ...], random: np.random.Generator) -> Density:
-    """Noise of unit variance, mostly grey, a little of it coloured."""
-    grey = random.standard_normal((*shape[:2], 1), np.float32)
-    coloured = random.standard_normal(shape, np.float32)
-    return 0.8 * grey + 0.6 * coloured
+    """Noise of unit variance, mostly gray, a little of it colored."""
+    gray = random.standard_normal((*shape[:2], 1), np.float32)
+    colored = random.standard_normal(shape, np.float32)
+    return 0.8 * gray + 0.6 * colored

@@ -26,7 +26,7 @@ class Patch:
 
     @classmethod
     def of(cls, reach_um: float, um_per_px: float, shift_px: tuple[float, float]) -> Patch:
-        """`reach_um` to each side of a middle that lies `shift_px` off a pixel's centre."""
+        """`reach_um` to each side of a middle that lies `shift_px` off a pixel's center."""
         reach = int(np.ceil(reach_um / um_per_px)) + 2
         steps = np.arange(-reach, reach + 1, dtype=np.float32)
         x, y = np.meshgrid((steps - shift_px[0]) * um_per_px, (steps - shift_px[1]) * um_per_px)

@@ -347,7 +347,7 @@ def identity_for(visitor: Visitor, opened: OpenSmear) -> SmearIdentity:
 
 
 def svg_path(contour: Sequence[Sequence[int]]) -> str:
-    """A closed outline as SVG path data; pixel centres lie at a half."""
+    """A closed outline as SVG path data; pixel centers lie at a half."""
     points = [f"{x + 0.5:g} {y + 0.5:g}" for x, y in contour]
     return "M" + "L".join(points) + "Z"
 

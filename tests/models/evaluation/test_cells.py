@@ -54,9 +54,9 @@ class Redness:
         )
 
 
-def masked_row(folder: Path, name: str, colour: Sequence[int], label: str) -> PackRow:
+def masked_row(folder: Path, name: str, color: Sequence[int], label: str) -> PackRow:
     picture = np.zeros((160, 160, 3), np.uint8)
-    cv2.circle(picture, (80, 80), 60, colour[::-1], cv2.FILLED)
+    cv2.circle(picture, (80, 80), 60, color[::-1], cv2.FILLED)
     cv2.imwrite(str(folder / name), picture)
     return PackRow(
         root=folder,

@@ -63,7 +63,7 @@ def test_an_empty_mask_is_survived() -> None:
     assert view.max() == 0
 
 
-def test_the_plain_view_is_the_masked_centre() -> None:
+def test_the_plain_view_is_the_masked_center() -> None:
     crop, mask = disc_cell()
 
     view = plain_view(crop, mask, 64)

@@ -26,8 +26,8 @@ def smear() -> Labelled:
         cv2.circle(red, place, 18, 1, cv2.FILLED)
     cv2.circle(cells, (120, 120), 35, 1, cv2.FILLED)
     cv2.circle(nuclei, (120, 120), 22, 1, cv2.FILLED)
-    for mask, colour in ((red, RED), (cells, CYTOPLASM), (nuclei, NUCLEUS)):
-        density[mask > 0] = colour
+    for mask, color in ((red, RED), (cells, CYTOPLASM), (nuclei, NUCLEUS)):
+        density[mask > 0] = color
     return Labelled(
         file="bccd/images/drawn.jpg",
         source="bccd",

@@ -1,4 +1,4 @@
-"""Samples of every colour space become RGB, by the formulas of the standard."""
+"""Samples of every color space become RGB, by the formulas of the standard."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def test_a_palette_without_tables_raises() -> None:
 
 def test_a_palette_whose_entries_are_8_bits_in_16() -> None:
     image = build_image(photometric="PALETTE COLOR")
-    for colour in ("Red", "Green", "Blue"):
+    for color in ("Red", "Green", "Blue"):
         ramp = np.arange(256, dtype="<u2")
-        setattr(image, f"{colour}PaletteColorLookupTableData", ramp.tobytes())
+        setattr(image, f"{color}PaletteColorLookupTableData", ramp.tobytes())
     indices = np.array([[0, 100, 255]], dtype=np.uint8)
 
     assert palette_to_rgb(indices, image)[:, :, 0].tolist() == [[0, 100, 255]]

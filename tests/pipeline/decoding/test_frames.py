@@ -1,4 +1,4 @@
-"""Every kind of image is decoded to its true colours, or refused with a code that says why not."""
+"""Every kind of image is decoded to its true colors, or refused with a code that says why not."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ class TestFormat:
         assert code_of(image) == "unsupported_transfer_syntax"
 
     @pytest.mark.parametrize("photometric", ["ARGB", "CMYK", "HSV", "YBR_PARTIAL_420", "", "rgb"])
-    def test_a_colour_space_that_is_not_read(self, photometric: str) -> None:
+    def test_a_color_space_that_is_not_read(self, photometric: str) -> None:
         image = changed(build_image(), PhotometricInterpretation=photometric)
 
         assert code_of(image) == "unsupported_photometric"
@@ -240,7 +240,7 @@ class TestFormat:
     @pytest.mark.parametrize(
         ("samples", "photometric"), [(3, "MONOCHROME2"), (1, "RGB"), (4, "RGB")]
     )
-    def test_samples_that_do_not_fit_the_colour_space(self, samples: int, photometric: str) -> None:
+    def test_samples_that_do_not_fit_the_color_space(self, samples: int, photometric: str) -> None:
         image = build_image(photometric=photometric)
 
         assert code_of(changed(image, SamplesPerPixel=samples)) == "unsupported_photometric"
@@ -358,7 +358,7 @@ class TestLossless:
 
 
 class TestColour:
-    """Where something is lost, the colours are still the true ones."""
+    """Where something is lost, the colors are still the true ones."""
 
     @pytest.mark.parametrize("photometric", ["YBR_FULL", "YBR_FULL_422"])
     def test_native_ybr(self, photometric: str) -> None:
@@ -497,7 +497,7 @@ def parsed(coded: bytes, image: FileDataset) -> Dataset:
 
 
 def assert_like(pixels: NDArray[Any], *, most: int = 6) -> None:
-    """The picture's own colours, but for what a chroma edge or a quantiser may do."""
+    """The picture's own colors, but for what a chroma edge or a quantiser may do."""
     apart = np.abs(pixels.astype(int) - picture())
     at_rest = np.median(apart, axis=(0, 1))
 

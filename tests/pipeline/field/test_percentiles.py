@@ -31,6 +31,6 @@ def test_medians_are_those_of_numpy(numbers: list[float]) -> None:
 
 
 def test_pictures_are_read_whole() -> None:
-    grey = np.arange(200, dtype=np.uint8).reshape(10, 20)
+    gray = np.arange(200, dtype=np.uint8).reshape(10, 20)
 
-    assert percentiles(grey, 90) == pytest.approx((np.percentile(grey, 90),))
+    assert percentiles(gray, 90) == pytest.approx((np.percentile(gray, 90),))

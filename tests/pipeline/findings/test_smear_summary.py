@@ -363,4 +363,4 @@ def test_a_grade_never_speaks_as_a_diagnosis(fields: list[FieldFindings]) -> Non
     reason = gather_smear(SMEAR, fields).grade_reason.lower()
 
     assert reason
-    assert not any(w in reason for w in ("leukemia", "leukaemia", "diagnos", "patient", "positive"))
+    assert not any(w in reason for w in ("leukemia", "leukemia", "diagnos", "patient", "positive"))

@@ -40,7 +40,7 @@ def test_the_source_is_not_drawn_upon() -> None:
 
 
 @pytest.mark.parametrize("call", list(Call))
-def test_a_cell_is_outlined_where_it_lies_in_the_colour_of_its_call(call: Call) -> None:
+def test_a_cell_is_outlined_where_it_lies_in_the_color_of_its_call(call: Call) -> None:
     cell = make_cell(1, 600, 500, radius=80)
     field = make_field_findings(cells=[make_cell_finding(cell, call)], width=1200, height=900)
 
@@ -159,13 +159,13 @@ def _blank_picture(field: FieldFindings) -> SourceImage:
 
 
 def _banner_height(picture: np.ndarray) -> int:
-    """Rows from the top that begin with the colour of the strips."""
+    """Rows from the top that begin with the color of the strips."""
     return int(np.argmax((picture[:, 0] != INK).any(axis=1)))
 
 
 def _most_common_colour(part: np.ndarray) -> tuple[int, ...]:
-    colours, counts = np.unique(part.reshape(-1, 3), axis=0, return_counts=True)
-    return tuple(int(value) for value in colours[counts.argmax()])
+    colors, counts = np.unique(part.reshape(-1, 3), axis=0, return_counts=True)
+    return tuple(int(value) for value in colors[counts.argmax()])
 
 
 def _same(one: np.ndarray, other: np.ndarray) -> bool:

@@ -101,7 +101,7 @@ def test_the_gallery_has_a_banner_and_a_fixed_width(cells: int) -> None:
     assert (picture[:63] == AMBER).all(axis=2).sum() > 2000
 
 
-def test_each_card_is_framed_in_the_colour_of_its_call() -> None:
+def test_each_card_is_framed_in_the_color_of_its_call() -> None:
     picture = _gallery(_smear((Call.LEUKEMIC, Call.REFERRED, Call.NORMAL)))
 
     row = _first_card_row(picture)
@@ -243,8 +243,8 @@ def _without_reasons(field: FieldFindings) -> FieldFindings:
 def _first_card_row(picture: np.ndarray) -> int:
     """The row of the first card's upper frame."""
     column = picture[:, MARGIN_PX + 40]
-    colours = np.array(list(CALL_COLOURS.values()))
-    is_frame = (column[:, None] == colours).all(axis=2).any(axis=1)
+    colors = np.array(list(CALL_COLOURS.values()))
+    is_frame = (column[:, None] == colors).all(axis=2).any(axis=1)
     rows = np.flatnonzero(is_frame)
     return int(rows[rows > 250][0])
 

@@ -20,8 +20,8 @@ def test_the_legend_is_as_wide_as_the_field_and_shows_every_call(width: int) -> 
     strip = legend_strip(Pen(), make_field_findings(), width, TEXT_PX, 1.0)
 
     assert strip.shape[1] == width
-    for colour in CALL_COLOURS.values():
-        assert (strip == colour).all(axis=2).sum() > 50
+    for color in CALL_COLOURS.values():
+        assert (strip == color).all(axis=2).sum() > 50
 
 
 @pytest.mark.parametrize(("um_per_px", "zoom"), [(0.1, 1.0), (0.25, 1.0), (0.2, 4.0)])

@@ -37,7 +37,7 @@ CLEARLY_APART = 20.0
 
 @pytest.mark.parametrize("sight", [np.eye(3), DEUTERANOPIA, PROTANOPIA, TRITANOPIA])
 def test_the_calls_are_told_apart_by_the_colour_blind(sight: np.ndarray) -> None:
-    seen = {call: _lab(sight @ _linear(colour)) for call, colour in CALL_COLOURS.items()}
+    seen = {call: _lab(sight @ _linear(color)) for call, color in CALL_COLOURS.items()}
 
     distances = [np.linalg.norm(seen[a] - seen[b]) for a, b in combinations(Call, 2)]
 
@@ -127,8 +127,8 @@ def test_a_notice_stands_on_amber() -> None:
     assert tuple(strip[2, 2]) == AMBER
 
 
-def _linear(colour: tuple[int, int, int]) -> np.ndarray:
-    share = np.array(colour) / 255
+def _linear(color: tuple[int, int, int]) -> np.ndarray:
+    share = np.array(color) / 255
     return np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
 
 

@@ -110,7 +110,7 @@ def test_unsure_cells_say_so() -> None:
 
 
 class Echo:
-    """Answers the first colour as every map, and remembers what it was shown."""
+    """Answers the first color as every map, and remembers what it was shown."""
 
     sha256 = "0" * 64
 

@@ -95,7 +95,7 @@ def test_where_the_network_sees_nothing_the_scale_stays() -> None:
 
 
 def test_dots_on_a_nucleus_are_not_many_red_cells() -> None:
-    """Thirty dots, as platelets that lie on a cell look to a colour: they cover too little."""
+    """Thirty dots, as platelets that lie on a cell look to a color: they cover too little."""
     pixels = np.full((300, 300, 3), (235, 230, 226), np.uint8)
     cv2.circle(pixels, (150, 170), 60, (90, 40, 140), cv2.FILLED)
     for place in range(30):

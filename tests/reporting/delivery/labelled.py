@@ -60,7 +60,7 @@ def make_picture(
 
 
 def picture_pixels(side: int = SIDE) -> np.ndarray:
-    """A soft colour ramp: JPEG keeps it within a few grey levels."""
+    """A soft color ramp: JPEG keeps it within a few gray levels."""
     x, y = np.meshgrid(np.linspace(40, 220, side), np.linspace(60, 200, side))
     return np.stack([x, y, np.full_like(x, 130)], axis=-1).astype(np.uint8)
 

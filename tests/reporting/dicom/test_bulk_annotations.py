@@ -1,4 +1,4 @@
-"""Every cell as a polygon on the slide, in millimetres, one group a call."""
+"""Every cell as a polygon on the slide, in millimeters, one group a call."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def test_highdicom_reads_each_polygon_where_its_cell_lies(objects) -> None:
         assert len(polygons) == len(cells)
         for polygon, finding in zip(polygons, cells, strict=True):
             box = finding.cell.box
-            centre = [[box.x + box.width / 2, box.y + box.height / 2]]
-            expected = place.on_slide(np.array(centre, dtype=np.float32))[0]
+            center = [[box.x + box.width / 2, box.y + box.height / 2]]
+            expected = place.on_slide(np.array(center, dtype=np.float32))[0]
             np.testing.assert_allclose(polygon[:, :2].mean(axis=0), expected, atol=0.001)
 
 

@@ -1,4 +1,4 @@
-"""Colours as DICOM wants them: CIELab in 16 bits, and an ICC profile that others can read."""
+"""Colors as DICOM wants them: CIELab in 16 bits, and an ICC profile that others can read."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from reporting.dicom.color import cielab, srgb_profile
 
 
 @pytest.mark.parametrize(
-    ("colour", "lightness"), [((0, 0, 0), 0), ((255, 255, 255), 100), ((119, 119, 119), 50)]
+    ("color", "lightness"), [((0, 0, 0), 0), ((255, 255, 255), 100), ((119, 119, 119), 50)]
 )
 def test_grays_have_their_lightness_and_no_colour(
-    colour: tuple[int, int, int], lightness: float
+    color: tuple[int, int, int], lightness: float
 ) -> None:
-    scaled, a, b = cielab(colour)
+    scaled, a, b = cielab(color)
 
     assert scaled / 65535 * 100 == pytest.approx(lightness, abs=0.2)
     assert [a / 65535 * 255 - 128, b / 65535 * 255 - 128] == pytest.approx([0, 0], abs=0.1)
@@ -36,7 +36,7 @@ def test_every_value_fits_16_bits() -> None:
 
 
 def test_the_profile_is_an_input_profile_of_its_stated_size() -> None:
-    """PS3.3 C.11.15 and ICC.1:2010 7.2: class scnr, colour space RGB, connection space XYZ."""
+    """PS3.3 C.11.15 and ICC.1:2010 7.2: class scnr, color space RGB, connection space XYZ."""
     profile = srgb_profile()
 
     assert struct.unpack(">I", profile[:4])[0] == len(profile)

@@ -1,4 +1,4 @@
-"""Cell outlines as DICOM coordinates: the centre of the first pixel is 0.5, 0.5."""
+"""Cell outlines as DICOM coordinates: the center of the first pixel is 0.5, 0.5."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_the_polygon_stays_on_the_pixels_box(corners) -> None:
 
 @given(st.integers(5, 80), st.integers(8, 200))
 def test_thinning_keeps_the_shape(radius: int, corners: int) -> None:
-    """As near as thinning leaves it, and what lies between a pixel's centre and its edge."""
+    """As near as thinning leaves it, and what lies between a pixel's center and its edge."""
     contour = make_contour(100, 100, radius, corners=corners)
 
     points = (outline_points(contour) - 0.5).reshape(-1, 1, 2)

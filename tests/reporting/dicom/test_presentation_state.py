@@ -129,7 +129,7 @@ def test_without_a_profile_it_is_srgb() -> None:
 
 
 def test_a_gray_picture_has_none() -> None:
-    """A Color Softcopy Presentation State is for colour alone (PS3.3 A.33.2.3)."""
+    """A Color Softcopy Presentation State is for color alone (PS3.3 A.33.2.3)."""
     source = make_source("microscopic", FIELD, photometric="MONOCHROME2")
 
     with pytest.raises(ValueError, match="not enough values"):

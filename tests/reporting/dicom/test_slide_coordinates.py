@@ -43,9 +43,9 @@ def test_the_centre_of_the_image_lies_where_it_says() -> None:
     place = slide_place(make_source("slide_coordinates", FIELD))
     assert place is not None
 
-    centre = np.array([[FIELD.width / 2, FIELD.height / 2]], dtype=np.float32)
+    center = np.array([[FIELD.width / 2, FIELD.height / 2]], dtype=np.float32)
 
-    np.testing.assert_allclose(place.on_slide(centre), [[10.0, 20.0]])
+    np.testing.assert_allclose(place.on_slide(center), [[10.0, 20.0]])
 
 
 def test_axes_and_spacing_are_followed() -> None:

@@ -52,7 +52,7 @@ def answer(text: str, facts: Facts = FACTS) -> Answer:
 @pytest.mark.parametrize(
     ("text", "sign", "part"),
     [
-        ("colour == 'red'", 1, "no fact `colour`"),
+        ("color == 'red'", 1, "no fact `color`"),
         ("device", 1, "compare it"),
         ("device ==", 10, "found the end"),
         ("device == SCANNER1", 11, "found `SCANNER1`"),
