@@ -261,6 +261,13 @@ def test_the_cells_come_on_a_page_of_their_own() -> None:
     assert page_count(report_of(SMEARS["nothing counted"])) == 1
 
 
+def test_cells_beyond_the_page_of_cells_are_counted_in_its_title() -> None:
+    cells = [make_cell_finding(make_cell(n + 1, 60, 60), Call.NORMAL) for n in range(1_234)]
+    smear = make_smear_findings([make_field_findings(cells=cells)])
+
+    assert "12 of 1,234 cells, most suspicious first" in printed_text(report_of(smear))
+
+
 def test_the_reader_sees_no_word_of_the_runtime() -> None:
     words = printed_text(report_of(SMEARS["usual"]))
 
