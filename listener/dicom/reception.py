@@ -13,8 +13,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from pydicom.uid import UID
-
 from listener.dicom.ae_title_access import Caller
 from listener.dicom.dimse import Status
 from listener.dicom.negotiation import IMAGE_SOP_CLASSES, TRANSFER_SYNTAXES
@@ -71,12 +69,12 @@ class Reception:
 
         Raises Rejected for what is not taken, and what `Inbox.receive` raises.
         """
-        if UID(request.sop_class_uid) not in IMAGE_SOP_CLASSES:
+        if request.sop_class_uid not in IMAGE_SOP_CLASSES:
             raise Rejected(
                 "This SOP class is not analysed; send single smear fields",
                 code="sop_class_not_supported",
             )
-        if UID(request.transfer_syntax_uid) not in TRANSFER_SYNTAXES:
+        if request.transfer_syntax_uid not in TRANSFER_SYNTAXES:
             raise Rejected(
                 "This transfer syntax is not supported; see the conformance statement",
                 code="unsupported_transfer_syntax",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -30,6 +32,43 @@ def _find_sync_file_range() -> Callable[[int, int, int, int], int] | None:
 
 
 _sync_file_range = _find_sync_file_range()
+
+_AT_FDCWD = -100
+_RENAME_NOREPLACE = 1
+_CANNOT_KEEP = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+"""What kernels and file systems such as NFS answer that cannot rename without overwriting."""
+
+
+def _find_renameat2() -> Callable[[int, bytes, int, bytes, int], int] | None:
+    """Linux's renameat2(2), which Python has no function for."""
+    try:
+        function = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):
+        return None
+    function.argtypes = (
+        ctypes.c_int,
+        ctypes.c_char_p,
+        ctypes.c_int,
+        ctypes.c_char_p,
+        ctypes.c_uint,
+    )
+    return cast("Callable[[int, bytes, int, bytes, int], int]", function)
+
+
+_renameat2 = _find_renameat2()
+
+
+def _rename_unless_taken(source: Path, target: Path) -> bool:
+    """Renames a file; False where the system cannot do that without overwriting."""
+    if _renameat2 is None:
+        return False
+    names = os.fsencode(source), os.fsencode(target)
+    if _renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_NOREPLACE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in _CANNOT_KEEP:
+        return False
+    raise OSError(number, os.strerror(number), str(source), None, str(target))
 
 
 class LocalDisk:
@@ -66,7 +105,9 @@ class LocalDisk:
 
     def publish(self, source: Path, target: Path) -> None:
         """Gives the file its final name; FileExistsError when the name is taken."""
-        os.link(source, target)
+        if not _rename_unless_taken(source, target):
+            os.link(source, target)
+            source.unlink()
 
     def replace(self, source: Path, target: Path) -> None:
         """Gives the file a name that another file has, which is gone afterwards."""
@@ -94,3 +135,30 @@ def is_abandoned(path: Path) -> bool:
     finally:
         os.close(descriptor)
     return True
+
+
+RACY_S = 2.0
+"""A folder that changed so short before it was read may have changed again within one tick of its
+time stamp."""
+
+
+class FolderNames:
+    """The names in a folder, read again when the folder has changed."""
+
+    def __init__(self, folder: Path, *, clock: Callable[[], float] = time.time) -> None:
+        self._folder, self._clock = folder, clock
+        self._read_at: tuple[int, int] | None = None
+        """Time stamp and link count that the folder had when it was read; None when the next
+        look reads it again."""
+        self._names: tuple[str, ...] = ()
+
+    def __call__(self) -> tuple[str, ...]:
+        """The names, in no order."""
+        status = self._folder.stat()
+        now = (status.st_mtime_ns, status.st_nlink)
+        if self._read_at == now:
+            return self._names
+        names = tuple(path.name for path in self._folder.iterdir())
+        is_settled = abs(self._clock() - status.st_mtime) > RACY_S
+        self._names, self._read_at = names, now if is_settled else None
+        return names

@@ -1,7 +1,7 @@
 """The durable inbox: a sender is told Success when, and only when, its image lies here.
 
 Maildir style. An image grows in `tmp/`, is fsynced, gets its final name
-`new/<SOP Instance UID>.dcm` by a hard link that never overwrites, and the folder is fsynced; then
+`new/<SOP Instance UID>.dcm` by a rename that never overwrites, and the folder is fsynced; then
 the sender is told Success. The dataset's bytes are kept as received. What is known of the
 reception itself stands in the file's own header (`listener.storage.part10`): one file, one fsync,
 nothing beside it that could get lost or disagree.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ from listener.storage.dataset_scan import (
     name_unknown_vrs,
     scan_dataset,
 )
-from listener.storage.filesystem import LocalDisk, is_abandoned
+from listener.storage.filesystem import FolderNames, LocalDisk, is_abandoned
 from listener.storage.part10 import (
     FACTS_BYTES,
     StoredInstance,
@@ -56,6 +57,9 @@ HEAD_BYTES = 16 * 1024
 SMALL_BYTES = 64 * 1024
 """Shorter pieces are gathered: a peer that sends 16 KB per PDU would cost a write for each."""
 GATHERED_BYTES = 256 * 1024
+GATHERED_HEAD_BYTES = 1024 * 1024
+"""So much of an image is gathered whatever the length of its pieces: with several associations,
+each call of the system passes the interpreter's lock on, which costs more than the copy."""
 WRITEBACK_BYTES = 1024 * 1024
 """After so many bytes the disk begins to write them while the next ones arrive."""
 
@@ -77,7 +81,8 @@ def _now() -> datetime:
 class Inbox:
     """Stores received images, finds them again, and parks those that a person must see.
 
-    Several processes may share one inbox; it needs a file system with hard links.
+    Several processes may share one inbox; it needs a file system with hard links, or one that can
+    rename without overwriting.
     """
 
     def __init__(
@@ -92,6 +97,8 @@ class Inbox:
         self._limits = limits or InboxLimits()
         self._disk = disk or LocalDisk()
         self._clock = clock
+        self._draft_prefix, self._draft_numbers = f"{uuid4().hex}-", itertools.count()
+        self._parked_codes = FolderNames(self._parked)
         self._sync_new = SharedSync(lambda: self._disk.sync_folder(self._new))
         for folder in (self._tmp, self._new, self._parked):
             make_folder(folder)
@@ -103,10 +110,11 @@ class Inbox:
         Raises Rejected `invalid_uid`, RetryLater `disk_full` or `inbox_unwritable`.
         """
         _check_uids(request)
-        path = self._tmp / f"{uuid4().hex}.part"
+        path = self._tmp / f"{self._draft_prefix}{next(self._draft_numbers)}.part"
         with _disk_trouble():
             self.check_free_space()
             descriptor = self._disk.create(path)
+        has_moved = False
         try:
             incoming = IncomingImage(
                 request,
@@ -118,8 +126,10 @@ class Inbox:
                 publish=self._publish,
             )
             yield incoming
+            has_moved = incoming.has_moved
         finally:
-            path.unlink(missing_ok=True)
+            if not has_moved:
+                path.unlink(missing_ok=True)
             os.close(descriptor)
 
     def path_of(self, sop_instance_uid: str) -> Path:
@@ -207,7 +217,7 @@ class Inbox:
                 published = self._settle(finished, target, image)
         else:
             published = self._settle(finished, target, image)
-        # For a duplicate too: whoever linked the first one may have died before this line.
+        # For a duplicate too: whoever named the first one may have died before this line.
         if target.parent == self._new:
             self._sync_new()
         else:
@@ -237,8 +247,8 @@ class Inbox:
         return self._find_parked(name)
 
     def _find_parked(self, name: str) -> Path | None:
-        for folder in os.scandir(self._parked):
-            if (path := self._parked / folder.name / name).exists():
+        for code in self._parked_codes():
+            if (path := self._parked / code / name).exists():
                 return path
         return None
 
@@ -296,18 +306,18 @@ class IncomingImage:
         self._digest = hashlib.sha256()
         self._length = 0
         self._head = bytearray()
-        self._gathered = bytearray()
-        """Small pieces, not written yet."""
         self._written_bytes = 0
         self._begun_bytes = 0
         """Of those written, on their way from memory to the disk."""
         self._inflation: Inflation | None = None
         if is_deflated(request.transfer_syntax_uid):
             self._inflation = Inflation(max_bytes=limits.max_object_bytes)
-        header = encode_header(request)
-        self._start = len(header)
-        with _disk_trouble():
-            disk.write(descriptor, memoryview(header))
+        self._gathered = bytearray(encode_header(request))
+        """Not written yet: the file's header at first, then small pieces."""
+        self._start = self._header_bytes = len(self._gathered)
+        """`_header_bytes` of those gathered are no part of the dataset."""
+        self.has_moved = False
+        """Whether the file lies under its final name."""
 
     def write(self, data: Bytes) -> None:
         """Appends a piece of the dataset, unchanged.
@@ -321,26 +331,28 @@ class IncomingImage:
             )
         if self._inflation is not None:
             self._inflation.feed(data)
-        if len(data) < SMALL_BYTES:
+        if len(data) < SMALL_BYTES or self._length <= GATHERED_HEAD_BYTES:
             self._gathered += data
             if len(self._gathered) >= GATHERED_BYTES:
                 self._write_gathered()
         else:
             self._write_gathered()
-            self._write(data)
+            self._write(memoryview(data), header_bytes=0)
 
     def _write_gathered(self) -> None:
         if self._gathered:
             gathered, self._gathered = self._gathered, bytearray()
-            self._write(gathered)
+            header_bytes, self._header_bytes = self._header_bytes, 0
+            self._write(memoryview(gathered), header_bytes=header_bytes)
 
-    def _write(self, data: Bytes) -> None:
+    def _write(self, data: memoryview, *, header_bytes: int) -> None:
+        dataset = data[header_bytes:]
         if len(self._head) < HEAD_BYTES:
-            self._head += data[: HEAD_BYTES - len(self._head)]
-        self._digest.update(data)
+            self._head += dataset[: HEAD_BYTES - len(self._head)]
+        self._digest.update(dataset)
         with _disk_trouble():
-            self._disk.write(self._descriptor, memoryview(data))
-        self._written_bytes += len(data)
+            self._disk.write(self._descriptor, data)
+        self._written_bytes += len(dataset)
         resting_bytes = self._written_bytes - self._begun_bytes
         if resting_bytes >= WRITEBACK_BYTES:
             begin = self._start + self._begun_bytes
@@ -370,7 +382,9 @@ class IncomingImage:
         with _disk_trouble():
             self._disk.overwrite(self._descriptor, encode_facts(image), self._start - FACTS_BYTES)
             self._disk.sync(self._descriptor)
-            return self._publish(self._path, image)
+            published = self._publish(self._path, image)
+        self.has_moved = not published.is_duplicate
+        return published
 
     def _scan(self) -> DatasetIdentifiers:
         syntax = self._request.transfer_syntax_uid

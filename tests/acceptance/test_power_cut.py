@@ -25,7 +25,7 @@ with listening(Inbox(Path(sys.argv[1]))) as listener:
     print(listener.port, flush=True)
     sys.stdin.read()
 """
-CALLS = "write,pwrite64,fsync,link,linkat,sendto,sendmsg"
+CALLS = "write,pwrite64,fsync,link,linkat,renameat2,sendto,sendmsg"
 
 
 def test_success_leaves_after_bytes_and_name_are_synced(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_success_leaves_after_bytes_and_name_are_synced(tmp_path: Path) -> None:
     assert status == 0x0000
     assert [step for step in story if step != "write part"] == [
         "fsync part",
-        "link",
+        "name",
         "fsync new",
         "reply",
     ]
@@ -67,7 +67,7 @@ def _steps(trace: str) -> list[str]:
     patterns = {
         "write part": r"p?write(64)?\(\d+<[^>]*/inbox/tmp/[^>]*\.part>",
         "fsync part": r"fsync\(\d+<[^>]*/inbox/tmp/[^>]*\.part>",
-        "link": r"link(at)?\(.*/inbox/tmp/.*/inbox/new/",
+        "name": r"(link(at)?|renameat2)\(.*/inbox/tmp/.*/inbox/new/.*= 0$",
         "fsync new": r"fsync\(\d+<[^>]*/inbox/new>",
         "reply": r"send(to|msg)\(\d+<(TCP|socket)",
     }

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pydicom import Dataset
 from pydicom.uid import (
@@ -577,8 +578,8 @@ class TestDurability:
         with listening(inbox) as listener:
             disk.free = 999
             below = store(listener.port, build_image())
-            disk.free, disk.writable = 10_000, 1  # the header, and no dataset
-            midway = store(listener.port, build_image())
+            disk.free, disk.writable = 10_000, 1  # the first piece, and not the rest
+            midway = store(listener.port, build_image(pixels=np.zeros((500, 500, 3), np.uint8)))
             disk.writable = 10_000
             roomy = store(listener.port, build_image())
 

@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from listener.storage.filesystem import MAX_WRITE_BYTES, LocalDisk, is_abandoned
+from listener.storage import filesystem
+from listener.storage.filesystem import (
+    MAX_WRITE_BYTES,
+    RACY_S,
+    FolderNames,
+    LocalDisk,
+    is_abandoned,
+)
 
 
-def test_a_name_that_is_taken_is_never_overwritten(tmp_path: Path) -> None:
-    disk, taken = LocalDisk(), tmp_path / "taken"
+def _no_such_rename(*_: object) -> int:
+    """renameat2(2) as NFS answers it."""
+    ctypes.set_errno(errno.EINVAL)
+    return -1
+
+
+@pytest.fixture(params=["as it is", "without renameat2", "on NFS"])
+def disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> LocalDisk:
+    """Names are given by a rename, or by a link where there is no such rename."""
+    if request.param == "without renameat2":
+        monkeypatch.setattr(filesystem, "_renameat2", None)
+    elif request.param == "on NFS":
+        monkeypatch.setattr(filesystem, "_renameat2", _no_such_rename)
+    return LocalDisk()
+
+
+def test_a_name_that_is_taken_is_never_overwritten(disk: LocalDisk, tmp_path: Path) -> None:
+    taken = tmp_path / "taken"
     taken.write_bytes(b"first")
     os.close(disk.create(tmp_path / "new"))
 
@@ -21,6 +46,21 @@ def test_a_name_that_is_taken_is_never_overwritten(tmp_path: Path) -> None:
         disk.create(taken)
 
     assert taken.read_bytes() == b"first"
+    assert (tmp_path / "new").exists()
+
+
+def test_a_published_file_has_its_name_and_its_bytes(disk: LocalDisk, tmp_path: Path) -> None:
+    (tmp_path / "new").write_bytes(b"whole")
+
+    disk.publish(tmp_path / "new", tmp_path / "final")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["final"]
+    assert (tmp_path / "final").read_bytes() == b"whole"
+
+
+def test_a_file_that_cannot_be_published_says_why(disk: LocalDisk, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        disk.publish(tmp_path / "absent", tmp_path / "final")
 
 
 def test_large_and_short_writes_end_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,3 +105,32 @@ def test_room_is_what_an_ordinary_user_has_left(tmp_path: Path) -> None:
     free = LocalDisk().free_bytes(tmp_path)
 
     assert free == pytest.approx(found.f_bavail * found.f_frsize, rel=0.1)
+
+
+class TestFolderNames:
+    def test_each_new_name_is_seen(self, tmp_path: Path) -> None:
+        """Also one that is given within the same tick of the file system's clock."""
+        names = FolderNames(tmp_path)
+        for number in range(50):
+            (tmp_path / str(number)).mkdir()
+            assert set(names()) == {str(known) for known in range(number + 1)}
+
+    def test_a_folder_that_rests_is_not_read_again(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "code").mkdir()
+        later = tmp_path.stat().st_mtime + RACY_S + 1
+        names = FolderNames(tmp_path, clock=lambda: later)
+        first = names()
+        monkeypatch.setattr(Path, "iterdir", lambda _: pytest.fail("read again"))
+
+        assert names() == first == ("code",)
+
+    def test_a_change_after_a_rest_is_seen(self, tmp_path: Path) -> None:
+        now = tmp_path.stat().st_mtime
+        names = FolderNames(tmp_path, clock=lambda: now + RACY_S + 1)
+        assert names() == ()
+        (tmp_path / "code").mkdir()
+        os.utime(tmp_path, (now + 60, now + 60))
+
+        assert names() == ("code",)

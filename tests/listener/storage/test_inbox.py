@@ -186,7 +186,7 @@ def test_a_power_cut_at_any_moment_leaves_whole_images_or_none(tmp_path: Path) -
 
 
 def test_a_duplicate_syncs_the_folder_too(tmp_path: Path) -> None:
-    """Whoever linked the first one may have died before its sync."""
+    """Whoever named the first one may have died before its sync."""
     take(Inbox(tmp_path), build_image())
     disk = PowerCutDisk()
 
@@ -231,7 +231,7 @@ class BrokenDisk(LocalDisk):
         super().publish(source, target)
 
 
-@pytest.mark.parametrize("piece", [10_000, 100_000], ids=["gathered", "written as it comes"])
+@pytest.mark.parametrize("piece", [10_000, 500_000], ids=["gathered", "written as it comes"])
 @pytest.mark.parametrize(
     ("number", "code"),
     [(errno.ENOSPC, "disk_full"), (errno.EDQUOT, "disk_full"), (errno.EROFS, "inbox_unwritable")],
@@ -241,7 +241,7 @@ def test_a_disk_that_gives_out_anywhere_keeps_nothing_and_is_tried_again(
 ) -> None:
     disk = BrokenDisk(fails_from=1, errno=number)
     inbox = Inbox(tmp_path, disk=disk)
-    image = build_image(pixels=np.zeros((200, 200, 3), np.uint8))
+    image = build_image(pixels=np.zeros((700, 700, 3), np.uint8))
     refused = 0
     while refused < 50:
         try:
