@@ -113,6 +113,8 @@ class Reviews:
         log = self._log(smear_id)
         with self._found.writing(smear_id):
             known = log.find(event.id)
+            if known is not None:
+                _check_sent_again(event, known)
             kept = known or self._keep(smear_id, event, seen_revision)
             # The audit trail has an act once: a request that comes again is told again only if
             # the process that kept it died before it could tell.
@@ -211,9 +213,8 @@ class Reviews:
         seen_revision: int,
     ) -> ReviewEvent:
         """Outline the missed cell at `place` (x, y in pixels of the event's field) and keep it."""
-        known = self._log(smear_id).find(event.id)
-        if known is not None:
-            return self.record(smear_id, known, seen_revision=seen_revision)
+        if self._log(smear_id).find(event.id) is not None:
+            return self.record(smear_id, event, seen_revision=seen_revision)
         if self.find_at is None:
             raise Rejected("This service has no network to outline a cell.", code="no_network")
         state = self.state(smear_id)
@@ -286,6 +287,31 @@ class Reviews:
 
     def _log(self, smear_id: SmearId) -> ReviewLog:
         return self._found.log(smear_id)
+
+
+def _check_sent_again(event: ReviewEvent, known: ReviewEvent) -> None:
+    """Raise Rejected `review_already_sent` where a page sends another act under the same id.
+
+    A page that the browser kept (the back button) has the id of an act that it sent before.
+    """
+    if _said(event) != _said(known):
+        raise Rejected(
+            "This page was used before. Nothing was saved: reload it and try again.",
+            code="review_already_sent",
+        )
+
+
+def _said(event: ReviewEvent) -> tuple[object, ...]:
+    fields = () if event.act in SIGNING else event.fields
+    return (
+        event.reviewer.account,
+        event.act,
+        event.cells,
+        fields,
+        event.to,
+        event.reason,
+        event.comment,
+    )
 
 
 @dataclass(slots=True)

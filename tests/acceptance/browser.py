@@ -77,6 +77,29 @@ class Page:
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self._call("Emulation.setEmulatedMedia", features=features)
 
+    def reach(self, *, is_offline: bool = False, latency_ms: float = 0.0) -> None:
+        """How well the network carries what the page asks for from now on."""
+        self._call(
+            "Network.emulateNetworkConditions",
+            offline=is_offline,
+            latency=latency_ms,
+            downloadThroughput=-1,
+            uploadThroughput=-1,
+        )
+
+    def forget_cookies(self) -> None:
+        """End every session, as the browser sees it."""
+        self._call("Network.clearBrowserCookies")
+
+    def hold(self, key: str, *, repeats: int) -> None:
+        """One key that stays down so long that it repeats."""
+        keys = {"key": key, "code": key, "windowsVirtualKeyCode": ord(key[0].upper())}
+        for number in range(repeats + 1):
+            self._call(
+                "Input.dispatchKeyEvent", type="keyDown", text=key, autoRepeat=number > 0, **keys
+            )
+        self._call("Input.dispatchKeyEvent", type="keyUp", **keys)
+
     def press(self, key: str, *, code: str = "", text: str = "", shift: bool = False) -> None:
         """One key, down and up; `text` is what it types."""
         keys = {"key": key, "code": code or key, "modifiers": 8 if shift else 0}
@@ -181,8 +204,8 @@ class Page:
         return base64.b64decode(self._call("Page.captureScreenshot", format="png")["data"])
 
     def _call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        self._last += 1
-        message = {"id": self._last, "method": method, "params": parameters}
+        wanted = self._last = self._last + 1
+        message = {"id": wanted, "method": method, "params": parameters}
         if self._session:
             message["sessionId"] = self._session
         self._to.write(json.dumps(message).encode() + b"\0")
@@ -191,11 +214,21 @@ class Page:
             answer = self._hear()
             if "method" in answer:
                 self.heard.append(answer)
-            if answer.get("id") == self._last:
+            if answer.get("method") == "Page.javascriptDialogOpening":
+                self._accept_dialog()
+            if answer.get("id") == wanted:
                 if "navigated" in str(answer.get("error", "")):
                     raise Navigated
                 assert "error" not in answer, answer["error"]
                 return dict(answer["result"])
+
+    def _accept_dialog(self) -> None:
+        """A page that asks whether to leave would wait for ever."""
+        self._last += 1
+        accept = {"id": self._last, "method": "Page.handleJavaScriptDialog"}
+        accept |= {"params": {"accept": True}, "sessionId": self._session}
+        self._to.write(json.dumps(accept).encode() + b"\0")
+        self._to.flush()
 
     def _hear(self) -> dict[str, Any]:
         heard = bytearray()

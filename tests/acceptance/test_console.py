@@ -412,6 +412,140 @@ def test_letters_do_nothing_while_somebody_types(desk: Desk) -> None:
     assert len(desk.site.parts.reviews.events(desk.smear)) == before
 
 
+REVISION = "Number(document.querySelector('#review-state [name=revision]').value)"
+TOLD = "document.querySelector('#review-told').innerText"
+
+
+def open_for_review(desk: Desk) -> int:
+    """The smear's page with the first cell in focus; the revision that it shows."""
+    sign_out(desk)
+    desk.sign_in("rosa")
+    desk.open(f"/smears/{desk.smear}?sort=place")
+    desk.page.evaluate("document.querySelector('a.look').focus()")
+    return int(desk.page.evaluate(REVISION))
+
+
+def new_acts(desk: Desk, since: int) -> list[tuple[Act, str]]:
+    events = desk.site.parts.reviews.events(desk.smear)
+    return [(one.act, one.to) for one in events if one.revision > since]
+
+
+def leave_with_faults(desk: Desk) -> None:
+    """Leave a page on which the browser told of answers that the test asked for."""
+    desk.page.open(desk.url + "/network")
+    desk.page.wait_until(f"{DONE} && !location.pathname.startsWith('/smears')")
+    desk.page.heard.clear()
+
+
+def test_enter_after_a_comment_keeps_it_on_the_cell_in_focus(desk: Desk) -> None:
+    since = open_for_review(desk)
+    cell = desk.page.evaluate("document.activeElement.closest('.cell').dataset.cell")
+    place = desk.page.evaluate("document.activeElement.querySelector('.place').textContent")
+
+    desk.page.press("c")
+    told = desk.page.evaluate("document.querySelector('#comment').placeholder")
+    desk.page.type('=1+1 <b>"ملاحظة"</b> 注释')
+    desk.page.press("Enter")
+    desk.page.wait_until(f"{REVISION} === {since + 1}")
+
+    kept = desk.site.parts.reviews.events(desk.smear)[-1]
+    assert told == f"on {place}"
+    assert (kept.act, kept.cells, kept.to) == (Act.COMMENT, (cell,), "")
+    assert kept.comment == '=1+1 <b>"ملاحظة"</b> 注释'
+
+
+def test_enter_after_a_place_asks_for_a_missed_cell_and_excludes_nothing(desk: Desk) -> None:
+    since = open_for_review(desk)
+    desk.open(f"/smears/{desk.smear}/fields/2")
+
+    desk.page.evaluate("document.querySelector('#y').focus()")
+    desk.page.press("Enter")
+    desk.page.wait_until(f"{WORDS}.includes('Point to the missed cell')")
+
+    assert new_acts(desk, since) == []
+    leave_with_faults(desk)
+
+
+def test_a_key_that_is_held_down_decides_one_cell(desk: Desk) -> None:
+    since = open_for_review(desk)
+
+    desk.page.hold("m", repeats=5)
+    desk.page.press("e")
+    desk.page.wait_until(f"{REVISION} === {since + 2}")
+
+    assert new_acts(desk, since) == [(Act.RECLASSIFY, "monocyte"), (Act.RECLASSIFY, "eosinophil")]
+
+
+def test_a_star_is_taken_away_by_the_same_key(desk: Desk) -> None:
+    since = open_for_review(desk)
+    focus = "document.querySelector('a.look').focus()"
+
+    desk.page.press("f")
+    desk.page.wait_until("document.querySelector('.mark').textContent.includes('★')")
+    desk.page.evaluate(focus)
+    desk.page.press("f")
+    desk.page.wait_until("!document.querySelector('.mark').textContent.includes('★')")
+
+    assert [act for act, _ in new_acts(desk, since)] == [Act.STAR, Act.UNSTAR]
+
+
+def test_a_page_that_was_behind_shows_what_changed_and_goes_on(desk: Desk) -> None:
+    """Two tabs: what was pressed on the old page is not written, and the page says so."""
+    since = open_for_review(desk)
+    desk.page.evaluate("document.querySelectorAll('[name=revision]').forEach(i => i.value = 0)")
+
+    desk.page.evaluate(
+        "for (const key of 'me')"
+        " document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true}))"
+    )
+    desk.page.wait_until(f"{TOLD}.startsWith('Not saved: The review changed')")
+    desk.page.wait_until(f"{REVISION} === {since}")
+    nothing = new_acts(desk, since)
+    desk.page.evaluate("document.querySelector('a.look').focus()")
+    desk.page.press("m")
+    desk.page.wait_until(f"{REVISION} === {since + 1}")
+
+    assert nothing == []
+    assert new_acts(desk, since) == [(Act.RECLASSIFY, "monocyte")]
+    leave_with_faults(desk)
+
+
+def test_a_network_that_fails_and_a_slow_one_lose_and_double_nothing(desk: Desk) -> None:
+    since = open_for_review(desk)
+
+    desk.page.reach(is_offline=True)
+    desk.page.press("m")
+    desk.page.wait_until(f"{TOLD}.includes('Trying again')")
+    desk.page.press("e")
+    waiting = desk.page.evaluate("document.querySelector('#review-waiting').innerText")
+    desk.page.reach(latency_ms=300)
+    desk.page.wait_until(f"{REVISION} === {since + 2}")
+    desk.page.wait_until("document.querySelector('#review-waiting').innerText === ''")
+    desk.page.reach()
+
+    assert waiting == "Saving 2 …"
+    assert new_acts(desk, since) == [(Act.RECLASSIFY, "monocyte"), (Act.RECLASSIFY, "eosinophil")]
+    assert desk.page.evaluate(TOLD) == ""
+    leave_with_faults(desk)
+
+
+def test_a_session_that_ended_is_told_and_the_comment_stays(desk: Desk) -> None:
+    since = open_for_review(desk)
+
+    desk.page.forget_cookies()
+    desk.page.press("c")
+    desk.page.type("nucleoli")
+    desk.page.press("Enter")
+    desk.page.wait_until(f"{TOLD}.includes('your session has ended')")
+    left = desk.page.evaluate("document.querySelector('#comment').value")
+    link = desk.page.evaluate("document.querySelector('#review-told a').getAttribute('href')")
+
+    assert new_acts(desk, since) == []
+    assert left == "nucleoli"
+    assert link == f"/sign-in?next=%2Fsmears%2F{desk.smear}"
+    leave_with_faults(desk)
+
+
 DRAG = """((goal, index) => {
     const cell = [...document.querySelectorAll(".cell")][index];
     const data = new DataTransfer();

@@ -27,6 +27,7 @@ from listener.workflow.reviews import Reviews
 from pipeline.domain import CellType, Reviewer, SmearId
 from pipeline.errors import NeedsReview, Rejected, RetryLater
 from pipeline.findings.review import (
+    DECIDING,
     NOT_A_CELL,
     SIGNING,
     UNIDENTIFIED,
@@ -57,6 +58,8 @@ DEFAULT_KEYS: Mapping[str, str] = {
 """One key a class, shown beside its name; `console.class_keys` gives others."""
 
 _ACTS = frozenset(Act) - SIGNING
+_SAYS_TO = DECIDING | {Act.ADD_CELL, Act.SET_TARGET}
+"""Acts with a class or a number; a plain form sends one with every act."""
 _SHOWN_SINCE = 20
 NO_SUCH_ACT = "There is no such act."
 
@@ -98,7 +101,7 @@ class ReviewPages:
         smear_id = _smear_id(request)
         event = replace(
             _event(visitor, form, act),
-            to=to,
+            to=to if act in _SAYS_TO else "",
             cells=tuple(CellKey(str(key)) for key in form.getlist("cell"))[:MOST_CELLS],
             fields=tuple(FieldKey(str(key)) for key in form.getlist("field"))[:MOST_CELLS],
             comment=str(form.get("comment", ""))[:2000],

@@ -12,6 +12,7 @@ for (const element of all("[data-needs-script]")) element.hidden = false;
 // stay where they are while one works.
 async function refresh(isWhole = false) {
   const answer = await fetch(location.href, { headers: { accept: "text/html", "x-background": "1" } });
+  if (answer.redirected && new URL(answer.url).pathname === "/sign-in") review?.sayExpired("Your session has ended.");
   if (!answer.ok || answer.redirected) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   const revision = root => Number(one("#review-state [name=revision]", root)?.value ?? Infinity);
@@ -74,6 +75,10 @@ function showHeat(isOn) {
 
 // --- review: one key a class, many cells at once, the next cell by itself
 
+const TRIES = 5;
+const pause = milliseconds => new Promise(wake => setTimeout(wake, milliseconds));
+let review = null;
+
 class Review {
   constructor(form) {
     this.form = form;
@@ -82,6 +87,11 @@ class Review {
     this.told = one("#review-told");
     this.keys = new Map(all("[data-key]", form).map(button => [button.dataset.key, button.dataset.class]));
     this.queue = Promise.resolve();
+    this.waiting = 0;
+    this.epoch = 0;
+    const comment = one("#comment", form);
+    comment?.addEventListener("focus", () => { comment.placeholder = this.placeOf(this.chosen()); });
+    addEventListener("beforeunload", event => { if (this.waiting) event.preventDefault(); });
     form.addEventListener("submit", event => {
       const button = event.submitter;
       if (!button?.name) return;
@@ -157,10 +167,11 @@ class Review {
     if (event.target.closest("button, summary") && (key === "enter" || key === " ")) return false;
     const acts = {
       " ": () => this.do("seen"), enter: () => link && this.do("confirm"), u: () => this.do("undo"), f: () => this.do("star"),
-      c: () => one("#comment").focus(), v: () => link && location.assign(link.href),
+      c: () => { if (link) this.last = link.closest(".cell"); one("#comment")?.focus(); }, v: () => link && location.assign(link.href),
     };
     const act = this.keys.has(key) ? () => this.do("reclassify", this.keys.get(key)) : acts[key];
-    if (!act || act() === null) return false;
+    // A key that is held down decides one cell, not a row of them.
+    if (!act || (!event.repeat && act() === null)) return false;
     event.preventDefault();
     return true;
   }
@@ -168,6 +179,7 @@ class Review {
   do(act, to = "") {
     const cells = act === "undo" ? [] : this.chosen();
     if (!cells.length && act !== "undo") { this.say("Choose a cell first."); return null; }
+    if (act === "star" && cells.every(cell => one(".mark", cell).textContent.includes("★"))) act = "unstar";
     const groups = new Map();
     for (const cell of cells) {
       const goal = act === "confirm" ? cell.dataset.now : to;
@@ -186,6 +198,11 @@ class Review {
     field.value = "";
   }
 
+  placeOf(cells) {
+    if (cells.length > 1) return `on ${cells.length} cells`;
+    return cells.length ? `on ${one(".place", cells[0])?.textContent ?? "the cell"}` : "on the smear";
+  }
+
   goOn(cell) {
     this.last = cell;
     const links = all("[data-gallery] a.look");
@@ -196,17 +213,31 @@ class Review {
     const data = new FormData();
     for (const [name, value] of [["blind", this.form.elements.blind?.value ?? ""], ["act", act], ["to", to], ["comment", comment], ["event_id", crypto.randomUUID().replaceAll("-", "")]]) data.set(name, value);
     for (const cell of cells) { data.append("cell", cell.dataset.cell); data.append("before", cell.dataset.now); }
-    this.queue = this.queue.then(() => this.send(act, to, cells, data)).catch(error => this.say(error.message));
+    const epoch = this.epoch;
+    this.count(1);
+    this.queue = this.queue
+      .then(() => this.send(act, to, cells, data, epoch))
+      .catch(error => this.refused(act, data, error.message))
+      .finally(() => this.count(-1));
   }
 
-  async send(act, to, cells, data) {
+  async send(act, to, cells, data, epoch) {
+    // What was pressed on a page that proved to be old is not written to the new one.
+    if (epoch !== this.epoch) return this.giveBack(act, data);
     const headers = { accept: "application/json", "x-csrf-token": this.csrf, "if-match": `"${this.revision}"` };
-    const answer = await fetch(this.address, { method: "POST", body: data, headers });
+    const answer = await this.post(data, headers);
     const told = await answer.json().catch(() => ({}));
+    if (answer.status === 401) {
+      this.giveBack(act, data);
+      return this.sayExpired("Not saved: your session has ended.");
+    }
     if (!answer.ok) {
-      const since = (told.since ?? []).map(other => `${other.who}: ${other.act} ${other.to} ${other.cells.join(" ")}`).join("; ");
-      this.say(`Not written: ${told.detail ?? answer.status} ${since}`);
-      if (answer.status === 412) location.reload();
+      const since = (told.since ?? []).map(other => `${other.who}: ${`${other.act} ${other.to}`.replaceAll("_", " ")} ${other.cells.join(" ")}`).join("; ");
+      this.refused(act, data, `${told.detail ?? answer.status} ${since}`);
+      if (answer.status === 412) {
+        this.epoch += 1;
+        await refresh(true);
+      }
       return;
     }
     this.say("");
@@ -217,11 +248,49 @@ class Review {
     this.later = setTimeout(() => refresh(), 250);
   }
 
+  // The same act again has the same id, so that it stands once whether the first try arrived or not.
+  async post(data, headers) {
+    for (let tried = 1; ; tried++) {
+      try {
+        const answer = await fetch(this.address, { method: "POST", body: data, headers });
+        if (answer.status < 500 || tried === TRIES) return answer;
+      } catch {
+        if (tried === TRIES) throw new Error("the service does not answer.");
+      }
+      this.say("The service does not answer. Trying again …");
+      await pause(500 * 2 ** tried);
+    }
+  }
+
+  count(change) {
+    this.waiting += change;
+    const told = one("#review-waiting");
+    told.textContent = this.waiting ? `Saving ${this.waiting} …` : "";
+  }
+
+  refused(act, data, words) {
+    this.giveBack(act, data);
+    this.say(`Not saved: ${words}`);
+  }
+
+  // A comment that was not kept goes back to where it was typed.
+  giveBack(act, data) {
+    const field = one("#comment");
+    if (act === "comment" && !field.value) field.value = data.get("comment");
+  }
+
+  sayExpired(words) {
+    this.say(`${words} `);
+    const link = Object.assign(document.createElement("a"), { href: `/sign-in?next=${encodeURIComponent(location.pathname)}`, textContent: "Sign in again" });
+    this.told.append(link);
+  }
+
   show(cell, act, to) {
     const isDecision = act === "reclassify" || act === "confirm";
+    const isStarred = act === "star" || (act !== "unstar" && one(".mark", cell).textContent.includes("★"));
     cell.classList.toggle("decided", isDecision || cell.classList.contains("decided"));
-    cell.classList.add("seen");
-    one(".mark", cell).textContent = act === "star" ? "★" : cell.classList.contains("decided") ? "✓" : "·";
+    cell.classList.toggle("seen", isDecision || act === "seen" || cell.classList.contains("seen"));
+    one(".mark", cell).textContent = `${isStarred ? "★" : ""}${cell.classList.contains("decided") ? "✓" : cell.classList.contains("seen") ? "·" : ""}`;
     if (act === "reclassify") {
       one(".decision", cell).textContent = `→ ${to.replaceAll("_", " ")}`;
       cell.dataset.now = to;
@@ -235,7 +304,7 @@ class Review {
 }
 
 if (document.body.dataset.page === "smear") {
-  const review = document.body.dataset.review ? new Review(one("#review")) : null;
+  if (document.body.dataset.review) review = new Review(one("#review"));
   const heat = one("#heat");
   heat?.addEventListener("change", () => showHeat(heat.checked));
   addEventListener("keydown", event => {

@@ -159,6 +159,48 @@ def test_the_same_act_sent_twice_is_one(rosa: TestClient, site: ConsoleSite) -> 
     assert len(site.parts.reviews.events(smear_of(site))) == 1
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"cells": [CELLS[1]]},
+        {"to": "basophil"},
+        {"act": "confirm"},
+        {"reason": "looked again"},
+    ],
+)
+def test_a_page_that_the_browser_kept_does_not_swallow_another_act(
+    rosa: TestClient, site: ConsoleSite, other: dict[str, Any]
+) -> None:
+    sent = {"act": "reclassify", "cells": [CELLS[0]], "to": "monocyte", "event_id": "a" * 32}
+    write(rosa, site, seen=0, **sent)
+
+    again = write(rosa, site, seen=0, **{**sent, **other})
+
+    assert again.status_code == 409
+    assert again.json()["title"] == "review_already_sent"
+    assert len(site.parts.reviews.events(smear_of(site))) == 1
+
+
+def test_what_a_plain_form_sends_with_every_act_is_no_class_of_it(
+    rosa: TestClient, site: ConsoleSite
+) -> None:
+    write(rosa, site, "seen", [CELLS[0]], seen=0, to="0")
+    write(rosa, site, "exclude_field", [], seen=1, to="unidentified", field=f"{UID}:1")
+
+    assert [one.to for one in site.parts.reviews.events(smear_of(site))] == ["", ""]
+
+
+def test_enter_in_a_text_field_sends_what_stands_in_it(rosa: TestClient, site: ConsoleSite) -> None:
+    """A browser presses the first button of the form."""
+    smear = page(rosa, site).split('id="review"', 1)[1]
+    field = rosa.get(f"/smears/{smear_of(site)}/fields/1").text.split('id="field-review"', 1)[1]
+
+    first = [form.split("<button", 1)[1].split(">", 1)[0] for form in (smear, field)]
+
+    assert 'value="comment"' in first[0]
+    assert 'value="add_cell"' in first[1]
+
+
 def test_undo_takes_back_one_s_own_last_act_and_no_other_s(
     rosa: TestClient, site: ConsoleSite
 ) -> None:
@@ -236,7 +278,7 @@ def test_nothing_is_signed_while_cells_are_unseen_or_unidentified(
 
     answer = sign(rosa, site)
 
-    assert "settle them, or sign with a reason" in shown
+    assert "decide on them, or sign with a reason" in shown
     assert answer.status_code == 409
     assert "unidentified" in answer.text
     assert Event.REPORT_SIGNED not in site.audit.events
