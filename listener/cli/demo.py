@@ -7,6 +7,7 @@ come out by C-STORE to a stand-in PACS and by HTTP to a stand-in FHIR endpoint.
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
 import sys
 import time
@@ -39,6 +40,9 @@ from reporting.audit.trail import public_path, read_public_key, verify_trail
 if TYPE_CHECKING:
     from listener.service import Service
 
+REVIEWER = "reviewer"
+"""Who may review the demonstration's smears."""
+SETTINGS_FILE = "settings.toml"
 MARK = ".smearlink-demo"
 """Marks a folder that the demo made and may replace."""
 PHANTOM_UM_PER_PX = 0.1
@@ -95,7 +99,8 @@ def run_demo(
             if stay_on_port is not None:
                 _keep_resources(ehr, out / "ehr")
                 code = _show(out, settings, rows, sent, parked, unreadable, pacs, ehr)
-                _stay(service)
+                password = make_reviewer(out, settings)
+                _stay(service, out, password)
                 return code
         set_up_logging("warning")
         _keep_resources(ehr, out / "ehr")
@@ -134,10 +139,42 @@ def _found(data: Path) -> Sequence[Path]:
     return found.images
 
 
-def _stay(service: Service) -> None:
-    """Name the console's address and wait for Ctrl-C or SIGTERM."""
+def make_reviewer(out: Path, settings: Settings) -> str:
+    """Make an account that may review; its password, which is new each time.
+
+    `settings.toml` in the same folder lets other commands look at the demonstration's data.
+    """
+    from listener.web.console.accounts import Accounts
+    from listener.web.console.database import ConsoleDatabase
+    from listener.web.console.permissions import Role
+
+    password = secrets.token_urlsafe(12)
+    database = ConsoleDatabase(settings.database_url)
+    try:
+        roles = (Role.REVIEWER, Role.OPERATOR, Role.AUDITOR)
+        Accounts(database).add(REVIEWER, password, roles, full_name="Demo Reviewer")
+    finally:
+        database.close()
+    (out / SETTINGS_FILE).write_text(
+        f"""# Of the demonstration, for `smearlink agreement` and the like.
+[service]
+data_dir = {json.dumps(str(settings.data_dir))}
+worker_id = "demo"
+
+[audit]
+folder = {json.dumps(str(settings.audit_dir))}
+""",
+        encoding="utf-8",
+    )
+    return password
+
+
+def _stay(service: Service, out: Path, password: str) -> None:
+    """Say how to get into the console, and wait for Ctrl-C or SIGTERM."""
     signals = Signals()
     tell(f"The console is at http://127.0.0.1:{service.web_port}/ until Ctrl-C.")
+    tell(f"Sign in as {REVIEWER} with the password {password} to correct cells and sign.")
+    tell(f"After a review: smearlink agreement --settings {out / SETTINGS_FILE}")
     signals.wait()
 
 
@@ -193,6 +230,7 @@ def _settings(
             "web": {"enabled": web_port is not None, "port": web_port or 0},
             "model": {"folder": str(model.absolute()) if model else ""},
             "smear": {"quiet_s": 1.0},
+            "review": {"quiet_s": 3.0},
             "retention": {"min_free_disk_mb": 100},
             "audit": {"folder": str(out.absolute() / "audit")},
             "destination": [

@@ -15,6 +15,7 @@ from listener.web.console.database import SMEAR, ConsoleDatabase
 from pipeline.domain import Grade, Interval, QualityFlag, SmearId
 
 PAGE_ROWS = 50
+LEAST_STEP_S = 0.001
 _LAST = "\U0010ffff"
 
 
@@ -170,9 +171,16 @@ class SmearIndex:
         return float(latest or 0.0)
 
     def save(self, rows: Iterable[SmearRow], *, at: datetime) -> None:
-        """Put rows in, or in the place of older ones."""
-        values = [_values(row, at) for row in rows]
+        """Put rows in, or in the place of older ones.
+
+        Each change is later than the one before, also when the clock was set back: pages look
+        for the latest.
+        """
+        latest = sa.select(sa.func.max(SMEAR.c.changed_at))
         with self._database.writing() as connection:
+            before = float(connection.execute(latest).scalar() or 0.0)
+            changed_at = max(at.timestamp(), before + LEAST_STEP_S)
+            values = [_values(row, changed_at) for row in rows]
             self._database.upsert_all(connection, SMEAR, values)
 
     def remove(self, smear_ids: Sequence[str]) -> None:
@@ -205,7 +213,7 @@ def _key(words: str) -> str:
     return words.strip().casefold()
 
 
-def _values(row: SmearRow, at: datetime) -> dict[str, Any]:
+def _values(row: SmearRow, changed_at: float) -> dict[str, Any]:
     share = row.share
     return {
         "smear_id": row.smear_id,
@@ -235,7 +243,7 @@ def _values(row: SmearRow, at: datetime) -> dict[str, Any]:
         "deliveries": json.dumps(dict(row.deliveries)),
         "delivery_state": str(row.delivery),
         "stamp": row.stamp,
-        "changed_at": at.timestamp(),
+        "changed_at": changed_at,
     }
 
 

@@ -8,10 +8,23 @@ from pathlib import Path
 import cv2
 import pytest
 
+from config.settings import load_settings, make_settings
 from listener.cli.console import ProgressDisplay
-from listener.cli.demo import MARK, SMEARS, draw_phantom, make_room, readable_files
+from listener.cli.demo import (
+    MARK,
+    REVIEWER,
+    SETTINGS_FILE,
+    SMEARS,
+    draw_phantom,
+    make_reviewer,
+    make_room,
+    readable_files,
+)
 from listener.demo.results import DemoImage, short_names
 from listener.modality.store_scu import NOT_SUPPORTED, SentImage
+from listener.web.console.accounts import Accounts
+from listener.web.console.database import ConsoleDatabase
+from listener.web.console.permissions import Permission, permissions_of
 from pipeline.domain import SmearId, SOPInstanceUID
 from pipeline.errors import Rejected
 from pipeline.findings.decision import BLASTS
@@ -36,6 +49,24 @@ def test_a_folder_of_an_earlier_demonstration_is_made_anew(tmp_path: Path) -> No
     make_room(out)
 
     assert [path.name for path in out.iterdir()] == [MARK]
+
+
+def test_whoever_tries_the_demonstration_may_review_it(tmp_path: Path) -> None:
+    out = tmp_path / "demo-output"
+    make_room(out)
+    service = {"data_dir": str(out / "service"), "worker_id": "demo"}
+    settings = make_settings({"service": service, "audit": {"folder": str(out / "audit")}})
+
+    password = make_reviewer(out, settings)
+
+    database = ConsoleDatabase(settings.database_url)
+    account = Accounts(database).sign_in(REVIEWER, password)
+    database.close()
+    found = load_settings(out / SETTINGS_FILE)
+    assert account is not None
+    assert Permission.REVIEW in permissions_of(account.roles)
+    assert (found.data_dir, found.audit_dir) == (settings.data_dir, settings.audit_dir)
+    assert password not in (out / SETTINGS_FILE).read_text()
 
 
 def test_when_no_file_is_an_image_each_is_named_with_its_reason(tmp_path: Path) -> None:

@@ -115,6 +115,15 @@ def test_saving_again_takes_the_place_of_the_row(index: SmearIndex) -> None:
     assert index.changed_at() > before
 
 
+def test_a_clock_that_was_set_back_hides_no_change(index: SmearIndex) -> None:
+    index.save([make_row(1)], at=NOW)
+    before = index.changed_at()
+
+    index.save([make_row(1, version=2)], at=NOW - timedelta(hours=1))
+
+    assert index.changed_at() > before
+
+
 def test_devices_are_listed_once(index: SmearIndex) -> None:
     index.save([make_row(number) for number in range(20)], at=NOW)
 
