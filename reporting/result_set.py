@@ -1,13 +1,15 @@
 """Builds all results of one smear, cross-referenced, one after the other.
 
 Every UID is known before the first object is built, so objects can name each other while at
-most one field's pixels are in memory. Nothing leaves without the research-use label.
+most one field's pixels are in memory. A second thread draws and codes the next picture while the
+objects of this field are filled. Nothing leaves without the research-use label.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 import cv2
 from pydicom import Dataset
@@ -23,7 +25,12 @@ from reporting.dicom.bulk_annotations import build_annotations
 from reporting.dicom.common_modules import Authorship, part10_bytes
 from reporting.dicom.key_object_selection import build_key_objects
 from reporting.dicom.presentation_state import build_presentation_state
-from reporting.dicom.secondary_capture import build_secondary_capture, transfer_syntax_of
+from reporting.dicom.secondary_capture import (
+    CodedPicture,
+    build_secondary_capture,
+    code_picture,
+    transfer_syntax_of,
+)
 from reporting.dicom.segmentation import build_segmentation
 from reporting.dicom.slide_coordinates import slide_place
 from reporting.dicom.source_attributes import SourceFrame, header_of
@@ -53,6 +60,8 @@ ACCEPTED_LIMITS = ImageLimits(max_megapixels=math.inf, min_side_px=1, max_frames
 
 PAGE_USERS = frozenset({ResultKind.PDF_REPORT, ResultKind.FHIR_BUNDLE})
 GALLERY_USERS = PAGE_USERS | {ResultKind.GALLERY}
+PNG_HOLDERS = frozenset({ResultKind.FHIR_BUNDLE})
+GALLERY_HOLDERS = PNG_HOLDERS | {ResultKind.GALLERY}
 
 
 def build_result_set(
@@ -86,10 +95,13 @@ def _results(
     objects = plan_objects(smear, headers, context)
     cutter = CardCutter(smear) if context.kinds & GALLERY_USERS else None
     frames = _Frames(read_source, cutter)
-    for field in smear.fields:
-        yield from _field_results(smear, field, objects, headers, frames, context)
-    cards = cutter.cards(frames) if cutter else []
-    yield from _smear_results(smear, objects, headers, cards, context, refuse)
+    # One thread: frames are decoded in stored order, and one at a time.
+    with ThreadPoolExecutor(1, thread_name_prefix="report-pictures") as drawer:
+        pictures = _Pictures(smear, frames, drawer, context)
+        for number, field in enumerate(smear.fields):
+            yield from _field_results(smear, field, number, objects, headers, pictures, context)
+        cards = drawer.submit(cutter.cards, frames).result() if cutter else []
+        yield from _smear_results(smear, objects, headers, cards, drawer, context, refuse)
 
 
 def _headers(smear: SmearFindings, read_source: ReadSource) -> Mapping[SOPInstanceUID, Dataset]:
@@ -127,15 +139,42 @@ class _Frames:
         )
 
 
+class _Pictures:
+    """Annotated pictures, each drawn and coded on the other thread while the one before is used."""
+
+    def __init__(
+        self, smear: SmearFindings, frames: _Frames, drawer: Executor, context: ReportContext
+    ) -> None:
+        self._fields = smear.fields
+        self._review_words = short_review_words(smear)
+        self._frames = frames
+        self._drawer = drawer
+        self._compress = context.compress_images
+        self._begun: dict[int, Future[CodedPicture]] = {}
+
+    def __call__(self, number: int) -> CodedPicture:
+        """The picture of a field, by its place among the smear's fields; asked in their order."""
+        for ahead in (number, number + 1):
+            if ahead < len(self._fields) and ahead not in self._begun:
+                self._begun[ahead] = self._drawer.submit(self._draw, self._fields[ahead])
+        return self._begun.pop(number).result()
+
+    def _draw(self, field: FieldFindings) -> CodedPicture:
+        image = self._frames(field.sop_instance_uid, field.frame)
+        picture = draw_field(image, field, review_words=self._review_words)
+        return code_picture(picture, compress=self._compress)
+
+
 # --- one field
 
 
 def _field_results(
     smear: SmearFindings,
     field: FieldFindings,
+    number: int,
     objects: Sequence[ObjectReference],
     headers: Mapping[SOPInstanceUID, Dataset],
-    frames: _Frames,
+    pictures: _Pictures,
     context: ReportContext,
 ) -> Iterator[Result]:
     header = headers[field.sop_instance_uid]
@@ -143,22 +182,21 @@ def _field_results(
     source = SourceFrame(header=header, frame=field.frame)
     for reference in objects:
         if (reference.source, reference.frame) == (field.sop_instance_uid, field.frame):
-            made = _field_object(smear, field, reference, author, source, frames)
+            made = _field_object(field, number, reference, author, source, pictures)
             yield _dicom_result(reference, made)
 
 
 def _field_object(
-    smear: SmearFindings,
     field: FieldFindings,
+    number: int,
     reference: ObjectReference,
     author: Authorship,
     source: SourceFrame,
-    frames: _Frames,
+    pictures: _Pictures,
 ) -> Dataset:
     match reference.kind:
         case ResultKind.ANNOTATED_FIELD:
-            words = short_review_words(smear)
-            return _annotated_field(field, words, reference, author, source, frames)
+            return _annotated_field(field, pictures(number), reference, author, source)
         case ResultKind.PRESENTATION_STATE:
             return build_presentation_state(
                 field, reference=reference, author=author, source=source
@@ -173,16 +211,15 @@ def _field_object(
 
 def _annotated_field(
     field: FieldFindings,
-    review_words: str,
+    picture: CodedPicture,
     reference: ObjectReference,
     author: Authorship,
     source: SourceFrame,
-    frames: _Frames,
 ) -> Dataset:
     zoom = enlargement(field.width, field.height)
     enlarged = f" Enlarged {zoom:.2f} times for legible labels." if zoom > 1 else ""
     return build_secondary_capture(
-        draw_field(frames(field.sop_instance_uid, field.frame), field, review_words=review_words),
+        picture,
         reference=reference,
         author=author,
         sources=[source],
@@ -208,6 +245,7 @@ def _smear_results(
     objects: Sequence[ObjectReference],
     headers: Mapping[SOPInstanceUID, Dataset],
     cards: Sequence[Card],
+    drawer: Executor,
     context: ReportContext,
     refuse: Refuse,
 ) -> Iterator[Result]:
@@ -218,7 +256,7 @@ def _smear_results(
         SourceFrame(header=headers[field.sop_instance_uid], frame=field.frame)
         for field in smear.fields
     ]
-    gallery = _gallery(smear, cards, headers, context)
+    gallery = _Gallery(smear, cards, headers, drawer, context)
     for reference in objects:
         if reference.source is None:
             yield _dicom_result(
@@ -227,21 +265,57 @@ def _smear_results(
     yield from _documents(smear, objects, headers, cards, gallery, context, refuse)
 
 
-def _gallery(
-    smear: SmearFindings,
-    cards: Sequence[Card],
-    headers: Mapping[SOPInstanceUID, Dataset],
-    context: ReportContext,
-) -> RGB | None:
-    if not context.kinds & {ResultKind.GALLERY, ResultKind.FHIR_BUNDLE}:
-        return None
-    return compose_gallery(
-        smear,
-        cards,
-        least_cells=context.min_cells_for_percent,
-        is_phantom=is_phantom(headers.values()),
-        review_words=short_review_words(smear),
-    )
+class _Gallery:
+    """The gallery, drawn and coded on the other thread for those who want it."""
+
+    def __init__(
+        self,
+        smear: SmearFindings,
+        cards: Sequence[Card],
+        headers: Mapping[SOPInstanceUID, Dataset],
+        drawer: Executor,
+        context: ReportContext,
+    ) -> None:
+        self._smear = smear
+        self._cards = cards
+        self._headers = headers
+        self._context = context
+        self._picture = drawer.submit(self._draw) if self._is_wanted(*GALLERY_HOLDERS) else None
+        self._coded = drawer.submit(self._code) if self._is_wanted(ResultKind.GALLERY) else None
+        self._png = drawer.submit(self._code_png) if self._is_wanted(*PNG_HOLDERS) else None
+
+    def coded(self) -> CodedPicture:
+        """For the gallery's DICOM object."""
+        if self._coded is None:
+            raise Defect("The gallery was not asked for.", code="result_kind_unknown")
+        return self._coded.result()
+
+    def png(self) -> bytes | None:
+        """For FHIR; None where it is not asked for."""
+        return None if self._png is None else self._png.result()
+
+    def _is_wanted(self, *kinds: ResultKind) -> bool:
+        return not self._context.kinds.isdisjoint(kinds)
+
+    def _draw(self) -> RGB:
+        return compose_gallery(
+            self._smear,
+            self._cards,
+            least_cells=self._context.min_cells_for_percent,
+            is_phantom=is_phantom(self._headers.values()),
+            review_words=short_review_words(self._smear),
+        )
+
+    def _drawn(self) -> RGB:
+        if self._picture is None:
+            raise Defect("The gallery was not asked for.", code="result_kind_unknown")
+        return self._picture.result()
+
+    def _code(self) -> CodedPicture:
+        return code_picture(self._drawn(), compress=self._context.compress_images)
+
+    def _code_png(self) -> bytes:
+        return _png(self._drawn())
 
 
 def _smear_object(
@@ -250,12 +324,12 @@ def _smear_object(
     author: Authorship,
     sources: Sequence[SourceFrame],
     objects: Sequence[ObjectReference],
-    gallery: RGB | None,
+    gallery: _Gallery,
 ) -> Dataset:
     match reference.kind:
-        case ResultKind.GALLERY if gallery is not None:
+        case ResultKind.GALLERY:
             return build_secondary_capture(
-                gallery,
+                gallery.coded(),
                 reference=reference,
                 author=author,
                 sources=sources,
@@ -293,7 +367,7 @@ def _documents(
     objects: Sequence[ObjectReference],
     headers: Mapping[SOPInstanceUID, Dataset],
     cards: Sequence[Card],
-    gallery: RGB | None,
+    gallery: _Gallery,
     context: ReportContext,
     refuse: Refuse,
 ) -> Iterator[Result]:
@@ -317,7 +391,7 @@ def _documents(
             smear,
             headers=headers,
             image_uids=objects,
-            gallery_png=None if gallery is None else _png(gallery),
+            gallery_png=gallery.png(),
             pdf=page_content,
             context=context,
         )

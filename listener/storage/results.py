@@ -18,7 +18,9 @@ import json
 import os
 import re
 import shutil
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -43,6 +45,12 @@ _SAFE_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z._\-]{0,127}")
 _VERSION = re.compile(r"v([1-9][0-9]*)")
 _INDEX = "index.json"
 _TMP = "tmp"
+
+WRITERS = 4
+"""Threads that write a report's files: their waits for the disk coincide, and a journal commits
+once for all of them."""
+MOST_UNWRITTEN_BYTES = 16 * 2**20
+"""Results in memory that are still to be written; a single larger one goes alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,24 +272,30 @@ class SmearFolder:
         self, results: Iterable[Result], draft: Path, *, is_pseudonymous: bool = False
     ) -> Iterator[IndexedResult]:
         earlier = self._earlier_objects()
-        for result in results:
-            target = draft / _safe(result.name)
-            known = earlier.get(result.uid) if result.kind in DICOM_KINDS else None
-            if known is not None:
-                version, indexed = known
-                os.link(self._path / f"v{version}" / indexed.name, draft / indexed.name)
-                yield indexed
-                continue
-            write_synced(target, result.content)
-            yield IndexedResult(
-                kind=result.kind,
-                name=result.name,
-                media_type=result.media_type,
-                uid=result.uid,
-                sha256=hashlib.sha256(result.content).hexdigest(),
-                size_bytes=len(result.content),
-                is_pseudonymous=is_pseudonymous,
-            )
+        with ThreadPoolExecutor(WRITERS, thread_name_prefix="report-writer") as writers:
+            pending: deque[tuple[int, Future[IndexedResult]]] = deque()
+            unwritten = 0
+            for result in results:
+                known = earlier.get(result.uid) if result.kind in DICOM_KINDS else None
+                size = 0 if known else len(result.content)
+                while pending and (pending[0][1].done() or unwritten + size > MOST_UNWRITTEN_BYTES):
+                    written, indexed = pending.popleft()
+                    unwritten -= written
+                    yield indexed.result()
+                job = (
+                    writers.submit(self._linked, known, draft)
+                    if known
+                    else writers.submit(_write_result, result, draft, is_pseudonymous)
+                )
+                pending.append((size, job))
+                unwritten += size
+            for _, indexed in pending:
+                yield indexed.result()
+
+    def _linked(self, known: tuple[int, IndexedResult], draft: Path) -> IndexedResult:
+        version, indexed = known
+        os.link(self._path / f"v{version}" / indexed.name, draft / indexed.name)
+        return indexed
 
     def _earlier_objects(self) -> Mapping[str, tuple[int, IndexedResult]]:
         return {
@@ -298,6 +312,20 @@ class SmearFolder:
 
     def _fields_path(self, image: SOPInstanceUID) -> Path:
         return self._path / "fields" / f"{_safe(image)}.json"
+
+
+def _write_result(result: Result, draft: Path, is_pseudonymous: bool) -> IndexedResult:
+    """Write one result, durable on return."""
+    write_synced(draft / _safe(result.name), result.content)
+    return IndexedResult(
+        kind=result.kind,
+        name=result.name,
+        media_type=result.media_type,
+        uid=result.uid,
+        sha256=hashlib.sha256(result.content).hexdigest(),
+        size_bytes=len(result.content),
+        is_pseudonymous=is_pseudonymous,
+    )
 
 
 def _publish_folder(draft: Path, target: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import cv2
 from pydicom import Dataset
@@ -44,8 +45,33 @@ LOSSY_SYNTAXES = frozenset(
 """Transfer syntaxes that may lose something: once lost, always said (PS3.3 C.7.6.1.1.5)."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CodedPicture:
+    """A picture as its object holds it: baseline JPEG, or plain RGB samples."""
+
+    rows: int
+    columns: int
+    content: bytes
+    is_jpeg: bool
+
+    @property
+    def ratio(self) -> float:
+        """How much smaller the content is than the samples."""
+        return self.rows * self.columns * 3 / len(self.content)
+
+
+def code_picture(picture: RGB, *, compress: bool) -> CodedPicture:
+    """Code the samples of a picture; most of the work is done without the interpreter's lock."""
+    return CodedPicture(
+        rows=picture.shape[0],
+        columns=picture.shape[1],
+        content=_jpeg(picture) if compress else picture.tobytes(),
+        is_jpeg=compress,
+    )
+
+
 def build_secondary_capture(
-    picture: RGB,
+    picture: CodedPicture,
     *,
     reference: ObjectReference,
     author: Authorship,
@@ -58,7 +84,7 @@ def build_secondary_capture(
     dataset.update(specimen(author.header))
     dataset.update(laterality(author.header))
     dataset.update(_capture(derivation))
-    dataset.update(_derivation(sources, is_resampled, author.context.compress_images))
+    dataset.update(_derivation(sources, is_resampled, picture.is_jpeg))
     dataset.update(
         common_instance_references(
             reference.study_instance_uid,
@@ -67,7 +93,7 @@ def build_secondary_capture(
     )
     headers = [source.header for source in sources]
     dataset.update(_color_profile(headers))
-    dataset.update(_pixels(picture, headers, author.context.compress_images))
+    dataset.update(_pixels(picture, headers))
     return dataset
 
 
@@ -107,27 +133,23 @@ def _derivation_codes(is_resampled: bool, is_lossy: bool) -> Iterator[Concept]:
         yield LOSSY_COMPRESSION
 
 
-def _pixels(picture: RGB, sources: Iterable[Dataset], compress: bool) -> Dataset:
+def _pixels(picture: CodedPicture, sources: Iterable[Dataset]) -> Dataset:
     """Image Pixel Module (C.7.6.3): plain RGB, or baseline JPEG with chroma halved sideways."""
     image = Attributes()
     image.SamplesPerPixel = 3
     image.PlanarConfiguration = 0
-    image.Rows, image.Columns = picture.shape[:2]
+    image.Rows, image.Columns = picture.rows, picture.columns
     image.BitsAllocated = image.BitsStored = 8
     image.HighBit = 7
     image.PixelRepresentation = 0
-    if compress:
-        jpeg = _jpeg(picture)
+    if picture.is_jpeg:
         image.PhotometricInterpretation = "YBR_FULL_422"
-        image.PixelData = encapsulate([jpeg])
-        image["PixelData"].VR = "OB"
-        image.update(lossy_history(sources, picture.nbytes / len(jpeg)))
+        image.PixelData = encapsulate([picture.content])
     else:
         image.PhotometricInterpretation = "RGB"
-        raw = picture.tobytes()
-        image.PixelData = raw + b"\x00" * (len(raw) % 2)
-        image["PixelData"].VR = "OB"
-        image.update(lossy_history(sources, None))
+        image.PixelData = picture.content + b"\x00" * (len(picture.content) % 2)
+    image["PixelData"].VR = "OB"
+    image.update(lossy_history(sources, picture.ratio if picture.is_jpeg else None))
     return image
 
 

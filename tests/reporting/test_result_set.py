@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from pydicom.config import IGNORE
 from pydicom.datadict import dictionary_VR
 
 import reporting.result_set
-from pipeline.domain import Call, FieldFindings
+from pipeline.domain import Call, FieldFindings, SOPInstanceUID
 from pipeline.errors import Defect, NeedsReview
 from reporting.dicom.key_object_selection import build_key_objects
 from reporting.result_set import build_result_set
@@ -100,6 +101,44 @@ def test_fields_without_cells_have_a_picture_and_no_empty_objects() -> None:
 
 def test_a_replay_gives_the_same_bytes() -> None:
     assert set_of(fields(), *ResultKind) == set_of(fields(), *ResultKind)
+
+
+def test_one_picture_at_most_is_drawn_ahead() -> None:
+    """Memory does not grow with the smear: sources are read when their turn comes."""
+    of = fields(5)
+    sources = {field.sop_instance_uid: make_source("slide_coordinates", field) for field in of}
+    reads: list[str] = []
+
+    def read_source(uid: SOPInstanceUID) -> Dataset:
+        reads.append(uid)
+        return sources[uid]
+
+    results = build_result_set(
+        make_smear_findings(of),
+        read_source=read_source,
+        context=context_for(ResultKind.ANNOTATED_FIELD),
+    )
+    read_by_then = [len(reads) for _ in results]
+
+    headers = len(of)
+    assert [one <= headers + number + 2 for number, one in enumerate(read_by_then)] == [True] * 5
+    assert len(reads) == headers + 5
+
+
+def test_a_set_that_is_dropped_half_way_ends_its_threads() -> None:
+    of = fields(3)
+    sources = {field.sop_instance_uid: make_source("slide_coordinates", field) for field in of}
+    results = build_result_set(
+        make_smear_findings(of), read_source=sources.__getitem__, context=context_for()
+    )
+    assert isinstance(results, Generator)
+    next(results)
+    drawing = [one for one in threading.enumerate() if one.name.startswith("report-pictures")]
+
+    results.close()
+
+    assert drawing
+    assert not any(one.is_alive() for one in drawing)
 
 
 @given(st.lists(st.sampled_from(Call), max_size=6), st.booleans())

@@ -9,9 +9,15 @@ from typing import Any
 
 import pytest
 
-from listener.storage.results import ReportIndex, ResultsFolder, SmearFolder
+from listener.storage.results import (
+    MOST_UNWRITTEN_BYTES,
+    ReportIndex,
+    ResultsFolder,
+    SmearFolder,
+)
 from pipeline.domain import SmearId, SOPInstanceUID
 from pipeline.errors import Defect
+from reporting.durable_files import write_synced
 from reporting.results import Result, ResultKind
 from tests.findings import make_field_findings
 
@@ -167,6 +173,40 @@ def test_a_worker_taken_for_dead_publishes_nothing_half_and_may_go_again(tmp_pat
 
     assert smear.latest() == again
     assert not [path for path in (tmp_path / "tmp").rglob("*") if path.is_file()]
+
+
+def test_an_index_names_results_in_the_order_in_which_they_were_made(tmp_path: Path) -> None:
+    names = [f"2.25.{number}.dcm" for number in range(40)]
+    results = [
+        _result(name=name, uid=name, content=bytes(1 + 50_000 * (number % 7 == 0)))
+        for number, name in enumerate(names)
+    ]
+
+    index = _publish(_smear(tmp_path), results)
+
+    assert [one.name for one in index.results] == names
+
+
+def test_few_results_wait_in_memory_for_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size, written, waiting = MOST_UNWRITTEN_BYTES // 4, [], []
+
+    def write(path: Path, content: bytes) -> None:
+        write_synced(path, content)
+        written.append(path)
+
+    def results() -> Iterator[Result]:
+        for number in range(12):
+            waiting.append(number - len(written))
+            yield _result(name=f"2.25.{number}.dcm", uid=f"2.25.{number}", content=bytes(size))
+
+    monkeypatch.setattr("listener.storage.results.write_synced", write)
+
+    index = _publish(_smear(tmp_path), results())
+
+    assert len(index.results) == 12
+    assert max(waiting) <= 4
 
 
 def test_an_index_says_research_use_only(tmp_path: Path) -> None:
