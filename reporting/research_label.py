@@ -21,6 +21,7 @@ from config.codes import HEALTHCARE_RESEARCH
 from pipeline.domain import RESEARCH_USE_ONLY
 from pipeline.errors import Defect
 from reporting.results import DICOM_KINDS, Result, ResultKind
+from reporting.top_level_elements import read_top_level
 
 LABEL = "RESEARCH USE ONLY"
 LABEL_TAGS = tuple(
@@ -93,6 +94,8 @@ def _is_dicom_labelled(result: Result) -> bool:
 
 def _read(result: Result, wanted: Sequence[BaseTag]) -> Dataset | None:
     """These attributes of a result; None when it is no DICOM object."""
+    if (plain := read_top_level(result.content, wanted)) is not None:
+        return plain
     last = max(wanted)
     try:
         return read_partial(

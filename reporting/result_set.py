@@ -19,7 +19,7 @@ from pipeline.domain import RGB, FieldFindings, SmearFindings, SOPInstanceUID, S
 from pipeline.errors import Defect, SmearlinkError
 from pipeline.rendering.annotated_field import draw_field, enlargement
 from pipeline.rendering.gallery import Card, CardCutter, compose_gallery
-from reporting.content.identifiers import check_one_patient, is_phantom
+from reporting.content.identifiers import SourceHeaders, check_one_patient, is_phantom
 from reporting.content.sign_off import short_review_words
 from reporting.dicom.bulk_annotations import build_annotations
 from reporting.dicom.common_modules import Authorship, part10_bytes
@@ -104,9 +104,9 @@ def _results(
         yield from _smear_results(smear, objects, headers, cards, drawer, context, refuse)
 
 
-def _headers(smear: SmearFindings, read_source: ReadSource) -> Mapping[SOPInstanceUID, Dataset]:
+def _headers(smear: SmearFindings, read_source: ReadSource) -> SourceHeaders:
     uids = dict.fromkeys(field.sop_instance_uid for field in smear.fields)
-    return {uid: header_of(read_source(uid)) for uid in uids}
+    return SourceHeaders((uid, header_of(read_source(uid))) for uid in uids)
 
 
 class _Frames:

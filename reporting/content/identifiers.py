@@ -10,11 +10,13 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone, tzinfo
+from functools import cache, cached_property
 from uuid import UUID
 
 from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
 from pydicom.multival import MultiValue
+from pydicom.tag import BaseTag, Tag
 
 from pipeline.domain import SOPInstanceUID
 from pipeline.errors import NeedsReview
@@ -43,6 +45,8 @@ WEST_MOST, EAST_MOST = timedelta(hours=12), timedelta(hours=14)
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 PADDING = "\0 \t\n\r\f\v"
+
+_NOTHING = Dataset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -137,6 +141,20 @@ def read_origin(headers: Mapping[SOPInstanceUID, Dataset]) -> SmearOrigin:
     )
 
 
+class SourceHeaders(dict[SOPInstanceUID, Dataset]):
+    """The headers of one smear's images, for several documents: what they agree on is read once."""
+
+    @cached_property
+    def origin(self) -> SmearOrigin:
+        """As `read_origin`, and raises as it does."""
+        return read_origin(self)
+
+
+def origin_of(headers: Mapping[SOPInstanceUID, Dataset]) -> SmearOrigin:
+    """As `read_origin`; what was read before is not read again."""
+    return headers.origin if isinstance(headers, SourceHeaders) else read_origin(headers)
+
+
 def is_phantom(headers: Iterable[Dataset]) -> bool:
     """Whether every image is of a phantom (Quality Control Subject, 0010,0200)."""
     return all(text_of(header, "QualityControlSubject") == "YES" for header in headers)
@@ -216,13 +234,21 @@ def _parts(source: Dataset, keyword: str) -> list[str]:
 
     Text that contradicts its character set can then still be copied byte by byte.
     """
-    as_it_came: object = source.get_item(keyword) if keyword in source else None
+    tag = _tag_of(keyword)
+    if tag not in source:
+        return []
+    as_it_came: object = source.get_item(tag)
     value = source.get(keyword)
     if isinstance(as_it_came, RawDataElement):
-        source[keyword] = as_it_came
+        source[tag] = as_it_came
     if value is None:
         return []
     return [str(part) for part in value] if isinstance(value, MultiValue) else [str(value)]
+
+
+@cache
+def _tag_of(keyword: str) -> BaseTag:
+    return Tag(keyword)
 
 
 def file_name_of(source: Dataset) -> str:
@@ -333,7 +359,10 @@ def _uuid_urn(text: str) -> str:
 
 
 def _first(source: Dataset, keyword: str) -> Dataset:
-    sequence = source.get(keyword) or [Dataset()]
+    """The first item of a sequence; an empty one, which nobody fills, where there is none."""
+    if _tag_of(keyword) not in source:
+        return _NOTHING
+    sequence = source.get(keyword) or [_NOTHING]
     return Dataset(sequence[0])
 
 

@@ -14,7 +14,7 @@ from pydicom import Dataset
 from config import codes
 from config.codes import Concept
 from pipeline.domain import RESEARCH_USE_ONLY, SmearFindings, SOPInstanceUID
-from reporting.content.identifiers import BusinessIdentifier, SmearOrigin, read_origin
+from reporting.content.identifiers import BusinessIdentifier, SmearOrigin, origin_of
 from reporting.content.measurements import Measurement, Share, measurements_of
 from reporting.content.narrative import LIMITS, findings_in_words
 from reporting.content.sign_off import (
@@ -66,7 +66,7 @@ def build_message(
     `NeedsReview` when the headers name two patients.
     """
     message_id = derived_id("hl7-message", smear.smear_id, smear.model.key, str(context.version))
-    origin = read_origin(headers)
+    origin = origin_of(headers)
     order = _order_numbers(smear, origin)
     segments = [
         _msh(message_id, context),

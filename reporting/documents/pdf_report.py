@@ -18,7 +18,7 @@ from pipeline.errors import Defect
 from pipeline.findings.smear_summary import decision_words, finding_word, found_cell_count
 from pipeline.rendering.gallery import PHANTOM_WORDS, WINDOW_UM, Card
 from pipeline.rendering.pen import CALL_COLOURS, plain, provider_words
-from reporting.content.identifiers import BusinessIdentifier, SmearOrigin, read_origin
+from reporting.content.identifiers import BusinessIdentifier, SmearOrigin, origin_of
 from reporting.content.measurements import Measurement, Share, measurements_of
 from reporting.content.narrative import LIMITS, findings_in_words
 from reporting.content.sign_off import VERSION_WORDS, review_in_words, sign_off_of
@@ -91,7 +91,7 @@ def build_pdf_report(
     )
     report = _Report(
         smear=smear,
-        origin=read_origin(headers),
+        origin=origin_of(headers),
         context=context,
         canvas=Canvas(about, site_font=context.pdf_font),
         pages=2 if cards else 1,

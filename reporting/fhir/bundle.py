@@ -18,7 +18,7 @@ from pydicom import Dataset
 from config import codes
 from pipeline.domain import RESEARCH_USE_ONLY, SmearFindings, SOPInstanceUID
 from pipeline.errors import Defect
-from reporting.content.identifiers import read_origin
+from reporting.content.identifiers import origin_of
 from reporting.content.narrative import LIMITS, findings_in_words
 from reporting.content.sign_off import review_in_words, standing_signatures
 from reporting.derived_uids import derived_id
@@ -60,9 +60,7 @@ def build_bundle(
     Raises `NeedsReview` when the headers name two patients, `Defect` when what was built is not
     legal FHIR or holds a code that is not in its value set.
     """
-    report = SmearReport(
-        smear=smear, origin=read_origin(headers), images=image_uids, context=context
-    )
+    report = SmearReport(smear=smear, origin=origin_of(headers), images=image_uids, context=context)
     bundle = _checked(_transaction(report, _resources(report, gallery_png, pdf)))
     bundle_id = derived_id("fhir-bundle", smear.smear_id, smear.model.key, str(context.version))
     return Result(

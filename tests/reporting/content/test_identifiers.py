@@ -11,7 +11,14 @@ from pydicom import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from pipeline.errors import NeedsReview
-from reporting.content.identifiers import BusinessIdentifier, SmearOrigin, read_origin, text_of
+from reporting.content import identifiers
+from reporting.content.identifiers import (
+    BusinessIdentifier,
+    SmearOrigin,
+    SourceHeaders,
+    read_origin,
+    text_of,
+)
 
 
 def header(uid: str = "1.2.3.1", **attributes: Any) -> Dataset:
@@ -249,3 +256,26 @@ def test_the_earliest_image_dates_the_smear() -> None:
     )
 
     assert origin.acquired_at == "2026-11-23"
+
+
+def test_what_the_headers_of_a_smear_agree_on_is_read_once() -> None:
+    headers = SourceHeaders({"1": header(), "2": header("1.2.3.2")})
+
+    read = identifiers.origin_of(headers)
+
+    assert read == read_origin(dict(headers))
+    assert identifiers.origin_of(headers) is read
+
+
+def test_headers_that_contradict_each_other_do_so_for_each_document() -> None:
+    headers = SourceHeaders({"1": header(PatientID="P-1"), "2": header(PatientID="P-2")})
+
+    for _ in range(2):
+        with pytest.raises(NeedsReview):
+            identifiers.origin_of(headers)
+
+
+def test_no_reading_fills_the_item_that_stands_for_a_missing_sequence() -> None:
+    read_origin({"1": header()})
+
+    assert not len(identifiers._NOTHING)
