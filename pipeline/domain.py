@@ -429,6 +429,18 @@ class CellChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Comment:
+    """A remark of a person, on cells or on the smear."""
+
+    event_id: str
+    at: datetime
+    reviewer: Reviewer
+    cells: tuple[str, ...]
+    """Cell keys; none where it is about the smear."""
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SmearReview:
     """What people did to a smear; its counts are those of the smear that holds it."""
 
@@ -453,7 +465,8 @@ class SmearReview:
     excluded_fields: tuple[str, ...]
     starred: tuple[str, ...]
     """Cell keys."""
-    comments: tuple[str, ...]
+    comments: tuple[Comment, ...]
+    """Oldest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -283,9 +283,12 @@ def _store(settings: Settings) -> Store:
 def lines_of(agreement: Agreement) -> Iterator[str]:
     """The agreement for a terminal of 80 columns."""
     cells = agreement.cells
-    yield f"{cells.cells} cells of {agreement.smears} smears were named by a person"
+    smears = f"{agreement.smears} smear{'' if agreement.smears == 1 else 's'}"
+    were = "cell was" if cells.cells == 1 else "cells were"
+    yield f"{cells.cells} {were} named by a person, of {smears}"
     if not cells.cells:
         return
+    yield "A cell that was only marked as seen is not among them: confirm (Enter) names it."
     for (first, second), count in cells.confusion.items():
         mark = " " if first == second else "*"
         yield f" {mark} network {first:<22} person {second:<22} {count:6}"

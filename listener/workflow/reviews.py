@@ -248,7 +248,7 @@ class Reviews:
         if left and not event.reason.strip():
             what = " and ".join(f"{count} {name}" for name, count in left.items())
             raise Rejected(
-                f"{what} cells are left; settle them, or sign with a reason.",
+                f"{what} cells are left: decide on them, or sign with a reason.",
                 code="review_not_complete",
             )
         signed_by = {one.reviewer.account for one in state.signatures}

@@ -17,6 +17,9 @@ import numpy as np
 from pipeline.domain import Interval
 from pipeline.findings.percentages import wilson
 
+SMALLEST_VARIANCE = 1e-12
+"""Less is rounding."""
+
 LEAST_SMEARS = 3
 """Fewer pairs give no line and no spread."""
 
@@ -78,7 +81,11 @@ def agree_on_cells(pairs: Sequence[tuple[str, str]], blasts: frozenset[str]) -> 
 
 
 def kappa_of(confusion: Mapping[tuple[str, str], int]) -> Estimate | None:
-    """Cohen's kappa with the interval of Fleiss, Cohen and Everitt (1969, formula 13)."""
+    """Cohen's kappa with the interval of Fleiss, Cohen and Everitt (1969, formula 13).
+
+    Where that has no width, as with no or full agreement, the interval is that of the overall
+    agreement (Wilson) with the expected agreement taken as known.
+    """
     classes = sorted({name for pair in confusion for name in pair})
     n = sum(confusion.values())
     if n == 0 or len(classes) < 2:
@@ -94,7 +101,11 @@ def kappa_of(confusion: Mapping[tuple[str, str], int]) -> Estimate | None:
     crossed = p * (columns[:, None] + rows[None, :]) ** 2
     off_diagonal = (1 - kappa) ** 2 * (crossed.sum() - np.trace(crossed))
     variance = diagonal.sum() + off_diagonal - (kappa - expected * (1 - kappa)) ** 2
-    error = math.sqrt(max(variance, 0.0) / n) / (1 - expected)
+    if variance < SMALLEST_VARIANCE:
+        overall = wilson(round(observed * n), n)
+        low, high = ((share - expected) / (1 - expected) for share in (overall.low, overall.high))
+        return Estimate(value=kappa, low=max(-1.0, low), high=min(1.0, high))
+    error = math.sqrt(variance / n) / (1 - expected)
     reach = NormalDist().inv_cdf(0.975) * error
     return Estimate(value=kappa, low=max(-1.0, kappa - reach), high=min(1.0, kappa + reach))
 

@@ -20,6 +20,7 @@ from pipeline.domain import (
     CellChange,
     CellFinding,
     CellType,
+    Comment,
     FieldFindings,
     ModelCounts,
     PersonDecision,
@@ -124,17 +125,6 @@ class ReviewEvent:
             raise ValueError("a review event needs a time zone")
         if self.revision < 0:
             raise ValueError("a revision is counted from 1")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comment:
-    """A remark of a person, on cells or on the smear."""
-
-    event_id: str
-    at: datetime
-    reviewer: Reviewer
-    cells: tuple[CellKey, ...]
-    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -430,7 +420,7 @@ def review_smear(smear: SmearFindings, state: ReviewState) -> SmearFindings:
             added=len(state.added),
             excluded_fields=tuple(sorted(state.excluded)),
             starred=tuple(sorted(state.starred)),
-            comments=tuple(comment.text for comment in state.comments),
+            comments=state.comments,
         ),
     )
 

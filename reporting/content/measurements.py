@@ -210,7 +210,7 @@ def _smudges_per_lymphocytes(smear: SmearFindings, least_cells: int) -> Measurem
     words = differential_words(smear)
     lymphocytes = sum(count for word, count in words.items() if word.endswith(LYMPHOCYTE_WORD))
     smudges = smudge_cell_count(smear)
-    told = f"not given for {_number(lymphocytes, 'lymphocyte')}"
+    told = f"not given, only {_number(lymphocytes, 'lymphocyte')}"
     if has_percentages(lymphocytes, least=least_cells):
         counts = f"{_number(smudges, 'smudge cell')}, {_number(lymphocytes, 'lymphocyte')}"
         told = f"{round(100 * smudges / lymphocytes)} ({counts})"

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pipeline.domain import (
     Call,
     CellChange,
+    Comment,
     Signature,
     SignatureMeaning,
     SignOff,
@@ -20,6 +21,8 @@ from pipeline.domain import (
 from pipeline.findings.percentages import has_percentages, interval_text
 from pipeline.findings.smear_summary import type_word
 
+MOST_COMMENTS = 20
+MOST_CELLS_NAMED = 5
 MOST_CHANGES = 12
 """Changed cells that are listed in a sentence; all of them stand in the table."""
 
@@ -102,6 +105,23 @@ def changes_in_words(smear: SmearFindings) -> str:
     shown = "; ".join(_change_in_words(smear, change) for change in changes[:MOST_CHANGES])
     more = f"; and {len(changes) - MOST_CHANGES} more" if len(changes) > MOST_CHANGES else ""
     return f"Changed: {shown}{more}."
+
+
+def comments_in_words(smear: SmearFindings) -> Iterator[str]:
+    """What people remarked, the latest of them where there are many."""
+    comments = smear.review.comments if smear.review else ()
+    if len(comments) > MOST_COMMENTS:
+        yield f"The latest {MOST_COMMENTS} of {len(comments)} comments:"
+    for one in comments[-MOST_COMMENTS:]:
+        yield f"Comment by {one.reviewer.name} {_about(smear, one)}: {one.text}"
+
+
+def _about(smear: SmearFindings, comment: Comment) -> str:
+    if not comment.cells:
+        return "on the smear"
+    named = ", ".join(cell_in_words(smear, key) for key in comment.cells[:MOST_CELLS_NAMED])
+    more = len(comment.cells) - MOST_CELLS_NAMED
+    return f"on {named} and {more} more" if more > 0 else f"on {named}"
 
 
 def _change_in_words(smear: SmearFindings, change: CellChange) -> str:

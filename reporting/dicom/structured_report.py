@@ -47,7 +47,12 @@ from config.dicom_codes import (
 from pipeline.domain import RESEARCH_USE_ONLY, Reviewer, Signature, SmearFindings
 from reporting.content.identifiers import text_of
 from reporting.content.narrative import GRADE_WORDS, buckets_in_words
-from reporting.content.sign_off import is_signed, review_in_words, standing_signatures
+from reporting.content.sign_off import (
+    comments_in_words,
+    is_signed,
+    review_in_words,
+    standing_signatures,
+)
 from reporting.derived_uids import derived_uid
 from reporting.dicom.attributes import Attributes
 from reporting.dicom.common_modules import (
@@ -216,10 +221,11 @@ def _statement(smear: SmearFindings, author: Authorship) -> str:
     found = sum(len(field.cells) for field in smear.fields)
     shown = min(MOST_CELLS, found)
     review = " ".join(review_in_words(smear, least_cells=context.min_cells_for_percent))
+    comments = "".join(f" {words}" for words in comments_in_words(smear))
     return (
         f"{RESEARCH_USE_ONLY}. {review} {GRADE_WORDS[smear.grade]}. "
         f"{smear.grade_reason} {buckets_in_words(smear)} "
         f"{shown} of {found} cells listed here, most suspicious first. Network sha256 "
         f"{smear.model.sha256}, run by {smear.model.execution_provider}."
-        f"{replaces if context.version > 1 else ''}"
+        f"{replaces if context.version > 1 else ''}{comments}"
     )

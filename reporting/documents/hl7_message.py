@@ -20,6 +20,7 @@ from reporting.content.narrative import LIMITS, findings_in_words
 from reporting.content.sign_off import (
     HL7_OBSERVATION_STATUS,
     HL7_RESULT_STATUS,
+    comments_in_words,
     review_in_words,
     sign_off_of,
 )
@@ -189,6 +190,7 @@ def _notes(smear: SmearFindings, context: ReportContext) -> Iterator[str]:
         *review_in_words(smear, least_cells=context.min_cells_for_percent),
         *findings_in_words(smear, least_cells=context.min_cells_for_percent),
         LIMITS,
+        *comments_in_words(smear),
     ]
     for number, sentence in enumerate(sentences, start=1):
         yield segment("NTE", {1: si(number), 2: "L", 3: st(sentence)})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from uuid import UUID
 
 import cv2
@@ -21,7 +22,12 @@ from pipeline.rendering.pen import CALL_COLOURS, plain, provider_words
 from reporting.content.identifiers import BusinessIdentifier, SmearOrigin, origin_of
 from reporting.content.measurements import Measurement, Share, measurements_of
 from reporting.content.narrative import LIMITS, findings_in_words
-from reporting.content.sign_off import VERSION_WORDS, review_in_words, sign_off_of
+from reporting.content.sign_off import (
+    VERSION_WORDS,
+    comments_in_words,
+    review_in_words,
+    sign_off_of,
+)
 from reporting.derived_uids import derived_id
 from reporting.documents.pdf_canvas import HEIGHT_PT, WIDTH_PT, About, Canvas, Color
 from reporting.results import ReportContext, Result, ResultKind
@@ -54,6 +60,8 @@ CARD_GAP_PT = 9.0
 
 NOT_GIVEN = "not given in the images"
 NOT_PRINTABLE = "given in letters that this page cannot show: see the images"
+NOT_PRINTABLE_SENTENCE = "(In letters that this page cannot show: see the structured report.)"
+MORE_THAN_FITS = "… more than fits on this page: see the structured report."
 TOO_LONG = "given, but too long for this page: see the images"
 MOST_LINES = 5
 """Of one identifier on the page. Half an identifier may be another person's: all or none."""
@@ -138,7 +146,7 @@ def _heading(report: _Report, y: float) -> float:
     if report.smear.review is not None:
         title = "Blood smear: cells found by software, reviewed by a person"
     canvas.text(MARGIN_PT, y + 24, title, size=14, bold=True)
-    issued = context.issued_at.isoformat(sep=" ", timespec="seconds")
+    issued = f"{context.issued_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
     version = f"Report version {context.version}, {VERSION_WORDS[sign_off_of(report.smear)]}"
     canvas.text(MARGIN_PT, y + 38, f"{version}; issued {issued}.", size=TEXT_PT, color=GRAY)
     return y + 56
@@ -214,7 +222,9 @@ def _counts_page(report: _Report) -> None:
     y = _listed(report, y, [m for m in measurements if isinstance(m.value, int)])
     _grade_words, _reason, *further = findings_in_words(report.smear, least_cells=least_cells)
     review = review_in_words(report.smear, least_cells=least_cells)
-    _sentences(report, y, [*review, *further, LIMITS])
+    told = [*review, *further, LIMITS, *comments_in_words(report.smear)]
+    is_printable = report.canvas.is_printable
+    _sentences(report, y, [one if is_printable(one) else NOT_PRINTABLE_SENTENCE for one in told])
 
 
 def _grade(report: _Report, y: float) -> float:
@@ -274,8 +284,13 @@ def _text(measurement: Measurement) -> str:
 
 
 def _sentences(report: _Report, y: float, sentences: Sequence[str]) -> None:
+    """As many lines as the page has room for."""
     report.canvas.box(MARGIN_PT, y - 10, INNER_PT, 0.6, PALE)
-    for line in _lines(report.canvas, sentences):
+    lines = list(_lines(report.canvas, sentences))
+    room = int((HEIGHT_PT - FOOT_PT - y) // LEADING_PT)
+    if len(lines) > room:
+        lines = [*lines[: room - 1], MORE_THAN_FITS]
+    for line in lines:
         report.canvas.text(MARGIN_PT, y + 4, line, size=TEXT_PT)
         y += LEADING_PT
 

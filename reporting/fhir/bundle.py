@@ -20,7 +20,7 @@ from pipeline.domain import RESEARCH_USE_ONLY, SmearFindings, SOPInstanceUID
 from pipeline.errors import Defect
 from reporting.content.identifiers import origin_of
 from reporting.content.narrative import LIMITS, findings_in_words
-from reporting.content.sign_off import review_in_words, standing_signatures
+from reporting.content.sign_off import comments_in_words, review_in_words, standing_signatures
 from reporting.derived_uids import derived_id
 from reporting.fhir.elements import (
     Element,
@@ -136,6 +136,7 @@ def _sentences(report: SmearReport) -> list[str]:
         *review_in_words(report.smear, least_cells=least),
         *findings_in_words(report.smear, least_cells=least),
         LIMITS,
+        *comments_in_words(report.smear),
     ]
 
 

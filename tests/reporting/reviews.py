@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from pipeline.domain import (
+    Comment,
     ModelCounts,
     Reviewer,
     Signature,
@@ -56,3 +57,20 @@ def reviewed(smear: SmearFindings, sign_off: SignOff = SignOff.FINAL) -> SmearFi
             comments=(),
         ),
     )
+
+
+def commented(smear: SmearFindings, *comments: tuple[str, tuple[str, ...]]) -> SmearFindings:
+    """The smear as somebody signed it, with remarks: text, and keys of cells."""
+    smear = reviewed(smear)
+    assert smear.review is not None
+    kept = tuple(
+        Comment(
+            event_id=f"{number:032}",
+            at=SIGNED_AT + timedelta(minutes=number),
+            reviewer=READER,
+            cells=cells,
+            text=text,
+        )
+        for number, (text, cells) in enumerate(comments)
+    )
+    return replace(smear, review=replace(smear.review, comments=kept))

@@ -100,9 +100,16 @@ class Layout:
         return HTMLResponse(text, status_code=status, headers=dict(CONSOLE_HEADERS))
 
     def problem(
-        self, request: Request, status: int, code: str, *, visitor: Visitor, detail: str = ""
+        self,
+        request: Request,
+        status: int,
+        code: str,
+        *,
+        visitor: Visitor,
+        detail: str = "",
+        back: str = "",
     ) -> Response:
-        """A page for people, a problem document (RFC 9457) for programs."""
+        """A page for people, with a link `back`; a problem document (RFC 9457) for programs."""
         words = detail or PROBLEMS.get(code, "The request was refused.")
         if "text/html" not in request.headers.get("accept", ""):
             body = {"type": "about:blank", "status": status, "title": code, "detail": words}
@@ -113,7 +120,13 @@ class Layout:
                 headers=dict(CONSOLE_HEADERS),
             )
         return self.page(
-            "problem.html", visitor, status=status, code=code, words=words, status_code=status
+            "problem.html",
+            visitor,
+            status=status,
+            code=code,
+            words=words,
+            status_code=status,
+            back=back,
         )
 
 

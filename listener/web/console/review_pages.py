@@ -6,6 +6,7 @@ somebody else wrote meanwhile the answer is 412 with who changed what, and nothi
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -94,7 +95,7 @@ class ReviewPages:
         # A button of the plain form says both at once: "reclassify:lymphocyte".
         word, _, to = str(form.get("act", "")).partition(":")
         if word not in _ACTS:
-            return self._problem(request, visitor, 422, "review_incomplete", NO_SUCH_ACT)
+            return self._problem(request, visitor, form, 422, "review_incomplete", NO_SUCH_ACT)
         act, to = Act(word), to or str(form.get("to", ""))
         if act is Act.RECLASSIFY and to == NOT_A_CELL:
             act = Act.NOT_A_CELL
@@ -104,7 +105,7 @@ class ReviewPages:
             to=to if act in _SAYS_TO else "",
             cells=tuple(CellKey(str(key)) for key in form.getlist("cell"))[:MOST_CELLS],
             fields=tuple(FieldKey(str(key)) for key in form.getlist("field"))[:MOST_CELLS],
-            comment=str(form.get("comment", ""))[:2000],
+            comment=_one_line(form, "comment", 2000),
             undoes=str(form.get("undoes", "")),
         )
         if act is Act.UNDO and not event.undoes and smear_id:
@@ -114,7 +115,7 @@ class ReviewPages:
     def _sign(self, request: Request, visitor: Visitor, form: FormData) -> Response:
         word = str(form.get("meaning", ""))
         if word not in SIGNING:
-            return self._problem(request, visitor, 422, "review_incomplete", NO_SUCH_ACT)
+            return self._problem(request, visitor, form, 422, "review_incomplete", NO_SUCH_ACT)
         event = _event(visitor, form, Act(word))
         provider = self._provider
         if visitor.known_by is KnownBy.PROVIDER and provider is not None:
@@ -127,7 +128,7 @@ class ReviewPages:
             self._shown_again.check(request, visitor, str(form.get("password", "")))
         except Rejected as err:
             self._gate.record_refusal(request, visitor, err.code)
-            return self._problem(request, visitor, 403, err.code, err.message)
+            return self._problem(request, visitor, form, 403, err.code, err.message)
         return self._record(request, visitor, form, event)
 
     def _record(
@@ -155,18 +156,23 @@ class ReviewPages:
             return self._layout.problem(request, 404, "smear_absent", visitor=visitor)
         if seen is None:
             return self._problem(
-                request, visitor, 428, "revision_missing", "The page did not say what it showed."
+                request,
+                visitor,
+                form,
+                428,
+                "revision_missing",
+                "The page did not say what it showed.",
             )
         try:
             return do(smear_id, seen)
         except StaleReview as err:
             return self._stale(request, visitor, form, smear_id, err)
         except Rejected as err:
-            return self._problem(request, visitor, 409, err.code, err.message)
+            return self._problem(request, visitor, form, 409, err.code, err.message)
         except RetryLater as err:
-            return self._problem(request, visitor, 503, err.code, err.message)
+            return self._problem(request, visitor, form, 503, err.code, err.message)
         except NeedsReview as err:
-            return self._problem(request, visitor, 403, err.code, err.message)
+            return self._problem(request, visitor, form, 403, err.code, err.message)
 
     def _kept(
         self, smear_id: SmearId, event: ReviewEvent, form: FormData, seen: int
@@ -196,12 +202,20 @@ class ReviewPages:
         )
 
     def _problem(
-        self, request: Request, visitor: Visitor, status: int, code: str, words: str
+        self,
+        request: Request,
+        visitor: Visitor,
+        form: FormData,
+        status: int,
+        code: str,
+        words: str,
     ) -> Response:
         if _wants_json(request):
             body = {"title": code, "detail": words}
             return JSONResponse(body, status_code=status, headers=dict(CONSOLE_HEADERS))
-        return self._layout.problem(request, status, code, visitor=visitor, detail=words)
+        smear_id = _smear_id(request)
+        back = _page_after(smear_id, form) if smear_id else ""
+        return self._layout.problem(request, status, code, visitor=visitor, detail=words, back=back)
 
 
 def last_act(events: Sequence[ReviewEvent], account: str) -> str:
@@ -222,9 +236,15 @@ def _event(visitor: Visitor, form: FormData, act: Act) -> ReviewEvent:
         reviewer=Reviewer(account=visitor.name, name=visitor.full_name or visitor.name),
         act=act,
         before=tuple(str(one) for one in form.getlist("before"))[:MOST_CELLS],
-        reason=str(form.get("reason", ""))[:500],
+        reason=_one_line(form, "reason", 500),
         is_blind=form.get("blind") == "1",
     )
+
+
+def _one_line(form: FormData, name: str, most: int) -> str:
+    """What somebody typed, without line ends and control characters: results carry it as text."""
+    words = " ".join(str(form.get(name, "")).split())
+    return "".join(one for one in words if unicodedata.category(one) != "Cc")[:most]
 
 
 def _page_after(smear_id: SmearId, form: FormData) -> str:

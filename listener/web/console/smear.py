@@ -53,7 +53,7 @@ from pipeline.findings.review import field_key, with_added
 from pipeline.findings.smear_summary import referred_cell_count, usable_field_count
 from pipeline.rendering.sprite import TILE_PX, WINDOW_UM, sprite_place, sprite_size
 from reporting.audit.trail import AuditSink, Event
-from reporting.content.sign_off import MEANING_WORDS
+from reporting.content.sign_off import MEANING_WORDS, cell_in_words
 
 VIEW_LASTS_S = 600.0
 MOST_VIEWS = 10_000
@@ -266,6 +266,7 @@ class SmearPages:
             may_undo=bool(last_act(self._reviews.events(found.smear_id), visitor.name)),
             event_id=uuid4().hex,
             meaning_words=MEANING_WORDS,
+            cell_in_words=cell_in_words,
             signs_by=self._signs_by(visitor),
             sign_in_again_url=self._sign_in_again_url,
             referred=referred_cell_count(smear),
@@ -323,6 +324,7 @@ class SmearPages:
             scale_bar=scale_bar(field),
             has_image=self._files.header(field.sop_instance_uid) is not None,
             field_key=field_key(field),
+            comments=[one for one in state.comments if cell and cell.key in one.cells],
             is_excluded=field_key(field) in state.excluded,
             shelves=self._references.beside(cell.now) if cell else [],
             is_reference=bool(cell and self._references.holds(cell.key)),

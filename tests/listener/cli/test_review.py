@@ -89,7 +89,7 @@ def test_a_folder_with_something_in_it_is_not_written_over(site: Settings, tmp_p
 
 
 def test_nothing_reviewed_is_nothing_claimed(site: Settings) -> None:
-    assert list(lines_of(agreement_of(site))) == ["0 cells of 0 smears were named by a person"]
+    assert list(lines_of(agreement_of(site))) == ["0 cells were named by a person, of 0 smears"]
 
 
 def test_network_and_person_are_compared_cell_by_cell(site: Settings, store: Store) -> None:

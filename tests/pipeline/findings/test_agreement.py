@@ -97,3 +97,22 @@ def test_every_cell_is_in_the_table_once(pairs: list[tuple[str, str]]) -> None:
     assert sum(agreement.confusion.values()) == len(pairs)
     if agreement.kappa is not None:
         assert -1 <= agreement.kappa.low <= agreement.kappa.value <= agreement.kappa.high <= 1
+
+
+def test_readers_who_agree_on_nothing_have_an_interval_as_wide_as_their_few_cells() -> None:
+    few = kappa_of({("blast", "monocyte"): 3, ("blast", "neutrophil"): 3})
+    many = kappa_of({("blast", "monocyte"): 300, ("blast", "neutrophil"): 300})
+
+    assert few is not None
+    assert many is not None
+    assert few.value == many.value == 0
+    assert few.high > 0.3
+    assert many.high < 0.01
+
+
+def test_full_agreement_on_few_cells_is_not_certain() -> None:
+    kappa = kappa_of({("blast", "blast"): 3, ("monocyte", "monocyte"): 3})
+
+    assert kappa is not None
+    assert (kappa.value, kappa.high) == (1, 1)
+    assert kappa.low < 0.5

@@ -87,7 +87,7 @@ def test_smudges_are_told_per_100_lymphocytes() -> None:
     smear = make_smear_findings([make_field_findings(cells=cells)])
 
     assert smudges_told(smear, least_cells=8) == "25 (2 smudge cells, 8 lymphocytes)"
-    assert smudges_told(smear, least_cells=9) == "not given for 8 lymphocytes"
+    assert smudges_told(smear, least_cells=9) == "not given, only 8 lymphocytes"
 
 
 def smudges_told(smear: SmearFindings, *, least_cells: int) -> object:

@@ -32,7 +32,7 @@ from tests.findings import (
     make_smear_findings,
 )
 from tests.reporting.made import made, read, results_of
-from tests.reporting.reviews import READER, SIGNED_AT, reviewed
+from tests.reporting.reviews import READER, SIGNED_AT, commented, reviewed
 from tests.reporting.sources import make_source
 
 FIELD = make_field_findings()
@@ -381,3 +381,13 @@ def test_a_corrected_cell_shows_both_classes() -> None:
     assert named(group, "Finding")[0].ConceptCodeSequence[0].CodeMeaning == "Lymphocyte"
     assert named(group, SUGGESTION)[0].ConceptCodeSequence[0].CodeMeaning == "Blast cell"
     assert named(group, "Decided by")[0].TextValue == "Jana Meyer"
+
+
+def test_comments_stand_at_the_end_of_the_statement() -> None:
+    sources = {str(FIELD.sop_instance_uid): make_source("slide_coordinates", FIELD)}
+    smear = commented(make_smear_findings([FIELD]), ("核仁 <b>&", ()))
+
+    [result] = results_of(smear, sources, ResultKind.STRUCTURED_REPORT)
+
+    statements = [str(one.TextValue) for one in items(read(result)) if "TextValue" in one]
+    assert sum(one.endswith("on the smear: 核仁 <b>&") for one in statements) == 1

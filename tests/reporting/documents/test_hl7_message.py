@@ -30,7 +30,7 @@ from reporting.documents.hl7_message import build_message
 from reporting.fhir.bundle import build_bundle
 from tests.findings import make_field_findings, make_smear_findings
 from tests.reporting.headers import make_context, make_headers, make_references
-from tests.reporting.reviews import reviewed
+from tests.reporting.reviews import commented, reviewed
 
 SEGMENTS = ("MSH", "SFT", "PID", "ORC", "OBR", "NTE", "OBX", "SPM")
 UNESCAPE = {"\\F\\": "|", "\\S\\": "^", "\\T\\": "&", "\\R\\": "~", "\\E\\": "\\"}
@@ -123,6 +123,15 @@ def test_segments_come_in_the_order_of_the_message() -> None:
 
     assert list(dict.fromkeys(names)) == list(SEGMENTS)
     assert names == sorted(names, key=SEGMENTS.index)
+
+
+def test_comments_are_notes_whatever_stands_in_them() -> None:
+    comment = "=1+1|^~\\& <b>\u0645\u0644\u0627\u062d\u0638\u0629</b> 注释"
+
+    message = message_of(commented(make_smear_findings(), (comment, ())))
+
+    assert unescaped(named(message, "NTE")[-1][3]).endswith(f"on the smear: {comment}")
+    strict(message)
 
 
 def test_header_and_label_are_complete() -> None:

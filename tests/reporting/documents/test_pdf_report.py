@@ -17,7 +17,14 @@ from pipeline.rendering.gallery import PHANTOM_WORDS, Card, most_suspicious
 from reporting.content.measurements import measurements_of
 from reporting.content.narrative import LIMITS, findings_in_words
 from reporting.documents.pdf_canvas import HEIGHT_PT
-from reporting.documents.pdf_report import BANNER_PT, FOOT_PT, NOT_GIVEN, build_pdf_report
+from reporting.documents.pdf_report import (
+    BANNER_PT,
+    FOOT_PT,
+    MORE_THAN_FITS,
+    NOT_GIVEN,
+    NOT_PRINTABLE_SENTENCE,
+    build_pdf_report,
+)
 from reporting.research_label import check_label
 from tests.findings import (
     make_cell,
@@ -27,7 +34,7 @@ from tests.findings import (
 )
 from tests.reporting.headers import make_context, make_headers
 from tests.reporting.pdf_reader import page_count, picture_count, printed, printed_text
-from tests.reporting.reviews import reviewed
+from tests.reporting.reviews import commented, reviewed
 
 TILE = np.full((180, 180, 3), (230, 210, 220), np.uint8)
 SITE_FONT = Path("/usr/share/fonts/truetype/wqy/wqy-microhei.ttc")
@@ -138,6 +145,19 @@ def test_letters_without_a_glyph_are_named_rather_than_replaced(patient: str) ->
 
     assert "given in letters that" in words
     assert "-7" not in words
+
+
+def test_comments_are_printed_as_far_as_the_page_has_room() -> None:
+    few = commented(SMEARS["usual"], ("=SUM(A1) <b>Auer rods</b>", ()), ("大细胞", ()))
+    many = commented(SMEARS["usual"], *[(f"remark {n} " + "long " * 300, ()) for n in range(20)])
+
+    told, cut = report_of(few), report_of(many)
+
+    assert "on the smear: =SUM(A1) <b>Auer rods</b>" in printed_text(told)
+    assert NOT_PRINTABLE_SENTENCE in printed_text(told)
+    assert MORE_THAN_FITS in printed_text(cut)
+    foot = [one for one in printed(cut) if one.y < FOOT_PT and RESEARCH_USE_ONLY not in one.words]
+    assert all(one.words.startswith(("smearlink", "Smear ", "Page ")) for one in foot)
 
 
 @pytest.mark.skipif(not SITE_FONT.is_file(), reason="fonts-wqy-microhei is not installed")

@@ -25,7 +25,7 @@ from reporting.fhir.imaging import MOST_FIELD_PICTURES
 from reporting.results import PreviousVersion
 from tests.findings import make_field_findings, make_smear_findings
 from tests.reporting.headers import MODEL_CARD, make_context, make_headers, make_references
-from tests.reporting.reviews import reviewed
+from tests.reporting.reviews import commented, reviewed
 
 PNG = b"\x89PNG a picture"
 PDF = b"%PDF-1.4 a page"
@@ -181,6 +181,15 @@ def test_the_status_follows_the_signature(
     [report] = resources(bundle, "DiagnosticReport")
     assert report["status"] == of_report
     assert {one["status"] for one in resources(bundle, "Observation")} == {of_observations}
+
+
+def test_comments_stand_in_the_conclusion_and_as_text_in_the_narrative() -> None:
+    bundle = bundle_of(commented(make_smear_findings(), ("<b>Auer rods</b> & 注释", ())))
+
+    [report] = resources(bundle, "DiagnosticReport")
+
+    assert report["conclusion"].endswith("on the smear: <b>Auer rods</b> & 注释")
+    assert "on the smear: &lt;b&gt;Auer rods&lt;/b&gt; &amp; 注释" in report["text"]["div"]
 
 
 def test_pictures_that_a_new_version_does_not_show_are_not_left_current() -> None:

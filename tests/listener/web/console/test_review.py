@@ -181,6 +181,39 @@ def test_a_page_that_the_browser_kept_does_not_swallow_another_act(
     assert len(site.parts.reviews.events(smear_of(site))) == 1
 
 
+def test_a_refusal_leads_back_to_the_page_that_it_came_from(
+    rosa: TestClient, site: ConsoleSite
+) -> None:
+    sent = {"act": "add_cell", "field": f"{UID}:1", "field_number": "1", "revision": "0"}
+    csrf = csrf_of(rosa.get("/smears"))
+
+    shown = rosa.post(f"/smears/{smear_of(site)}/review", data={**sent, "csrf": csrf})
+
+    assert shown.status_code == 409
+    assert f'href="/smears/{smear_of(site)}/fields/1"' in shown.text
+
+
+def test_a_comment_is_shown_to_whoever_may_know_the_patient(
+    rosa: TestClient, site: ConsoleSite
+) -> None:
+    site.add_account("otto", Role.OPERATOR)
+    write(rosa, site, "comment", [CELLS[0]], seen=0, comment="Auer\r\nrods\x00 <b>大细胞</b>")
+
+    shown = page(rosa, site)
+    of_field = rosa.get(f"/smears/{smear_of(site)}/fields/1?cell=1").text
+    of_another = rosa.get(f"/smears/{smear_of(site)}/fields/1?cell=2").text
+    rosa.cookies.clear()
+    sign_in(rosa, "otto")
+
+    assert (
+        site.parts.reviews.read(smear_of(site)).state.comments[0].text == "Auer rods <b>大细胞</b>"
+    )
+    for text in (shown, of_field):
+        assert "Auer rods &lt;b&gt;大细胞&lt;/b&gt;" in text
+    assert "Auer" not in of_another
+    assert "Auer" not in page(rosa, site)
+
+
 def test_what_a_plain_form_sends_with_every_act_is_no_class_of_it(
     rosa: TestClient, site: ConsoleSite
 ) -> None:
