@@ -28,6 +28,7 @@ from config.sections import DicomSettings
 from listener.dicom.ae_title_access import Rejection
 from listener.dicom.dimse import Status
 from listener.dicom.negotiation import IMAGE_SOP_CLASSES, REFUSED_SOP_CLASSES, TRANSFER_SYNTAXES
+from listener.storage.dataset_scan import MAX_BYTES_BESIDE_PIXELS
 from listener.storage.part10 import IMPLEMENTATION_VERSION_NAME
 from pipeline.decoding.frames import SAMPLES
 from pipeline.domain import RESEARCH_USE_ONLY
@@ -194,6 +195,7 @@ def _listener() -> Iterator[str]:
             ("Silence within a message", f"{DEFAULTS.dimse_timeout_s:g} s", "`dimse_timeout_s`"),
             ("Silence between messages", f"{DEFAULTS.idle_timeout_s:g} s", "`idle_timeout_s`"),
             ("Largest object", f"{DEFAULTS.max_object_mb} MB", "`max_object_mb`"),
+            ("Its elements other than pixels", f"{MAX_BYTES_BESIDE_PIXELS // 2**20} MB", ""),
         ],
     )
     yield "### 3.1 Presentation contexts"

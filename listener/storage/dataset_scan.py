@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -41,6 +42,9 @@ MAX_DEPTH = 32
 """Sequences in sequences; real images use five. pydicom recurses and stops at about 200."""
 MAX_ELEMENTS = 250_000
 """Element and fragment headers of one dataset; a true-color image has a few hundred."""
+MAX_BYTES_BESIDE_PIXELS = 64 * 2**20
+"""All elements but the pixels together. Whoever reads an image has them in memory; those of real
+images take kilobytes, private ones of cameras some megabytes."""
 MAX_IDENTIFIER_BYTES = 1024
 """The longest value that is read."""
 
@@ -103,22 +107,30 @@ def scan_dataset(
     """Validates the whole structure and reads the identifiers.
 
     `stream` is seekable and holds the dataset from `start` on, in its native encoding (see
-    `inflate` for the deflated one). Raises Rejected `truncated_dataset`, `unreadable_dataset` or
-    `missing_uid`.
+    `InflatedStream` for the deflated one). Raises Rejected `truncated_dataset`,
+    `unreadable_dataset`, `object_too_large` or `missing_uid`.
     """
     if transfer_syntax_uid == ExplicitVRBigEndian:
         raise Rejected("Explicit VR Big Endian is retired", code="unsupported_transfer_syntax")
     is_implicit = transfer_syntax_uid == ImplicitVRLittleEndian
     values: _Values = {}
     noted: set[str] = set()
-    for element in walk(
-        stream, start=start, end=start + length, is_implicit=is_implicit, noted=noted
-    ):
+    end = start + length
+    pixels_begin = pixels_end = end
+    for element in walk(stream, start=start, end=end, is_implicit=is_implicit, noted=noted):
         key = (element.path, element.tag)
         if key in _IDENTIFIERS:
             if key in values and not element.path:
                 raise Rejected("An identifier is there twice", code="unreadable_dataset")
             values.setdefault(key, []).append(_value(stream, element))
+        elif key == _PIXELS:
+            pixels_begin = element.offset
+        elif not element.path and pixels_begin < end == pixels_end:
+            pixels_end = element.offset
+    if length - (pixels_end - pixels_begin) > MAX_BYTES_BESIDE_PIXELS:
+        raise Rejected(
+            f"More than {MAX_BYTES_BESIDE_PIXELS} bytes beside the pixels", code="object_too_large"
+        )
     return _identifiers(values, noted)
 
 
@@ -139,6 +151,26 @@ def name_unknown_vrs(data: bytearray, *, start: int) -> None:
         if element.vr in _UNKNOWN_VRS:
             at = element.offset - 4
             data[at : at + 2] = b"LO"
+
+
+def pixel_data_offset(stream: Readable, *, length: int) -> int:
+    """Where the Pixel Data element of an explicit VR dataset begins; `length` where it has none.
+
+    `stream` has passed `scan_dataset`.
+    """
+    for element in walk(stream, start=0, end=length, is_implicit=False):
+        if element.tag == _PIXEL_DATA and not element.path:
+            return element.offset - (8 if element.vr in _SHORT_VRS | _UNKNOWN_VRS else 12)
+    return length
+
+
+def inflated_length(packed: BinaryIO, *, start: int) -> int:
+    """How many plain bytes a deflated dataset has that begins at `start`."""
+    packed.seek(start)
+    inflation = Inflation(max_bytes=sys.maxsize)
+    while piece := packed.read(_INFLATE_STEP):
+        inflation.feed(piece)
+    return inflation.finish()
 
 
 class Inflation:
@@ -194,6 +226,12 @@ class InflatedStream:
             raise Defect("A deflated dataset is read from front to back", code="seek_backwards")
         self._plain = self._plain[position - self._position :]
         self._position = position
+
+    def read_some(self, count: int) -> bytes:
+        """At most `count` of the next bytes, none at the end."""
+        if not self._plain:
+            self._plain = self._next()
+        return self.read(min(count, len(self._plain)))
 
     def read(self, count: int) -> bytes:
         """The next `count` bytes, fewer at the end."""
@@ -406,6 +444,7 @@ _Place = tuple[tuple[int, ...], int]
 """The sequences around an element, and its tag."""
 _Values = dict[_Place, list[bytes]]
 
+_PIXELS: _Place = ((), _PIXEL_DATA)
 _SOP_CLASS: _Place = ((), 0x00080016)
 _SOP_INSTANCE: _Place = ((), 0x00080018)
 _STUDY: _Place = ((), 0x0020000D)

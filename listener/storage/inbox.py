@@ -17,11 +17,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from io import BytesIO
 from pathlib import Path
 from uuid import uuid4
 
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 
 from listener.storage.dataset_scan import (
     DatasetIdentifiers,
@@ -29,7 +28,6 @@ from listener.storage.dataset_scan import (
     Inflation,
     is_deflated,
     is_uid,
-    name_unknown_vrs,
     scan_dataset,
 )
 from listener.storage.filesystem import FolderNames, LocalDisk, is_abandoned
@@ -38,12 +36,12 @@ from listener.storage.part10 import (
     StoredInstance,
     StoreRequest,
     check_digest,
-    dataset_start,
     encode_facts,
     encode_header,
     read_received,
 )
 from listener.storage.shared_sync import SharedSync
+from listener.storage.stored_dataset import bytes_to_read, read_stored
 from pipeline.domain import SeriesUID, SOPInstanceUID, StudyUID
 from pipeline.errors import Rejected, RetryLater
 from reporting.durable_files import make_folder
@@ -146,6 +144,13 @@ class Inbox:
     def read_header(self, sop_instance_uid: str) -> Dataset:
         """The image's dataset without its pixels."""
         return self._read(sop_instance_uid, stop_before_pixels=True)
+
+    def bytes_to_read(self, sop_instance_uid: str) -> int:
+        """How much memory `read` takes, its pixels as they are stored."""
+        try:
+            return bytes_to_read(self.path_of(sop_instance_uid))
+        except OSError as err:
+            raise RetryLater("The image cannot be read now", code="inbox_unreadable") from err
 
     def facts(self, sop_instance_uid: str) -> StoredInstance:
         """What was noted when the image was received."""
@@ -263,23 +268,13 @@ class Inbox:
             image = read_received(path)
             if not stop_before_pixels:
                 check_digest(image)
-            if "unknown_vr" in image.deviations:
-                return dcmread(_with_known_vrs(path), stop_before_pixels=stop_before_pixels)
-            return dcmread(path, stop_before_pixels=stop_before_pixels)
+            return read_stored(image, stop_before_pixels=stop_before_pixels)
         except Rejected:
             raise
         except OSError as err:
             raise RetryLater("The image cannot be read now", code="inbox_unreadable") from err
         except Exception as err:
             raise Rejected("The image cannot be parsed", code="unreadable_dataset") from err
-
-
-def _with_known_vrs(path: Path) -> BytesIO:
-    with path.open("rb") as file:
-        start = dataset_start(file)
-    data = bytearray(path.read_bytes())
-    name_unknown_vrs(data, start=start)
-    return BytesIO(data)
 
 
 class IncomingImage:

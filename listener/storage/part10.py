@@ -32,6 +32,9 @@ FACTS_BYTES = 1024
 MAX_HEADER_BYTES = 64 * 1024
 """The longest file header of a sender that is read; usual ones have a few hundred bytes."""
 
+MAX_SYNTAX_BYTES = 256
+"""Where the Transfer Syntax UID of our own header has ended: three UIDs come first."""
+
 _PREAMBLE_BYTES = 132
 _GROUP_LENGTH = Struct("<HH2sHL")
 _SHORT_ELEMENT = Struct("<HH2sH")
@@ -167,6 +170,20 @@ def dataset_start(file: BinaryIO) -> int:
         raise _unreadable()
     *_, length = _GROUP_LENGTH.unpack_from(head, _PREAMBLE_BYTES)
     return len(head) + int(length)
+
+
+def stored_transfer_syntax(file: BinaryIO) -> str:
+    """The Transfer Syntax UID in the header of one of our files."""
+    file.seek(_PREAMBLE_BYTES + _GROUP_LENGTH.size)
+    head = file.read(MAX_SYNTAX_BYTES)
+    position = _LONG_ELEMENT.size + 2  # FileMetaInformationVersion
+    while position + _SHORT_ELEMENT.size <= len(head):
+        group, number, _, length = _SHORT_ELEMENT.unpack_from(head, position)
+        position += _SHORT_ELEMENT.size
+        if (group, number) == (2, 0x0010):
+            return head[position : position + length].decode("ascii", "replace").rstrip(" \0")
+        position += length
+    raise _unreadable()
 
 
 def _unreadable() -> Rejected:

@@ -15,10 +15,13 @@ class MemoryBudget(FairBudget):
     """Bytes that may be in use for pixels at once."""
 
 
-def bytes_needed(header: Dataset) -> int:
-    """What working on one frame of an image takes, by its header; 0 where that cannot be told."""
+def bytes_needed(header: Dataset, *, to_read: int = 0) -> int:
+    """What working on one frame of an image takes at its peak: the bytes `to_read` it, and what
+    its header says of the frame; 0 for the frame where that cannot be told.
+    """
     try:
         pixels = int(header.Rows) * int(header.Columns) * int(header.get("SamplesPerPixel") or 1)
-        return pixels * max(1, int(header.get("BitsAllocated") or 8) // 8) * BYTES_PER_PIXEL_BYTE
+        sample_bytes = max(1, int(header.get("BitsAllocated") or 8) // 8)
     except (AttributeError, TypeError, ValueError):
-        return 0
+        return to_read
+    return to_read + pixels * sample_bytes * BYTES_PER_PIXEL_BYTE

@@ -393,7 +393,7 @@ def _reserved(
 def _bytes_for(inbox: Inbox, image: SOPInstanceUID) -> int:
     """0 for an image that is gone or damaged, which is told when it is read."""
     try:
-        return bytes_needed(inbox.read_header(image))
+        return bytes_needed(inbox.read_header(image), to_read=inbox.bytes_to_read(image))
     except Rejected:
         return 0
 

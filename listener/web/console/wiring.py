@@ -59,9 +59,10 @@ def console_parts(settings: Settings, running: RunningParts) -> ConsoleParts:
         return is_confirmed(index, destination, folder.receipts(name))
 
     def find_at(field: FieldFindings, x: float, y: float) -> CellFinding:
-        dataset = running.store.inbox.read(field.sop_instance_uid)
-        with memory.reserved(bytes_needed(dataset)):
-            return running.analysis.find_at(dataset, field, x, y)
+        inbox, image = running.store.inbox, field.sop_instance_uid
+        wanted = bytes_needed(inbox.read_header(image), to_read=inbox.bytes_to_read(image))
+        with memory.reserved(wanted):
+            return running.analysis.find_at(inbox.read(image), field, x, y)
 
     def destination_checks() -> Mapping[str, Callable[[], str]]:
         return {one.name: one.destination.check for one in running.destinations}

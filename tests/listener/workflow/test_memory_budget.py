@@ -55,13 +55,14 @@ def test_the_need_follows_from_the_header() -> None:
     pixels = image.Rows * image.Columns * image.SamplesPerPixel
 
     assert bytes_needed(image) == pixels * BYTES_PER_PIXEL_BYTE
+    assert bytes_needed(image, to_read=7) == pixels * BYTES_PER_PIXEL_BYTE + 7
 
 
 @pytest.mark.parametrize("rows", [None, "many"])
-def test_a_header_that_does_not_tell_needs_nothing(rows: object) -> None:
+def test_a_header_that_does_not_tell_needs_what_reading_takes(rows: object) -> None:
     header = Dataset()
     header.Columns = 10
     if rows is not None:
         header.__dict__["Rows"] = rows
 
-    assert bytes_needed(header) == 0
+    assert bytes_needed(header, to_read=7) == 7
