@@ -23,7 +23,7 @@ from listener.dicom.upper_layer import ProtocolViolation, abort, associate_lengt
 
 LINGER_S = 1.0
 """How long a rejected peer may take to read the answer and hang up (PS3.8 state 13)."""
-_TURN_S = 0.5
+_TURN_S = 2.0
 """The longest turn without an event; the heartbeat of `is_turning`."""
 _STALLED_S = 5.0
 _ACCEPTS_PER_TURN = 32
@@ -142,6 +142,8 @@ class Acceptor:
 
     def _wait_s(self, now: float) -> float:
         soonest = min((one.deadline for one in self._connections), default=now + _TURN_S)
+        if not self._is_accepting:
+            soonest = min(soonest, self._accepts_again_at)
         return min(_TURN_S, max(0.0, soonest - now))
 
     def _set_accepting(self, wanted: bool) -> None:

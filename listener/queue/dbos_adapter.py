@@ -35,7 +35,7 @@ SERIALIZATION = "portable_json"
 _NOTICE_STOP_S = 0.05
 """How soon the end of jobs in progress is noticed at a stop."""
 
-_NOTIFICATIONS_S = 0.25
+_NOTIFICATIONS_S = 0.5
 """How often DBOS looks for messages, which we send none; it ends only then."""
 
 _RECOVERY_S = 30.0

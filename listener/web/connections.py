@@ -150,6 +150,7 @@ class WebConnections:
         self._visitors: dict[_Visitor, None] = {}  # in the order of their arrival
         self._accepts_again_at = 0.0
         self._swept_at = time.monotonic()
+        self._woken = asyncio.Event()
         self.dropped = 0
         """Connections that were closed to make room for others."""
         self.refused_by_system = 0
@@ -167,8 +168,24 @@ class WebConnections:
             if visitor.protocol is None:
                 self._drop(visitor)
 
+    @property
+    def need_sweeps(self) -> bool:
+        """Whether there is anything that can take too long."""
+        return bool(self._visitors) or self._accepts_again_at > 0
+
+    async def rest(self, longest_s: float) -> None:
+        """Returns when somebody connects, at `wake`, or after `longest_s`."""
+        self._woken.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(longest_s):
+                await self._woken.wait()
+
+    def wake(self) -> None:
+        """Ends a rest."""
+        self._woken.set()
+
     def sweep(self) -> None:
-        """Closes what has taken too long; called several times per second."""
+        """Closes what has taken too long; called several times per second while `need_sweeps`."""
         now = time.monotonic()
         passed_s, self._swept_at = now - self._swept_at, now
         for visitor in list(self._visitors):
@@ -192,6 +209,7 @@ class WebConnections:
         return False
 
     def _accept_some(self) -> None:
+        self.wake()
         for _ in range(_ACCEPTS_PER_TURN):
             try:
                 sock, address = self._server.accept()

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 import threading
+from contextlib import suppress
 from functools import partial
 
 import uvicorn
@@ -18,6 +19,11 @@ from pipeline.errors import Rejected
 from reporting.delivery.transport.tls import ServerContexts, TlsFiles
 
 BACKLOG = 1024
+_TICK_S = 0.1
+_TICKS_PER_DATE = 10
+"""uvicorn renews the Date header at the first of so many."""
+_RESTING_TICK_S = 5.0
+"""While there is no connection; the first one, and a stop, end the rest."""
 
 
 class WebServer:
@@ -80,7 +86,7 @@ class WebServer:
         if self._server is None or self._thread is None or self._socket is None:
             return
         self._server.config.timeout_graceful_shutdown = max(1, round(grace_s))
-        self._server.should_exit = True
+        self._server.begin_stop()
         self._thread.join(grace_s + 5)
         self._socket.close()
 
@@ -91,11 +97,20 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, sock: socket.socket, limits: WebLimits) -> None:
         super().__init__(config)
         self._socket, self._limits = sock, limits
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.connections: WebConnections | None = None
+
+    def begin_stop(self) -> None:
+        """Has the loop end soon; called from another thread."""
+        self.should_exit = True
+        if self._loop is not None and self.connections is not None:
+            with suppress(RuntimeError):  # the loop has ended already
+                self._loop.call_soon_threadsafe(self.connections.wake)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begins to accept."""
         await super().startup(sockets=[])
+        self._loop = asyncio.get_running_loop()
         connections = WebConnections(
             self._socket,
             self._limits,
@@ -104,7 +119,7 @@ class _Server(uvicorn.Server):
                 config=self.config,
                 server_state=self.server_state,
                 app_state=self.lifespan.state,
-                _loop=asyncio.get_running_loop(),
+                _loop=self._loop,
             ),
             tls_context=self.config.ssl,
         )
@@ -114,8 +129,19 @@ class _Server(uvicorn.Server):
         self.connections = connections
         connections.open()
 
+    async def main_loop(self) -> None:
+        """Ticks ten times per second as uvicorn does, but seldom while nobody is connected."""
+        counter = 0
+        while not await self.on_tick(counter):
+            counter = (counter + 1) % _TICKS_PER_DATE
+            if self.connections is None or self.connections.need_sweeps:
+                await asyncio.sleep(_TICK_S)
+            else:
+                await self.connections.rest(_RESTING_TICK_S)
+                counter = 0
+
     async def on_tick(self, counter: int) -> bool:
-        """Ten times per second."""
+        """Closes what has taken too long; every tenth tick renews the Date header."""
         if self.connections is not None:
             self.connections.sweep()
         return await super().on_tick(counter)

@@ -40,6 +40,8 @@ from reporting.audit.schema import Event
 from reporting.audit.signing_key import AuditKey, key_id
 from reporting.durable_files import make_folder, private_opener, sync_folder
 
+OTHERS_S = 30.0
+"""How often lines are looked for that another process wrote and died before it signed them."""
 TAIL_BYTES = 4 * MAX_LINE_BYTES
 """How much of a file's end is read to find its last line."""
 
@@ -73,6 +75,7 @@ class ChainWriter:
         self._mutex = threading.Lock()
         self._seq, self._hash = 0, GENESIS
         self._signed_seq, self._signed_at = 0, monotonic()
+        self._ticked_at = monotonic()
         self._is_dirty = False
         make_folder(folder)
         self._copies = _open(folder / checkpoints_name(chain))
@@ -97,6 +100,7 @@ class ChainWriter:
 
     def tick(self) -> None:
         """Fsync and sign what is due by time; events are written while the disk takes its time."""
+        self._ticked_at = self._monotonic()
         with self._alone():
             self._catch_up()
             is_old = self._monotonic() - self._signed_at >= self._policy.checkpoint_every_s
@@ -114,6 +118,16 @@ class ChainWriter:
             raise
         finally:
             os.close(handle)
+
+    def is_due(self) -> bool:
+        """Whether `tick` may find something to do; takes no lock and reads no file."""
+        now = self._monotonic()
+        is_old = now - self._signed_at >= self._policy.checkpoint_every_s
+        return (
+            (self._is_dirty and self._policy.fsync == "interval")
+            or (is_old and self._seq > self._signed_seq)
+            or now - self._ticked_at >= OTHERS_S
+        )
 
     def close(self) -> None:
         """Sign what is not signed yet, and close the files."""

@@ -153,8 +153,12 @@ class AuditTrail:
         return AuditTrail(self._writer, self._log.bind(**fields), self._period_s)
 
     def tick(self) -> None:
-        """Fsync and sign what is due by time; the keeper calls it every `fsync_every_s`."""
+        """Fsync and sign what is due by time."""
         self._writer.tick()
+
+    def is_due(self) -> bool:
+        """Whether `tick` may find something to do; the keeper asks every `fsync_every_s`."""
+        return self._writer.is_due()
 
     def close(self) -> None:
         """Sign the last events and close the files."""
@@ -180,7 +184,8 @@ class AuditTrail:
         while not self._stop.wait(self._period_s):
             # The next event that is recorded reports a full disk; the keeper tries again.
             with contextlib.suppress(RetryLater):
-                self.tick()
+                if self.is_due():
+                    self.tick()
 
 
 class _Stamp:

@@ -26,6 +26,10 @@ READ_BYTES = 4 << 20
 LOOK_EVERY_S = 1.0
 
 
+_Lengths = Mapping[str, int]
+"""Bytes of each file of the trail."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditQuestion:
     """What is asked of the trail; empty asks for everything."""
@@ -70,6 +74,8 @@ class AuditIndex:
 
     def __init__(self, database: ConsoleDatabase, folder: Path) -> None:
         self._database, self._folder = database, folder
+        self._all_read: _Lengths | None = None
+        """How long the files were when nothing was left to read."""
 
     def page(self, asked: AuditQuestion, number: int = 1) -> AuditPage:
         """The newest first; an image's story from its beginning."""
@@ -137,14 +143,22 @@ class AuditIndex:
 
     def read_on(self) -> int:
         """Index the next lines of every chain; how many there were."""
+        lengths = self._lengths()
+        if lengths == self._all_read:
+            return 0
         with self._database.reading() as connection:
             known = {row.file: row.read_to for row in connection.execute(sa.select(AUDIT_FILE))}
-        count = 0
-        for paths in event_files(self._folder).values():
-            for path in paths:
-                if path.stat().st_size > known.get(path.name, 0):
-                    count += self._read_file(path, known.get(path.name, 0))
+        count = sum(
+            self._read_file(self._folder / name, known.get(name, 0))
+            for name, length in lengths.items()
+            if length > known.get(name, 0)
+        )
+        self._all_read = None if count else lengths
         return count
+
+    def _lengths(self) -> _Lengths:
+        paths = (path for chain in event_files(self._folder).values() for path in chain)
+        return {path.name: path.stat().st_size for path in paths}
 
     def _read_file(self, path: Path, place: int) -> int:
         with path.open("rb") as file:

@@ -28,6 +28,8 @@ from reporting.audit.trail import Actor, AuditSink, Event, Outcome
 TOGETHER_S = 0.3
 """Events of one smear within this time make its row once."""
 SCAN_EVERY_S = 600.0
+REST_S = 10.0
+"""The longest wait for an event before the time of the next scan is looked at."""
 ROWS_AT_ONCE = 100
 
 _OF_SMEARS = frozenset(
@@ -91,7 +93,8 @@ class Indexer:
         self._gather_by = gather_by
         self._read_parked = read_parked
         self._clock = clock
-        self._noted: SimpleQueue[tuple[Event, dict[str, Any]]] = SimpleQueue()
+        self._noted: SimpleQueue[tuple[Event, dict[str, Any]] | None] = SimpleQueue()
+        """None ends the wait of a thread that stops."""
         self._stopping = threading.Event()
         self._parked: frozenset[tuple[str, str]] = frozenset()
         self._thread = threading.Thread(target=self._run, name="console-indexer", daemon=True)
@@ -108,6 +111,7 @@ class Indexer:
     def stop(self) -> None:
         """Leave what is not written to the next scan."""
         self._stopping.set()
+        self._noted.put(None)
         if self._thread.ident is not None:
             self._thread.join(timeout=10)
 
@@ -150,13 +154,15 @@ class Indexer:
     def _next_smears(self) -> list[SmearId]:
         """Wait for events, and a moment for more of the same smears."""
         try:
-            noted = [self._noted.get(timeout=0.5)]
+            first = self._noted.get(timeout=REST_S)
         except Empty:
             return []
         self._stopping.wait(TOGETHER_S)
+        noted = [first] if first is not None else []
         with suppress(Empty):
             while len(noted) < ROWS_AT_ONCE:
-                noted.append(self._noted.get_nowait())
+                if (further := self._noted.get_nowait()) is not None:
+                    noted.append(further)
         if any(event in (Event.DELIVERY_PARKED, Event.DELIVERY_RETRIED) for event, _ in noted):
             self._read_what_is_parked()
         found = [self._smear_of(event, fields) for event, fields in noted]

@@ -15,10 +15,13 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from config.sections import ServerTls, WebSettings
+from listener.web import server as web_server
 from listener.web.server import WebServer, read_token
 from pipeline.errors import Rejected
 from reporting.delivery.transport.tls import TlsFiles
 from tests.certificates import Authority, make_authority
+from tests.listener.house import until
+from tests.listener.peers import PATIENCE_S
 
 APP = Starlette(routes=[Route("/", lambda _request: PlainTextResponse("here"))])
 
@@ -57,6 +60,21 @@ def test_the_port_is_free_again_after_a_stop() -> None:
         assert httpx.get(f"http://127.0.0.1:{port}/").text == "here"
 
     socket.create_server(("127.0.0.1", port)).close()
+
+
+def test_a_server_at_rest_answers_and_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web_server, "_RESTING_TICK_S", 86_400.0)
+    with _serving(WebSettings(port=0)) as server:
+        answers = [httpx.get(f"http://127.0.0.1:{server.port}/") for _ in range(3)]
+        running, thread = server._server, server._thread
+        assert running is not None and running.connections is not None and thread is not None
+        connections = running.connections
+        until(lambda: not connections.need_sweeps)
+        server.stop(PATIENCE_S)
+
+    assert [answer.text for answer in answers] == ["here"] * 3
+    assert all(answer.headers["date"] for answer in answers)
+    assert not thread.is_alive()
 
 
 def test_stopping_what_was_never_started_is_no_error() -> None:

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import Defect, RetryLater
+from reporting.audit.hash_chain import OTHERS_S
 from reporting.audit.record_format import GENESIS, decode, encode
 from reporting.audit.trail import Event, FindingKind, TrailPolicy, Verification, verify_trail
 from tests.reporting.trails import KEY, Clock, open_trail, write_days
@@ -111,6 +112,33 @@ def test_the_fsync_policy_is_kept(
     trail.tick()
 
     assert len(synced) == least
+
+
+@pytest.mark.parametrize("policy", ["event", "interval", "never"])
+def test_the_keeper_rests_while_nothing_is_due(tmp_path: Path, policy: Any) -> None:
+    clock = Clock()
+    trail = open_trail(
+        tmp_path, clock=clock, policy=TrailPolicy(fsync=policy, checkpoint_every_s=OTHERS_S / 2)
+    )
+    trail.tick()
+    at_rest = trail.is_due()
+    trail.record(Event.REQUEST_REFUSED)
+    is_written = trail.is_due()
+    trail.tick()
+    is_synced = trail.is_due()
+    clock.move(OTHERS_S / 2)
+    is_to_be_signed = trail.is_due()
+    trail.tick()
+    is_signed = trail.is_due()
+    clock.move(OTHERS_S)
+    others_may_have_died = trail.is_due()
+
+    assert not at_rest
+    assert is_written is (policy == "interval")
+    assert not is_synced
+    assert is_to_be_signed
+    assert not is_signed
+    assert others_may_have_died
 
 
 def test_an_event_is_written_while_the_disk_takes_its_time(
