@@ -7,6 +7,7 @@ one. It runs nothing itself.
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -59,6 +60,11 @@ MAX_DELETED_AT_ONCE = 1000
 SUSPECT_PRIORITY = 1
 """Of images that were begun before and never ended: they come after the others, and alone."""
 
+MANY_JOBS = 10_000
+COUNTING_SHARE = 0.1
+"""With more than MANY_JOBS unfinished, they are counted again when no more than this share of the
+time goes into counting; until then, a status says as of when its numbers are."""
+
 MAX_REASON_LENGTH = 300
 
 _FAILED = ["ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
@@ -68,7 +74,13 @@ class QueueClient:
     """Access to the work queue; a `listener.workflow.transitions.WorkQueue`."""
 
     def __init__(
-        self, database_url: str, *, inbox: Inbox, gather_by: GatherBy, waits: bool = False
+        self,
+        database_url: str,
+        *,
+        inbox: Inbox,
+        gather_by: GatherBy,
+        waits: bool = False,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Raises RetryLater `no_queue_yet` or `database_unavailable` without a queue to look at.
 
@@ -87,6 +99,10 @@ class QueueClient:
         """Called when images may wait."""
         self.on_due: Callable[[float], None] = lambda _after_s: None
         """Called when a job of another queue, or a delayed one, may become due after so long."""
+        self._monotonic = monotonic
+        self._counting = threading.Lock()
+        self._last_count: tuple[datetime, list[QueueCount]] | None = None
+        self._counts_again_at = 0.0
         self._rows(queries.any_job())
 
     def close(self) -> None:
@@ -241,8 +257,8 @@ class QueueClient:
 
     def status(self) -> WorkflowStatus:
         """Queue depths, and parked work with its reasons."""
-        now = datetime.now(UTC)
-        queues = queue_statuses(self.counts(), now)
+        now, counts = self._counted()
+        queues = queue_statuses(counts, now)
         return WorkflowStatus(
             at=now,
             queues=tuple(self._with_next_attempt(queue) for queue in queues),
@@ -263,11 +279,25 @@ class QueueClient:
         )
 
     def counts(self) -> list[QueueCount]:
-        """Unfinished jobs by queue and state, all as of one moment."""
-        return [
-            QueueCount(queue=queue, status=status, count=count, oldest_ms=oldest_ms)
-            for queue, status, count, oldest_ms in self._rows(queries.counts())
-        ]
+        """Unfinished jobs by queue and state, all as of one moment, which may be a while ago with
+        more than MANY_JOBS.
+        """
+        return self._counted()[1]
+
+    def _counted(self) -> tuple[datetime, list[QueueCount]]:
+        """The counts, and as of when they are."""
+        with self._counting:
+            if self._last_count is None or self._monotonic() >= self._counts_again_at:
+                began, now = self._monotonic(), datetime.now(UTC)
+                counts = [
+                    QueueCount(queue=queue, status=status, count=count, oldest_ms=oldest_ms)
+                    for queue, status, count, oldest_ms in self._rows(queries.counts())
+                ]
+                is_long = sum(one.count for one in counts) > MANY_JOBS
+                ended = self._monotonic()
+                rest_s = (ended - began) / COUNTING_SHARE if is_long else 0.0
+                self._counts_again_at, self._last_count = ended + rest_s, (now, counts)
+            return self._last_count
 
     def unfinished_images(self, smear_id: SmearId) -> Iterator[SOPInstanceUID]:
         """Images of a smear whose analysis is queued or in progress."""

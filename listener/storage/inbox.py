@@ -13,6 +13,7 @@ import errno
 import hashlib
 import itertools
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -30,7 +31,7 @@ from listener.storage.dataset_scan import (
     is_uid,
     scan_dataset,
 )
-from listener.storage.filesystem import FolderNames, LocalDisk, is_abandoned
+from listener.storage.filesystem import RACY_S, FolderNames, LocalDisk, is_abandoned
 from listener.storage.part10 import (
     FACTS_BYTES,
     StoredInstance,
@@ -162,6 +163,13 @@ class Inbox:
             for entry in entries:
                 if entry.name.endswith(".dcm"):
                     yield SOPInstanceUID(entry.name.removesuffix(".dcm"))
+
+    def changed_at(self) -> float | None:
+        """When an image last came to wait or ceased to; None where that is so short ago that
+        another one may have come since at the same time of the file system's clock.
+        """
+        changed_at = self._new.stat().st_mtime
+        return changed_at if abs(time.time() - changed_at) > RACY_S else None
 
     def is_waiting(self, sop_instance_uid: str) -> bool:
         """True when an image is here and neither parked nor removed."""

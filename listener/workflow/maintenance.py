@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -26,6 +27,11 @@ KEEP_FINISHED = timedelta(days=7)
 LOOKS_UNTIL_LOST = 3
 """A claimed job that no thread runs is lost when it was seen so this often in a row: every job is
 for a moment, between its claim and its first line."""
+
+LISTING_SHARE = 0.01
+"""Of its time, what this thread spends on listing the inbox at most."""
+SHORT_LISTING_S = 0.5
+"""A listing that takes less is repeated each time that the inbox is compared with the queue."""
 
 _CHUNK = 500
 _log = logging.getLogger(__name__)
@@ -63,7 +69,9 @@ class Maintenance:
         requeue_of: Callable[[str], None],
         retention: Retention | None,
         audit: AuditSink,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._monotonic = monotonic
         self._client = client
         self._inbox = inbox
         self._results = results
@@ -76,6 +84,12 @@ class Maintenance:
         self._audit = audit
         self._stopping = threading.Event()
         self._asked: set[SOPInstanceUID] = set()
+        self._must_list = threading.Event()
+        """Something happened that may have left an image unknown to the queue."""
+        self._must_list.set()
+        self._listed: float | None = None
+        """When the inbox had changed last when it was listed; None when that was just then."""
+        self._lists_again_at = 0.0
         self._idle_looks: dict[str, int] = {}
 
     def run(self, times: UpkeepTimes, stopping: threading.Event) -> None:
@@ -131,22 +145,54 @@ class Maintenance:
             self._requeue(job_id)
         return len(lost)
 
+    def note_missed(self) -> None:
+        """An image that was received could not be enqueued: compare inbox and queue next time."""
+        self._must_list.set()
+
     def reconcile(self) -> int:
         """Enqueue every image of the inbox that the queue does not know; return how many.
 
-        A million images take a while: a stop does not wait for the rest of them.
+        An inbox of a million images takes seconds to list. So it is listed at once where an image
+        may have been missed: at the start, after `note_missed`, when a worker has died, and once
+        per sweep. Else only when it has changed, and so seldom that LISTING_SHARE is kept.
         """
+        if not self._is_listing_due():
+            return 0
+        self._must_list.clear()
+        is_whole = False
+        try:
+            count, is_whole = self._compare()
+        finally:
+            if not is_whole:
+                self._must_list.set()
+        return count
+
+    def _is_listing_due(self) -> bool:
+        if self._must_list.is_set():
+            return True
+        is_same = self._listed is not None and self._listed == self._inbox.changed_at()
+        return not is_same and self._monotonic() >= self._lists_again_at
+
+    def _compare(self) -> tuple[int, bool]:
+        """How many images were missed, and whether all of the inbox was compared: a stop does not
+        wait for the rest.
+        """
+        self._listed, began_s = self._inbox.changed_at(), time.thread_time()
         present = set(self._inbox.waiting())
         self._asked &= present
+        unknown = sorted(present - self._asked)
+        took_s = time.thread_time() - began_s
+        rest_s = took_s / LISTING_SHARE if took_s > SHORT_LISTING_S else 0.0
+        self._lists_again_at = self._monotonic() + rest_s
         count = 0
-        for chunk in _chunks(sorted(present - self._asked)):
+        for chunk in _chunks(unknown):
             if self._stopping.is_set():
-                break
+                return count, False
             missed = self._client.not_enqueued(chunk)
             self._client.enqueue_image(*map(self._inbox.facts, missed))
             count += len(missed)
             self._asked.update(chunk)
-        return count
+        return count, True
 
     def correct_delays(self) -> int:
         """Shorten delays that a clock set back has lengthened; return how many."""
@@ -155,6 +201,7 @@ class Maintenance:
     def sweep(self) -> None:
         """Delete images past their retention period, and finished jobs that are older still."""
         self._asked.clear()
+        self._must_list.set()
         keep = KEEP_FINISHED
         now = datetime.now(UTC)
         if self._retention is not None:
@@ -170,6 +217,7 @@ class Maintenance:
         with closing(lease):
             self._results.sweep_drafts(worker_id)
             self._requeue_of(worker_id)
+        self._must_list.set()  # it may have received images that it did not enqueue any more
         self._audit.record(Event.WORKER_TAKEN_OVER, worker_id=worker_id)
         return 1
 

@@ -368,6 +368,7 @@ class Workflow:
                 try:
                     action()
                 except Exception as err:  # noqa: BLE001 - a loop's boundary; see image_received
+                    self._running.maintenance.note_missed()
                     _log.warning("queue feeder failed: %s", type(err).__name__)
 
 

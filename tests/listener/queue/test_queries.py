@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from listener.queue import queries
+from listener.queue import client, queries
 from listener.queue.client import QueueClient
 from listener.queue.dbos_adapter import make_queue
 from listener.queue.jobs import IMAGES, SMEARS, Job, close_job, image_job, image_of
@@ -68,6 +69,28 @@ def test_work_is_counted_by_queue_and_state_with_its_oldest(url: str, queue: Que
         QueueCount(queue=IMAGES, status="ENQUEUED", count=2, oldest_ms=1000),
         QueueCount(queue=SMEARS, status="ENQUEUED", count=1, oldest_ms=4000),
     ]
+
+
+def test_a_long_queue_is_counted_seldom_and_its_status_says_as_of_when(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "MANY_JOBS", 2)
+    looks = itertools.count()  # each takes a second, so that counting takes one and the rest ten
+    inbox = Inbox(tmp_path / "inbox")
+    with closing(
+        QueueClient(url, inbox=inbox, gather_by="series", monotonic=lambda: float(next(looks)))
+    ) as queue:
+        queue.enqueue(image(1), image(2))
+        short = [queue.status()]
+        queue.enqueue(image(3))
+        counted = queue.status()
+        queue.enqueue(image(4))
+        shown = [queue.status() for _ in range(10)]
+
+    assert [one.queues[0].waiting for one in (*short, counted)] == [2, 3]
+    assert [one.queues[0].waiting for one in shown] == [3] * 9 + [4]
+    assert {one.at for one in shown[:9]} == {counted.at}
+    assert shown[9].at > counted.at
 
 
 def test_the_unfinished_work_of_a_smear_is_found_in_every_state(

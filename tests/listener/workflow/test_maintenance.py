@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,7 +43,7 @@ class Bench:
     in_threads: set[str] = field(default_factory=set)
     audit: RecordingAudit = field(default_factory=RecordingAudit)
 
-    def upkeep(self) -> Maintenance:
+    def upkeep(self, monotonic: Callable[[], float] = time.monotonic) -> Maintenance:
         return Maintenance(
             client=self.client,
             inbox=self.inbox,
@@ -53,6 +55,7 @@ class Bench:
             requeue_of=self.requeue_of,
             retention=None,
             audit=self.audit,
+            monotonic=monotonic,
         )
 
     def requeue_of(self, worker_id: str) -> None:
@@ -174,6 +177,69 @@ def test_an_image_that_the_queue_has_not_heard_of_is_asked_for_once(bench: Bench
     assert rounds == [1, 0, 1]
     waiting = set(bench.client.unfinished_images(SMEAR))
     assert waiting == {one.sop_instance_uid for one in (known, forgotten, late)}
+
+
+class TestALargeInbox:
+    """Listing it takes long, so that it is done where something may have been missed."""
+
+    @pytest.fixture(autouse=True)
+    def _long(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As if each listing took an age."""
+        monkeypatch.setattr(maintenance, "SHORT_LISTING_S", -1.0)
+        monkeypatch.setattr(maintenance, "LISTING_SHARE", 1e-9)
+
+    def test_one_at_rest_is_not_listed(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(maintenance, "LISTING_SHARE", 1e9)
+        receive(bench.inbox, SMEAR, 1)
+        os.utime(bench.root / "inbox" / "new", (1_000, 1_000))
+        upkeep = bench.upkeep()
+        first = upkeep.reconcile()
+        monkeypatch.setattr(Inbox, "waiting", lambda _: pytest.fail("listed"))
+
+        assert (first, upkeep.reconcile()) == (1, 0)
+
+    def test_it_is_listed_again_after_a_while(self, bench: Bench) -> None:
+        now = 0.0
+        upkeep = bench.upkeep(lambda: now)
+        upkeep.reconcile()
+        receive(bench.inbox, SMEAR, 1)
+
+        too_soon = upkeep.reconcile()
+        now = 1e12
+
+        assert (too_soon, upkeep.reconcile()) == (0, 1)
+
+    def test_it_is_listed_at_once_when_an_image_was_not_enqueued(self, bench: Bench) -> None:
+        upkeep = bench.upkeep()
+        upkeep.reconcile()
+        receive(bench.inbox, SMEAR, 1)
+
+        upkeep.note_missed()
+
+        assert upkeep.reconcile() == 1
+
+    def test_it_is_listed_at_once_when_a_worker_has_died(self, bench: Bench) -> None:
+        upkeep = bench.upkeep()
+        upkeep.reconcile()
+        receive(bench.inbox, SMEAR, 2)
+        bench.in_hand_of("dead", 1)
+
+        upkeep.adopt_dead_workers()
+
+        assert upkeep.reconcile() == 1
+
+    def test_it_is_listed_at_once_after_a_sweep_and_after_a_failure(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        upkeep = bench.upkeep()
+        upkeep.reconcile()
+        receive(bench.inbox, SMEAR, 1)
+        upkeep.sweep()
+        with monkeypatch.context() as broken, pytest.raises(ZeroDivisionError):
+            broken.setattr(bench.client, "not_enqueued", lambda _: 1 / 0)
+            upkeep.reconcile()
+
+        assert upkeep.reconcile() == 1
 
 
 def test_a_stop_does_not_wait_until_a_large_inbox_is_compared(
