@@ -27,8 +27,8 @@ from models.training.network import CROP_PX, MAP_SIDE
 from pipeline.domain import CELL_TYPES
 
 MAPS = 1024
-"""Of the third stage; the heads' first columns are their means over the cell, the next their
-spreads."""
+"""Of the third stage: the heads' first columns are means over the nucleus, the next ones means over
+the cytoplasm."""
 LAST_STRIDE = 32
 FORBIDDEN = -1e4
 """Added to the logit of a type that cannot be."""
@@ -67,7 +67,7 @@ def attach(
     _set_old_answers_aside(graph)
     build = NodeBuilder(graph)
     cell = third_stage_of_the_cell(build, graph)
-    flat = [build("Flatten", one, axis=1) for one in (cell.mean, cell.spread)]
+    flat = [build("Flatten", one, axis=1) for one in (cell.nucleus.mean, cell.cytoplasm.mean)]
     features = build("Concat", *flat, pooled_last, axis=1)
     logits = build(
         "Add",
@@ -151,6 +151,20 @@ def _weights_of_mean_one(build: NodeBuilder, weights: str, side_px: int) -> str:
     return build("Squeeze", build("Mul", weights, build.constant([count])), build.integers([1]))
 
 
+def _of_zone(
+    build: NodeBuilder,
+    maps: str,
+    weights: str,
+    column: NDArray[np.float64],
+    means: NDArray[np.float64],
+    side_px: int,
+) -> str:
+    """What each place adds beyond what is ordinary, N×H×W."""
+    added = build.weighted(maps, column)
+    added = build("Sub", added, build.constant([float(means @ column)]))
+    return build("Mul", added, _weights_of_mean_one(build, weights, side_px))
+
+
 def _activation(
     build: NodeBuilder,
     cell: CellMaps,
@@ -163,21 +177,22 @@ def _activation(
 ) -> None:
     """What each place adds to the blood expert's logit, negatives cut.
 
-    Its mean over the places of the trunk's maps is the logit: a spread is the mean of each place's
-    squared distance, divided by the spread. Places weigh as much as the cell covers of them.
+    Its mean over the places of the trunk's maps is the logit; places weigh as much as the nucleus
+    and the cytoplasm cover of them.
     """
     view_px, side_px = sides
     across = view_px * MAP_SIDE // CROP_PX
-    away = build("Sub", cell.maps, cell.mean)
-    odd = build("Div", build("Mul", away, away), build("Add", cell.spread, build.constant([1e-3])))
-    added = [
-        build.weighted(cell.maps, column[:MAPS]),
-        build.weighted(odd, column[MAPS : 2 * MAPS]),
-    ]
     ordinary = float(means @ column + offset)
-    near = build("Add", *added)
-    near = build("Sub", near, build.constant([float(means[: 2 * MAPS] @ column[: 2 * MAPS])]))
-    near = build("Mul", near, _weights_of_mean_one(build, cell.weights, side_px))
+    near = build(
+        "Add",
+        *(
+            _of_zone(build, cell.maps, zone.weights, column[part], means[part], side_px)
+            for zone, part in (
+                (cell.nucleus, slice(MAPS)),
+                (cell.cytoplasm, slice(MAPS, 2 * MAPS)),
+            )
+        ),
+    )
     far = build.weighted(last, column[2 * MAPS :])
     far = build("Sub", far, build.constant([float(means[2 * MAPS :] @ column[2 * MAPS :])]))
     placed = [

@@ -14,21 +14,31 @@ THIRD_STRIDE = 16
 LAST_STAGE = "network.layer4.0.conv1.weight"
 """Its input is what the third stage says."""
 LEAST_SHARE = 1e-4
-"""Added to the share of the cell in each place, so that an empty crop has a mean as well."""
+"""Added to the share of a zone in each place, so that an empty crop has a mean as well."""
+GREEN = 1
+"""The channel in which nucleus and cytoplasm differ most."""
+NUCLEUS_SLOPE = 4.0
+"""Of the logit that a pixel belongs to the nucleus, a deviation of the cell."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Zone:
+    """A part of the cell: names of tensors, at 32 bits."""
+
+    weights: str
+    """N×1×H×W: the share of the zone in each place, with a sum of 1."""
+    mean: str
+    """N×C×1×1, the maps' mean over the zone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellMaps:
-    """The third stage over the cell: names of tensors, at 32 bits."""
+    """The third stage over the dark and the light part of the cell."""
 
     maps: str
-    """N×C×H×W."""
-    weights: str
-    """N×1×H×W: the share of the cell in each place, with a sum of 1."""
-    mean: str
-    """N×C×1×1, over the cell."""
-    spread: str
-    """N×C×1×1, over the cell."""
+    """N×C×H×W, at 32 bits."""
+    nucleus: Zone
+    cytoplasm: Zone
 
 
 class NodeBuilder:
@@ -82,16 +92,38 @@ class NodeBuilder:
 
 
 def third_stage_of_the_cell(build: NodeBuilder, graph: onnx.GraphProto) -> CellMaps:
-    """Mean and spread over the places that the cell covers, whatever its size."""
+    """Means over nucleus and cytoplasm, whatever their size.
+
+    A pixel belongs to the nucleus as far as its green channel is darker than the cell's mean, in
+    deviations of the cell.
+    """
     maps = build("Cast", third_stage(graph), to=TensorProto.FLOAT)
+    green = build.columns(network_input(graph), GREEN, GREEN + 1)
+    cell = lit(graph)
+    dark = build("Sigmoid", build("Mul", green, build.constant([-NUCLEUS_SLOPE])))
+    nucleus = build("Mul", dark, cell)
+    return CellMaps(
+        maps=maps,
+        nucleus=_zone(build, maps, nucleus),
+        cytoplasm=_zone(build, maps, build("Sub", cell, nucleus)),
+    )
+
+
+def _zone(build: NodeBuilder, maps: str, pixels: str) -> Zone:
     side = [THIRD_STRIDE, THIRD_STRIDE]
-    share = build("AveragePool", lit(graph), kernel_shape=side, strides=side, ceil_mode=1)
+    share = build("AveragePool", pixels, kernel_shape=side, strides=side, ceil_mode=1)
     share = build("Add", share, build.constant([LEAST_SHARE]))
     weights = build("Div", share, build.total(share))
-    weighed = build("Mul", maps, weights)
-    mean, squares = build.total(weighed), build.total(build("Mul", weighed, maps))
-    spread = build("Sqrt", build("Relu", build("Sub", squares, build("Mul", mean, mean))))
-    return CellMaps(maps=maps, weights=weights, mean=mean, spread=spread)
+    return Zone(weights=weights, mean=build.total(build("Mul", maps, weights)))
+
+
+def network_input(graph: onnx.GraphProto) -> str:
+    """Name of the standardized crops at 32 bits, N×3×side×side; dark is below 0."""
+    makers = {name: node for node in graph.node for name in node.output}
+    name = next(node.input[0] for node in graph.node if node.op_type == "Conv")
+    while name in makers and makers[name].op_type == "Cast":
+        name = makers[name].input[0]
+    return str(name)
 
 
 def third_stage(graph: onnx.GraphProto) -> str:

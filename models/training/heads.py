@@ -1,6 +1,6 @@
 """Linear heads over pooled features of a trunk that stays as it is, fitted to hold abroad.
 
-Features are the mean and the spread over the cell of the trunk's third stage and the mean of its
+Features are the means over nucleus and cytoplasm of the trunk's third stage and the mean of its
 last one.
 Two experts answer "blast or not": one learned here from blood of several laboratories, the other
 is the head that the trunk was trained with, which knows the marrow of C-NMC, whose healthy

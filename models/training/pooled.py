@@ -33,7 +33,7 @@ class Pooled:
     """Features of N crops."""
 
     third: Features
-    """N×2048: mean and spread over the cell of the 1,024 maps of the third stage."""
+    """N×2048: means of the 1,024 maps of the third stage over nucleus and cytoplasm."""
     last: Features
     """N×2048: mean over the picture of the maps of the last stage."""
     marrow: NDArray[np.float32]
@@ -99,7 +99,7 @@ def trunk_session(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
     graph = model.graph
     build = NodeBuilder(graph)
     cell = third_stage_of_the_cell(build, graph)
-    flat = [build("Flatten", one, axis=1) for one in (cell.mean, cell.spread)]
+    flat = [build("Flatten", one, axis=1) for one in (cell.nucleus.mean, cell.cytoplasm.mean)]
     third, means = build("Concat", *flat, axis=1), last_means(graph)
     del graph.output[:]
     graph.output.extend(
