@@ -150,6 +150,8 @@ def _open_session(
     )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    # An arena keeps what the largest field ever took, once for each thread.
+    options.enable_cpu_mem_arena = False
     options.log_severity_level = 4
     # The session's own level comes too late for an accelerator that fails to load, as it does on
     # every machine without one; which provider runs is told by the session, not by its log.

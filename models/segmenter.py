@@ -42,6 +42,8 @@ class OnnxSegmenter:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
+        # An arena keeps what the largest field ever took, once for each thread.
+        options.enable_cpu_mem_arena = False
         options.log_severity_level = 4
         try:
             session = onnxruntime.InferenceSession(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from config.model import Settings
 from config.settings import check_reload
-from listener.cli.process_memory import limit_arenas, settle
+from listener.cli.process_memory import limit_heap, settle
 from listener.cli.signals import Signals
 from listener.observability.logging_setup import get_log, set_up_logging
 from pipeline.errors import SmearlinkError
@@ -24,7 +24,7 @@ def run_service(read_settings: Callable[[], Settings], *, listens: bool) -> None
 
     A stop finishes work in progress within `service.stop_grace_s`; the rest stays queued.
     """
-    limit_arenas()
+    limit_heap()
     settings = read_settings()
     set_up_logging(settings.service.log_level, settings.service.log_format)
     signals = Signals(reload=[signal.SIGHUP])

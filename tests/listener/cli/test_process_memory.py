@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
+
+import pytest
 
 
 def run(code: str) -> str:
@@ -26,7 +29,26 @@ def test_another_c_library_is_no_obstacle() -> None:
     told = run(
         "from listener.cli import process_memory as memory;"
         "memory.ctypes.CDLL = lambda _name: object();"
-        "memory.limit_arenas(); memory.settle(); print('done')"
+        "memory.limit_heap(); memory.settle(); print('done')"
     )
 
     assert told.split() == ["done"]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no mallopt")
+def test_what_a_large_image_took_is_given_back_though_newer_blocks_lie_behind_it() -> None:
+    told = run(
+        "import os; from listener.cli.process_memory import limit_heap; limit_heap()\n"
+        "def resident_mb():\n"
+        "    pages = int(open('/proc/self/statm').read().split()[1])\n"
+        "    return pages * os.sysconf('SC_PAGE_SIZE') / 2**20\n"
+        "first = b'x' * (8 << 20); del first\n"
+        "before = resident_mb()\n"
+        "image = [b'x' * (8 << 20) for _ in range(5)]\n"
+        "held = resident_mb()\n"
+        "newer = b'x' * (200 << 10)\n"
+        "del image\n"
+        "print(held - before > 30, resident_mb() - before < 10)"
+    )
+
+    assert told.split() == ["True", "True"]
