@@ -143,7 +143,8 @@ def _label_lines(finding: CellFinding, cells: int) -> tuple[str, ...]:
         return (first,)
     if finding.call is Call.REFERRED and finding.reasons:
         return first, f"refer: {plain(finding.reasons[0])}"
-    return first, finding_word(finding)
+    word = finding_word(finding)
+    return first, f"person: {word}" if finding.decision is not None else word
 
 
 def _label(

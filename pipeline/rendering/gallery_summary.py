@@ -43,10 +43,9 @@ LEAST_FIELD_ROWS = 5
 """Fields that are listed however few cells there are to show."""
 NOTE_PX, NOTE_WEIGHT = 22, 600
 FIELD_COLUMNS = (Call.LEUKEMIC, Call.NORMAL, Call.REFERRED)
-CHART_NOTE = (
-    "Only counted cells make up the percentages.",
-    "The types are the network's.",
-)
+CHART_NOTE = "Only counted cells make up the percentages."
+NETWORKS_TYPES = "The types are the network's."
+PEOPLES_TYPES = "The types are a person's where one decided."
 
 GRADE_WORDS = {
     Grade.NONE_SEEN: "No leukemic cells seen",
@@ -141,7 +140,8 @@ def draw_differential(pen: Pen, canvas: RGB, smear: SmearFindings, *, least_cell
         at = (right - pen.width(figure, 20, 700), y + 16)
         pen.write(canvas, figure, at, size=20, weight=700)
         y += 28
-    for number, line in enumerate(CHART_NOTE):
+    whose = NETWORKS_TYPES if smear.review is None else PEOPLES_TYPES
+    for number, line in enumerate((CHART_NOTE, whose)):
         pen.write(canvas, line, (CHART_X_PX, y + 14 + 20 * number), size=16, color=GRAY)
     _draw_fields(pen, canvas, smear, y + 90)
 

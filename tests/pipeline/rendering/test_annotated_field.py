@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 
-from pipeline.domain import Call, FieldFindings, QualityFlag, ReferralReason, SourceImage
+from pipeline.domain import (
+    Call,
+    FieldFindings,
+    PersonDecision,
+    QualityFlag,
+    ReferralReason,
+    Reviewer,
+    SourceImage,
+)
 from pipeline.rendering.annotated_field import MIN_LONG_SIDE_PX, draw_field, enlargement
 from pipeline.rendering.pen import AMBER, CALL_COLOURS, INK
 from tests.findings import (
@@ -15,6 +24,12 @@ from tests.findings import (
     make_cell_finding,
     make_field_findings,
     make_picture,
+)
+
+CONFIRMED = PersonDecision(
+    to="neutrophil",
+    reviewer=Reviewer(account="rosa", name="Rosa"),
+    at=datetime(2026, 11, 23, tzinfo=UTC),
 )
 
 
@@ -120,8 +135,9 @@ def test_a_field_that_was_not_counted_says_so() -> None:
         lambda f: make_cell_finding(f.cell, Call.REFERRED, reasons=[ReferralReason.SMUDGE_CELL]),
         lambda f: make_cell_finding(f.cell, Call.NORMAL, probability=0.11),
         lambda f: make_cell_finding(replace(f.cell, index=7), Call.NORMAL),
+        lambda f: replace(f, decision=CONFIRMED),
     ],
-    ids=["call", "reason", "probability", "number"],
+    ids=["call", "reason", "probability", "number", "whose word it is"],
 )
 def test_whatever_is_said_of_a_cell_can_be_seen(change) -> None:
     finding = make_cell_finding(make_cell(1, 600, 450, radius=60), Call.NORMAL)

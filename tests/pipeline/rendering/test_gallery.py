@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.domain import (
+    RGB,
     Call,
     FieldFindings,
     QualityFlag,
@@ -19,8 +20,15 @@ from pipeline.domain import (
 )
 from pipeline.rendering import gallery_summary
 from pipeline.rendering.gallery import MOST_CELLS, TILE_PX, draw_gallery, most_suspicious
-from pipeline.rendering.gallery_summary import MARGIN_PX, WIDTH_PX
-from pipeline.rendering.pen import AMBER, CALL_COLOURS
+from pipeline.rendering.gallery_summary import (
+    MARGIN_PX,
+    NETWORKS_TYPES,
+    PEOPLES_TYPES,
+    WIDTH_PX,
+    chart_height,
+    draw_differential,
+)
+from pipeline.rendering.pen import AMBER, CALL_COLOURS, INK, Pen, blank
 from tests.findings import (
     make_cell,
     make_cell_finding,
@@ -28,6 +36,7 @@ from tests.findings import (
     make_picture,
     make_smear_findings,
 )
+from tests.reporting.reviews import reviewed
 
 
 def test_leukemic_cells_come_first_then_referred_then_normal() -> None:
@@ -261,3 +270,20 @@ def test_the_field_of_a_smear_with_one_card_is_listed(monkeypatch: pytest.Monkey
     draw_gallery(smear, lambda uid, frame: _picture(smear, uid))
 
     assert listed == [1]
+
+
+def test_the_gallery_says_whose_types_it_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    write = Pen.write
+
+    def noting(self: Pen, canvas: RGB, words: str, *args: object, **options: object) -> None:
+        written.append(words)
+        write(self, canvas, words, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Pen, "write", noting)
+    smear = make_smear_findings()
+    for one in (smear, reviewed(smear)):
+        draw_differential(Pen(), blank(WIDTH_PX, chart_height(one), INK), one, least_cells=50)
+
+    assert written.count(NETWORKS_TYPES) == written.count(PEOPLES_TYPES) == 1
+    assert written.index(NETWORKS_TYPES) < written.index(PEOPLES_TYPES)
