@@ -476,6 +476,30 @@ def test_a_key_that_is_held_down_decides_one_cell(desk: Desk) -> None:
     assert new_acts(desk, since) == [(Act.RECLASSIFY, "monocyte"), (Act.RECLASSIFY, "eosinophil")]
 
 
+def test_a_click_on_a_class_is_for_the_cell_in_focus_and_a_double_click_for_one(
+    desk: Desk,
+) -> None:
+    since = open_for_review(desk)
+    cells = desk.page.evaluate(
+        "[...document.querySelectorAll('.cell')].slice(0, 2).map(cell => cell.dataset.cell)"
+    )
+    place = (
+        "(() => { const box = document.querySelector('[data-class=basophil]')"
+        ".getBoundingClientRect(); return [box.x + 9, box.y + 9]; })()"
+    )
+
+    desk.page.double_click(*desk.page.evaluate(place))
+    desk.page.wait_until(f"{REVISION} === {since + 1}")
+    desk.page.evaluate("document.querySelector('[data-class=monocyte]').click()")
+    desk.page.wait_until(f"{REVISION} === {since + 2}")
+
+    events = desk.site.parts.reviews.events(desk.smear)[since:]
+    assert [(one.to, list(one.cells)) for one in events] == [
+        ("basophil", cells[:1]),
+        ("monocyte", cells[1:]),
+    ]
+
+
 def test_a_star_is_taken_away_by_the_same_key(desk: Desk) -> None:
     since = open_for_review(desk)
     focus = "document.querySelector('a.look').focus()"

@@ -87,6 +87,8 @@ SMEAR = sa.Table(
     sa.Column("delivery_state", sa.Text, nullable=False),
     sa.Column("stamp", sa.Text, nullable=False),
     sa.Column("changed_at", sa.Float, nullable=False, index=True),
+    sa.Column("review", sa.Text, nullable=False, server_default=""),
+    sa.Index("smear_by_review", "review", "received_at", "smear_id"),
     sa.Index("smear_by_time", "received_at", "smear_id"),
     sa.Index("smear_by_accession", "accession_key"),
     sa.Index("smear_by_patient", "patient_key"),
@@ -176,6 +178,7 @@ class ConsoleDatabase:
             if address.get_backend_name() != "sqlite":
                 connection.execute(sa.schema.CreateSchema(SCHEMA, if_not_exists=True))
             METADATA.create_all(connection)
+            _add_review_column(connection)
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -237,6 +240,22 @@ def trouble_named() -> Iterator[None]:
             "The console's database does not answer: check database.url, the server and the disk",
             code="database_unavailable",
         ) from err
+
+
+def _add_review_column(connection: sa.Connection) -> None:
+    """To a table of an earlier version; without its stamp each row is made again from the files."""
+    schema = None if connection.dialect.name == "sqlite" else SCHEMA
+    inspector = sa.inspect(connection)
+    if any(one["name"] == "review" for one in inspector.get_columns("smear", schema=schema)):
+        return
+    table = "smear" if schema is None else f"{schema}.smear"
+    column = "review TEXT NOT NULL DEFAULT ''"
+    guard = "" if schema is None else "IF NOT EXISTS "
+    connection.execute(sa.text(f"ALTER TABLE {table} ADD COLUMN {guard}{column}"))
+    connection.execute(sa.update(SMEAR).values(stamp=""))
+    for index in SMEAR.indexes:
+        if index.name == "smear_by_review":
+            index.create(connection, checkfirst=True)
 
 
 def _make_private(path: Path) -> None:

@@ -15,8 +15,8 @@ from listener.storage.inbox import Inbox
 from listener.storage.receipts import DeliveryState
 from listener.storage.results import ReportIndex, ResultsFolder, SmearFolder
 from listener.storage.smear_grouping import in_order_of_acquisition
-from listener.web.console.smear_index import DeliveryStanding, SmearRow
-from pipeline.domain import QualityFlag, SmearFindings, SmearId, SOPInstanceUID
+from listener.web.console.smear_index import DeliveryStanding, ReviewStanding, SmearRow
+from pipeline.domain import QualityFlag, SignOff, SmearFindings, SmearId, SOPInstanceUID
 from pipeline.errors import SmearlinkError
 from pipeline.findings.review import ReviewState, review_smear
 from pipeline.findings.smear_summary import gather_smear, referred_cell_count
@@ -144,6 +144,7 @@ class SmearFiles:
                 name: DeliveryStanding.PARKED if name in stuck else self._standing(index, name)
                 for name in index.destinations
             },
+            review=_review_standing(smear),
             stamp=stamp,
         )
 
@@ -235,6 +236,17 @@ class SmearFiles:
         if DeliveryState.AWAITING_COMMITMENT in states:
             return DeliveryStanding.AWAITING_COMMITMENT
         return DeliveryStanding.WAITING
+
+
+def _review_standing(smear: SmearFindings) -> ReviewStanding:
+    review = smear.review
+    if review is None:
+        return ReviewStanding.NOT_REVIEWED
+    if review.sign_off is SignOff.UNSIGNED:
+        return ReviewStanding.IN_REVIEW
+    if review.sign_off is SignOff.WITHDRAWN:
+        return ReviewStanding.WITHDRAWN
+    return ReviewStanding.SIGNED if review.is_current else ReviewStanding.CHANGED
 
 
 def _person(header: Dataset) -> str:

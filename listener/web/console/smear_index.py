@@ -19,6 +19,17 @@ LEAST_STEP_S = 0.001
 _LAST = "\U0010ffff"
 
 
+class ReviewStanding(StrEnum):
+    """How far people have come with a smear."""
+
+    NOT_REVIEWED = "not_reviewed"
+    IN_REVIEW = "in_review"
+    """Acts, and no signature."""
+    SIGNED = "signed"
+    CHANGED = "changed_after_signature"
+    WITHDRAWN = "withdrawn"
+
+
 class DeliveryStanding(StrEnum):
     """How far a smear's newest results have come, at one destination or at all of them."""
 
@@ -66,6 +77,7 @@ class SmearRow:
     grade: Grade | None
     flags: tuple[QualityFlag, ...]
     deliveries: Mapping[str, DeliveryStanding]
+    review: ReviewStanding = ReviewStanding.NOT_REVIEWED
     stamp: str
     """Changes when the files do that the row was made of."""
 
@@ -89,6 +101,7 @@ class SmearFilter:
     grade: str = ""
     device: str = ""
     state: str = ""
+    review: str = ""
     since: datetime | None = None
     until: datetime | None = None
     words: str = ""
@@ -196,6 +209,8 @@ def _conditions(asked: SmearFilter) -> Iterable[sa.ColumnElement[bool]]:
         yield SMEAR.c.device == asked.device
     if asked.state:
         yield SMEAR.c.delivery_state == asked.state
+    if asked.review:
+        yield SMEAR.c.review == asked.review
     if asked.since is not None:
         yield SMEAR.c.received_at >= asked.since.timestamp()
     if asked.until is not None:
@@ -242,6 +257,7 @@ def _values(row: SmearRow, changed_at: float) -> dict[str, Any]:
         "flags": ",".join(row.flags),
         "deliveries": json.dumps(dict(row.deliveries)),
         "delivery_state": str(row.delivery),
+        "review": str(row.review),
         "stamp": row.stamp,
         "changed_at": changed_at,
     }
@@ -275,5 +291,6 @@ def _row(row: sa.Row[Any]) -> SmearRow:
         deliveries={
             name: DeliveryStanding(word) for name, word in json.loads(row.deliveries).items()
         },
+        review=ReviewStanding(row.review or ReviewStanding.NOT_REVIEWED),
         stamp=row.stamp,
     )

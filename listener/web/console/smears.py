@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from urllib.parse import urlencode
 
 from starlette.concurrency import run_in_threadpool
@@ -17,6 +18,7 @@ from listener.web.console.permissions import Permission
 from listener.web.console.sessions import Visitor
 from listener.web.console.smear_index import (
     DeliveryStanding,
+    ReviewStanding,
     SmearFilter,
     SmearIndex,
 )
@@ -48,6 +50,7 @@ class SmearsPage:
             grade=_one_of(query.get("grade", ""), Grade),
             device=query.get("device", "")[:16],
             state=_one_of(query.get("state", ""), DeliveryStanding),
+            review=_one_of(query.get("review", ""), ReviewStanding),
             since=day(query.get("since", "")),
             until=day_after(query.get("until", "")),
         )
@@ -83,12 +86,13 @@ class SmearsPage:
             query=f"{urlencode(kept)}&" if kept else "",
             devices=self._index.devices(),
             states=list(DeliveryStanding),
+            reviews=list(ReviewStanding),
             exports=self._exports,
             has_files=bool(page.total) or asked != SmearFilter(),
         )
 
 
-def _one_of(word: str, words: type[Grade] | type[DeliveryStanding]) -> str:
+def _one_of(word: str, words: type[StrEnum]) -> str:
     return word if word in list(words) else ""
 
 

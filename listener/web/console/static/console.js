@@ -92,6 +92,13 @@ class Review {
     const comment = one("#comment", form);
     comment?.addEventListener("focus", () => { comment.placeholder = this.placeOf(this.chosen()); });
     addEventListener("beforeunload", event => { if (this.waiting) event.preventDefault(); });
+    // A click on a button takes the focus from the cell that it is meant for.
+    addEventListener("focusin", event => { this.last = event.target.closest?.(".cell")?.dataset.cell ?? this.last; });
+    // The second click of a double click would be for the next cell.
+    form.addEventListener("click", event => {
+      const button = event.target.closest("button");
+      if (event.detail > 1 && button && button.dataset.act !== "undo") event.preventDefault();
+    });
     form.addEventListener("submit", event => {
       const button = event.submitter;
       if (!button?.name) return;
@@ -150,7 +157,7 @@ class Review {
   chosen() {
     const checked = all(".cell:has(input:checked)");
     if (checked.length) return checked;
-    const cell = document.activeElement?.closest(".cell") ?? this.last;
+    const cell = document.activeElement?.closest(".cell") ?? (this.last && one(`.cell[data-cell="${CSS.escape(this.last)}"]`));
     return cell ? [cell] : [];
   }
 
@@ -167,7 +174,7 @@ class Review {
     if (event.target.closest("button, summary") && (key === "enter" || key === " ")) return false;
     const acts = {
       " ": () => this.do("seen"), enter: () => link && this.do("confirm"), u: () => this.do("undo"), f: () => this.do("star"),
-      c: () => { if (link) this.last = link.closest(".cell"); one("#comment")?.focus(); }, v: () => link && location.assign(link.href),
+      c: () => one("#comment")?.focus(), v: () => link && location.assign(link.href),
     };
     const act = this.keys.has(key) ? () => this.do("reclassify", this.keys.get(key)) : acts[key];
     // A key that is held down decides one cell, not a row of them.
@@ -204,7 +211,6 @@ class Review {
   }
 
   goOn(cell) {
-    this.last = cell;
     const links = all("[data-gallery] a.look");
     (links[links.indexOf(one("a.look", cell)) + 1] ?? one("a.look", cell)).focus();
   }

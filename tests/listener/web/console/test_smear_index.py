@@ -15,6 +15,7 @@ from listener.web.console.indexer import FollowedAudit, Indexer
 from listener.web.console.smear_index import (
     PAGE_ROWS,
     DeliveryStanding,
+    ReviewStanding,
     SmearFilter,
     SmearIndex,
     SmearRow,
@@ -49,6 +50,7 @@ def make_row(number: int, **changes: object) -> SmearRow:
         "grade": list(Grade)[number % 4],
         "flags": (QualityFlag.OUT_OF_FOCUS,) if number % 9 == 0 else (),
         "deliveries": {"pacs": list(DeliveryStanding)[2 + number % 4]},
+        "review": list(ReviewStanding)[number % 5],
         "stamp": str(number),
     }
     return SmearRow(**(values | changes))  # type: ignore[arg-type]
@@ -84,6 +86,7 @@ def test_the_newest_comes_first_page_by_page(index: SmearIndex) -> None:
         (SmearFilter(grade="many"), {2, 6, 10}),
         (SmearFilter(device="SCOPE3"), {3, 10}),
         (SmearFilter(state="parked"), {3, 7, 11}),
+        (SmearFilter(review="signed"), {2, 7}),
         (SmearFilter(since=NOW - timedelta(minutes=2)), {0, 1, 2}),
         (SmearFilter(until=NOW - timedelta(minutes=9)), {10, 11}),
         (SmearFilter(words="acc-00000"), {0, 1, 2, 3, 4, 5, 6, 7, 8, 9}),
@@ -136,6 +139,7 @@ SMEAR_QUESTIONS = [
     (SmearFilter(grade="many"), 1),
     (SmearFilter(device="SCOPE3"), 5),
     (SmearFilter(state="parked"), 1),
+    (SmearFilter(review="not_reviewed"), 1),
     (SmearFilter(grade="few", device="SCOPE1", state="waiting"), 1),
     (SmearFilter(since=NOW - timedelta(days=7)), 1),
     (SmearFilter(words="ACC-0123"), 1),
@@ -199,6 +203,31 @@ def test_the_index_is_built_again_from_files(tmp_path: Path) -> None:
     assert (found_row.version, found_row.counted, found_row.blasts) == (1, 3, 1)
     assert found_row.device == "DEVICE"
     assert found_row.received_at == NOW
+
+
+def test_a_table_of_an_earlier_version_is_filled_from_the_files(tmp_path: Path) -> None:
+    site = ConsoleSite(tmp_path)
+    smear = site.put_smear([make_field_findings()], builds=False)
+    site.review_as("rosa", smear, seen_revision=0)
+    indexer(site).scan()
+    with site.database.writing() as connection:
+        connection.execute(sa.text("DROP INDEX smear_by_review"))
+        connection.execute(sa.text("ALTER TABLE smear DROP COLUMN review"))
+
+    url = f"sqlite:///{site.root / 'state.sqlite'}"
+    ConsoleDatabase(url).close()
+    database = ConsoleDatabase(url)
+    before = SmearIndex(database).find(smear)
+    indexer(site).scan()
+    after = SmearIndex(database).find(smear)
+
+    assert before is not None
+    assert after is not None
+    assert before.review is ReviewStanding.NOT_REVIEWED
+    assert after.review is ReviewStanding.IN_REVIEW
+    asked = SmearFilter(review="signed")
+    assert scans_of(database, lambda: SmearIndex(database).page(asked)) == []
+    database.close()
 
 
 def test_a_new_version_changes_the_row_at_the_next_scan(tmp_path: Path) -> None:
