@@ -19,7 +19,11 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext, build_context
 
 from reporting.delivery import DeliveryPostponed, DeliveryRefused
-from reporting.delivery.transport.pynetdicom_fixes import fix_reactor_pause, recover_rejection
+from reporting.delivery.transport.pynetdicom_fixes import (
+    fix_reactor_pause,
+    prompt_reactor,
+    recover_rejection,
+)
 from reporting.delivery.transport.tls import TlsFiles, client_context, connection_failure
 from reporting.derived_uids import IMPLEMENTATION_CLASS_UID
 
@@ -59,13 +63,14 @@ def associated(
     Raises DeliveryPostponed when the peer cannot be had now, DeliveryRefused when it will not.
     """
     association = _associate(peer, contexts, handlers)
-    try:
-        yield association
-    except BaseException:
-        association.abort()
-        raise
-    if association.is_established:
-        association.release()
+    with prompt_reactor(association):
+        try:
+            yield association
+        except BaseException:
+            association.abort()
+            raise
+        if association.is_established:
+            association.release()
 
 
 class LastResponse:

@@ -1,4 +1,5 @@
-"""Fixes two races of pynetdicom 3.0 between its reactor thread and the thread that sends.
+"""Fixes two races of pynetdicom 3.0 between its reactor thread and the thread that sends, and has
+the reactor notice what happens at once.
 
 Each association has a reactor thread that reads messages of the peer. pynetdicom pauses it while a
 sender waits for a response, but reports the pause a moment too early: on a busy machine the
@@ -8,14 +9,29 @@ sender waits forever.
 
 The reactor also reads a rejection and closes the connection, at times before the requesting thread
 has checked the connection: that thread then reports an abort and leaves the rejection unread.
+
+The reactor looks for something to do once in a millisecond, so each C-STORE waited two or three of
+them for nothing: for its request to be taken, and for its response. Here it waits for the
+connection and for the sender instead, and looks as seldom as nothing happens.
 """
 
 from __future__ import annotations
 
+import select
+import socket
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, cast
 
 from pynetdicom.association import Association
+from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu_primitives import A_ASSOCIATE
+
+_LONGEST_WAIT_S = 0.005
+"""Of the reactor, which also looks after timers and whether it is to end."""
+_READABLE = select.POLLIN | select.POLLPRI
 
 
 class Checkpoint(threading.Event):
@@ -88,3 +104,57 @@ def recover_rejection(association: Association) -> None:
     if isinstance(answer, A_ASSOCIATE) and answer.result:
         association.acceptor.primitive = answer
         association.is_aborted, association.is_rejected = False, True
+
+
+class PromptReactor(DULServiceProvider):
+    """Waits for what comes next, from the peer or from the sender, instead of sleeping."""
+
+    _woken: socket.socket
+    _wake: socket.socket
+
+    def send_pdu(self, primitive: Any) -> None:
+        """As pynetdicom's; the reactor takes it at once."""
+        super().send_pdu(primitive)
+        with suppress(OSError):  # woken already, or the association has ended
+            self._wake.send(b"\0")
+
+    def _is_transport_event(self) -> bool:
+        if self.state_machine.current_state != "Sta13":
+            self._wait()
+        return super()._is_transport_event()
+
+    def _wait(self) -> None:
+        connection = self.socket.socket if self.socket else None
+        if connection is None or getattr(connection, "pending", int)():
+            return
+        poll = select.poll()
+        try:
+            poll.register(connection, _READABLE)
+            poll.register(self._woken, _READABLE)
+            poll.poll(1000 * _LONGEST_WAIT_S)
+            self._woken.recv(4096)
+        except BlockingIOError:
+            return  # the connection, or nothing
+        except (OSError, ValueError):
+            time.sleep(_LONGEST_WAIT_S)  # it is being closed
+
+
+@contextmanager
+def prompt_reactor(association: Association) -> Iterator[None]:
+    """Has the reactor of an established association notice at once what happens."""
+    reactor = cast(PromptReactor, association.dul)
+    with _connected_pair() as (woken, wake):
+        reactor._woken, reactor._wake = woken, wake
+        reactor.__class__ = PromptReactor
+        reactor._run_loop_delay = 0.0
+        yield
+
+
+@contextmanager
+def _connected_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two connected sockets that block nobody."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        yield ours, theirs

@@ -8,25 +8,34 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from queue import Queue
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from pynetdicom import AE
 from pynetdicom.association import Association
+from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import AssociationSocket
 
 from listener.demo.mock_servers import MockPacs
+from reporting.delivery.transport import pynetdicom_fixes
 from reporting.delivery.transport.pynetdicom_fixes import (
     Checkpoint,
+    PromptReactor,
     fix_reactor_pause,
+    prompt_reactor,
     recover_rejection,
 )
 from tests.reporting.delivery.strict_peer import strict_peer
 
 SET_ASIDE_S = 0.5
+JOIN_S = 60.0
+"""Only waited for in full when a promise is broken."""
 
 
 class SlowCheckpoint(threading.Event):
@@ -182,6 +191,80 @@ def test_a_checkpoint_knows_whether_somebody_waits_at_it() -> None:
     reactor.join()
 
     assert (nobody, was_let_go) == (False, True)
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reactor that would wait for minutes, were it not woken."""
+    monkeypatch.setattr(pynetdicom_fixes, "_LONGEST_WAIT_S", 300.0)
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_reactor_is_woken_by_the_sender() -> None:
+    with waiting_reactor() as (reactor, waiting, _peer):
+        reactor.send_pdu(P_DATA())
+
+        waiting.join(JOIN_S)
+        assert not waiting.is_alive()
+        reactor.send_pdu(P_DATA())  # the second time as well
+        assert len(reactor.to_provider_queue.queue) == 2
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_reactor_is_woken_by_the_peer() -> None:
+    with waiting_reactor() as (_reactor, waiting, peer):
+        peer.send(b"response")
+
+        waiting.join(JOIN_S)
+        assert not waiting.is_alive()
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_reactor_is_woken_by_the_end_of_the_connection() -> None:
+    with waiting_reactor() as (_reactor, waiting, peer):
+        peer.close()
+
+        waiting.join(JOIN_S)
+        assert not waiting.is_alive()
+
+
+def test_objects_are_stored_and_the_reactor_ends_with_its_association(tmp_path: Path) -> None:
+    with MockPacs(tmp_path) as pacs:
+        association = associate(pacs)
+        fix_reactor_pause(association)
+        with prompt_reactor(association):
+            answers = [association.send_c_echo().Status for _ in range(20)]
+            association.release()
+        association.dul.join(JOIN_S)
+
+    assert answers == [0x0000] * 20
+    assert not association.dul.is_alive()
+
+
+def test_a_reactor_whose_association_is_aborted_ends(tmp_path: Path) -> None:
+    with MockPacs(tmp_path) as pacs:
+        association = associate(pacs)
+        with prompt_reactor(association):
+            association.abort()
+        association.dul.join(JOIN_S)
+
+    assert not association.dul.is_alive()
+
+
+@contextmanager
+def waiting_reactor() -> Iterator[tuple[PromptReactor, threading.Thread, socket.socket]]:
+    """A reactor without a loop, a thread that waits in it, and the other end of its connection."""
+    reactor: Any = PromptReactor.__new__(PromptReactor)
+    ours, peer = socket.socketpair()
+    woken, wake = socket.socketpair()
+    with ours, peer, woken, wake:
+        woken.setblocking(False)
+        reactor._woken, reactor._wake = woken, wake
+        reactor.socket = SimpleNamespace(socket=ours)
+        reactor.to_provider_queue = Queue()
+        waiting = threading.Thread(target=reactor._wait, daemon=True)
+        waiting.start()
+        yield reactor, waiting, peer
 
 
 def associate(pacs: MockPacs) -> Association:
