@@ -305,8 +305,9 @@ class QueueClient:
 
     def not_enqueued(self, images: Sequence[SOPInstanceUID]) -> list[SOPInstanceUID]:
         """Those images that the queue has never heard of."""
-        known = {row.id for row in self.rows(map(image_key, images))}
-        return [image for image in images if image_key(image) not in known]
+        by_id = {image_key(image): image for image in images}
+        known = set(self._column(queries.known(list(by_id))))
+        return [image for job_id, image in by_id.items() if job_id not in known]
 
     def executors(self) -> list[str]:
         """Workers that have jobs in progress."""

@@ -165,6 +165,11 @@ def arguments(job_ids: Collection[str]) -> Look:
     )
 
 
+def known(job_ids: Collection[str]) -> Look:
+    """Those of the named ids that are there, in whatever state."""
+    return sa.select(JOBS.c.workflow_uuid).where(JOBS.c.workflow_uuid.in_(job_ids))
+
+
 def any_waiting(queue: str, *, priority: int) -> Look:
     """The id of one job of a priority that can be claimed, if there is one."""
     return (

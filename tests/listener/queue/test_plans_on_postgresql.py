@@ -55,6 +55,7 @@ STATEMENTS: dict[str, Any] = {
     "hand_back": queries.hand_back("postgresql", ["image:1.2.3.7"], "w", priority=0, now_ms=1),
     "end_delays": queries.end_delays("close:1.2.3:wish-", now_ms=1),
     "arguments": queries.arguments(["image:1.2.3.7000"]),
+    "known": queries.known(["image:1.2.3.7000", "image:absent"]),
     "any_waiting": queries.any_waiting(IMAGES, priority=1),
     "unfinished": queries.unfinished(IMAGES, "1.2.4.1"),
     "queues_with_work": queries.queues_with_work(),

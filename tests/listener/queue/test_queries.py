@@ -172,6 +172,7 @@ LOOKS: dict[str, queries.Look] = {
     "any_waiting": queries.any_waiting(IMAGES, priority=1),
     "finished": queries.finished(before_ms=int(time.time() * 1000), limit=10),
     "counts": queries.counts(),
+    "known": queries.known(["image:1", "image:2"]),
 }
 
 
