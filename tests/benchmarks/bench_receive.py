@@ -24,6 +24,7 @@ import shutil
 import socket
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -43,6 +44,7 @@ from pynetdicom import AE, evt
 from config.sections import DicomSettings
 from listener.dicom.negotiation import TRANSFER_SYNTAXES
 from listener.dicom.server import DicomListener
+from listener.service import SWITCH_INTERVAL_S
 from listener.storage.inbox import Inbox
 from tests.acceptance import orthanc
 from tests.acceptance.standins import free_ports
@@ -127,6 +129,7 @@ def _jpeg(pixels: np.ndarray) -> FileDataset:
 
 def serve_ours(folder: Path, wire: Connection) -> None:
     """The product's listener on its inbox."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     settings = DicomSettings.model_validate({"port": 0})
     listener = DicomListener(settings, Inbox(folder), lambda _: None, RecordingAudit())
     listener.start()
