@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,9 @@ def analysed(house: WorkflowSite, *numbers: int, smear: SmearId = SMEAR) -> list
     for image in images:
         house.images.analyse(image, smear)
     return images
+
+
+NOW = datetime(2026, 11, 24, 20, tzinfo=UTC)
 
 
 class TestImages:
@@ -132,6 +136,23 @@ class TestReports:
         assert (closing.standing, closing.version) == (ReportStatus.REPORTED, 2)
         assert latest is not None
         assert set(latest.sources) == {*early, *late}
+
+    def test_a_clock_that_was_set_back_makes_no_older_version(self, tmp_path: Path) -> None:
+        clock = [NOW, NOW - timedelta(hours=1)]
+        house = make_house(tmp_path, audit=RecordingAudit(), clock=lambda: clock[0])
+        analysed(house, 1)
+        close(house)
+        first = house.results.smear(SMEAR).latest()
+
+        clock.pop(0)
+        analysed(house, 2)
+        close(house)
+
+        second = house.results.smear(SMEAR).latest()
+        assert first is not None
+        assert second is not None
+        assert second.version == 2
+        assert second.issued_at > first.issued_at
 
     def test_findings_of_an_older_model_are_made_anew(
         self, tmp_path: Path, house: WorkflowSite
