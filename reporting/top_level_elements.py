@@ -10,7 +10,7 @@ from collections.abc import Collection
 from struct import Struct
 
 from pydicom import Dataset
-from pydicom.dataelem import RawDataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import FileMetaDataset
 from pydicom.tag import BaseTag
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
@@ -30,6 +30,9 @@ _LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _OTHER_SYNTAXES = frozenset(
     {DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian}
 )
+
+
+_Elements = dict[BaseTag, DataElement | RawDataElement]
 
 
 class _NotPlain(Exception):
@@ -54,7 +57,7 @@ def read_top_level(content: bytes, wanted: Collection[BaseTag]) -> Dataset | Non
     return dataset
 
 
-def _syntax(meta: dict[BaseTag, RawDataElement]) -> str | None:
+def _syntax(meta: _Elements) -> str | None:
     """The transfer syntax, where it is one of explicit little endian elements."""
     element = meta.get(_TRANSFER_SYNTAX)
     if element is None or not element.value:
@@ -65,10 +68,10 @@ def _syntax(meta: dict[BaseTag, RawDataElement]) -> str | None:
 
 def _elements(
     content: bytes, start: int, wanted: Collection[BaseTag], *, group: int | None = None
-) -> tuple[dict[BaseTag, RawDataElement], int]:
+) -> tuple[_Elements, int]:
     """The elements that are wanted, and where the next one begins; all of `group` where given."""
     last = max(wanted)
-    found: dict[BaseTag, RawDataElement] = {}
+    found: _Elements = {}
     place, end = start, len(content)
     while place + _HEAD.size <= end:
         group_number, element_number, vr, length = _HEAD.unpack_from(content, place)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import Dataset, dcmread
+from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_partial
 from pydicom.filewriter import write_file_meta_info
 from pydicom.tag import Tag
@@ -84,7 +85,7 @@ def test_a_file_that_ends_early_holds_no_more_than_pydicom_finds() -> None:
 def test_another_coding_is_left_to_pydicom(syntax: str) -> None:
     content = OBJECTS[ResultKind.KEY_OBJECTS]
     meta = dcmread(io.BytesIO(content)).file_meta
-    buffer = io.BytesIO(content[:132])
+    buffer = DicomBytesIO(content[:132])
     buffer.seek(132)
     rest = content[buffer.tell() + 12 + meta.FileMetaInformationGroupLength :]
     meta.TransferSyntaxUID = UID(syntax)

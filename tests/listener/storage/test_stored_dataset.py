@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless
 
 from listener.dicom.reception import status_of
 from listener.storage import dataset_scan
@@ -56,7 +56,7 @@ def peak() -> Iterator[list[int]]:
 @pytest.mark.parametrize("syntax", SYNTAXES)
 class TestLongPrivateElements:
     def test_too_much_beside_the_pixels_is_refused_as_too_large(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, syntax: str
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, syntax: UID
     ) -> None:
         monkeypatch.setattr(dataset_scan, "MAX_BYTES_BESIDE_PIXELS", MEGABYTE)
         image = build_image(transfer_syntax=syntax)
@@ -71,7 +71,7 @@ class TestLongPrivateElements:
         assert list(inbox.waiting()) == []
 
     def test_it_does_not_help_to_hide_them_in_sequences_or_after_the_pixels(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, syntax: str
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, syntax: UID
     ) -> None:
         monkeypatch.setattr(dataset_scan, "MAX_BYTES_BESIDE_PIXELS", MEGABYTE)
         nested = build_image(transfer_syntax=syntax)
@@ -89,14 +89,14 @@ class TestLongPrivateElements:
             assert caught.value.code == "object_too_large"
 
     def test_pixels_are_not_counted(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, syntax: str
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, syntax: UID
     ) -> None:
         monkeypatch.setattr(dataset_scan, "MAX_BYTES_BESIDE_PIXELS", MEGABYTE)
         image = build_image(pixels=PIXELS, transfer_syntax=syntax)
 
         keep(Inbox(tmp_path), image, dataset_bytes(image))
 
-    def test_reading_takes_what_was_said(self, tmp_path: Path, syntax: str) -> None:
+    def test_reading_takes_what_was_said(self, tmp_path: Path, syntax: UID) -> None:
         image = build_image(transfer_syntax=syntax)
         image.private_block(0x0009, "CAMERA", create=True).add_new(1, "OB", bytes(20 * MEGABYTE))
         inbox = Inbox(tmp_path)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pydicom import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
 
+from pipeline.domain import SOPInstanceUID
 from pipeline.errors import NeedsReview
 from reporting.content import identifiers
 from reporting.content.identifiers import (
@@ -276,6 +277,6 @@ def test_headers_that_contradict_each_other_do_so_for_each_document() -> None:
 
 
 def test_no_reading_fills_the_item_that_stands_for_a_missing_sequence() -> None:
-    read_origin({"1": header()})
+    read_origin({SOPInstanceUID("1"): header()})
 
     assert not len(identifiers._NOTHING)

@@ -171,7 +171,12 @@ def test_the_same_act_sent_twice_is_one(rosa: TestClient, site: ConsoleSite) -> 
 def test_a_page_that_the_browser_kept_does_not_swallow_another_act(
     rosa: TestClient, site: ConsoleSite, other: dict[str, Any]
 ) -> None:
-    sent = {"act": "reclassify", "cells": [CELLS[0]], "to": "monocyte", "event_id": "a" * 32}
+    sent: dict[str, Any] = {
+        "act": "reclassify",
+        "cells": [CELLS[0]],
+        "to": "monocyte",
+        "event_id": "a" * 32,
+    }
     write(rosa, site, seen=0, **sent)
 
     again = write(rosa, site, seen=0, **{**sent, **other})
