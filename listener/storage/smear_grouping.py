@@ -9,6 +9,7 @@ from typing import Literal
 from pydicom import Dataset
 
 from listener.storage.inbox import Inbox, StoredInstance
+from listener.storage.short_headers import short_header
 from pipeline.domain import SmearId, SOPInstanceUID
 from reporting.derived_uids import derived_uid
 
@@ -31,8 +32,9 @@ def in_order_of_acquisition(
     """By Instance Number (PS3.3 C.7.6.1), those without one after them in the order of arrival."""
 
     def place(uid: SOPInstanceUID) -> tuple[bool, int, datetime, str]:
-        number = _instance_number(inbox.read_header(uid))
-        return number is None, number or 0, inbox.facts(uid).received_at, uid
+        known = short_header(inbox, uid)
+        number = _instance_number(known.attributes)
+        return number is None, number or 0, known.received_at, uid
 
     return tuple(sorted(images, key=place))
 

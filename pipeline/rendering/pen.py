@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from types import MappingProxyType
 
 import cv2
@@ -72,16 +73,19 @@ CALL_STYLES: Mapping[Call, CallStyle] = MappingProxyType(
 )
 
 
+FACE = "sans"
+"""The TrueType face that OpenCV carries."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pen:
-    """Writes text with the TrueType face that OpenCV carries; one pen a picture."""
+    """Writes text; one pen a picture."""
 
-    face: cv2.FontFace = field(default_factory=lambda: cv2.FontFace("sans"))
+    face: cv2.FontFace = field(default_factory=lambda: cv2.FontFace(FACE), init=False)
 
     def width(self, text: str, size: int, weight: int = 400) -> int:
         """Width of `text` in pixels."""
-        rect = cv2.getTextSize((0, 0), text, (0, 0), self.face, size, weight)
-        return int(rect[0] + rect[2])
+        return _width(text, size, weight)
 
     def fitting_size(self, text: str, size: int, room: int, weight: int = 400) -> int:
         """`size`, or the smaller size at which `text` fits into `room` pixels."""
@@ -123,6 +127,13 @@ class Pen:
     ) -> None:
         """Draw `text` on `canvas`, `at` being its left end on the base line."""
         cv2.putText(canvas, text, at, color, self.face, size, weight)
+
+
+@lru_cache(maxsize=4096)
+def _width(text: str, size: int, weight: int) -> int:
+    """The pictures of a smear say the same words many times."""
+    rect = cv2.getTextSize((0, 0), text, (0, 0), cv2.FontFace(FACE), size, weight)
+    return int(rect[0] + rect[2])
 
 
 def draw_outline(canvas: RGB, contour: Contour, style: CallStyle, line_px: float) -> None:
