@@ -18,7 +18,7 @@ from pipeline.segmentation.find_cells import find_cells
 
 FIGURES: dict[str, Any] = json.loads((MODEL_FOLDER / "evaluation.json").read_text(encoding="utf-8"))
 MANIFEST = read_manifest(MODEL_FOLDER / "manifest.toml")
-LEAST_WORST = 0.92
+LEAST_WORST = 0.935
 """AUC of the packaged network on the worst laboratory left out. Raise it with a better network."""
 LEAST_UNSEEN = 0.985
 """AUC on cells of ALL-IDB1, which nothing ever learns from or is chosen by; 0.5.0 had 0.961."""

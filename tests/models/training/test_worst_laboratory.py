@@ -28,9 +28,11 @@ from models.training.prepare import _pack_picture
 
 PICTURES = {"deepapl": 120, "lmu": 30, "aria": 16, "pbc": 60, "zheng1": 20, "chula_cells": 20}
 """Of each label of a source, spread evenly over its pictures."""
-LEAST = {"deepapl": 0.92, "aria": 0.87, "lmu": 0.98}
-"""AUC of the packaged trunk on this part, less 0.02 for another processor's rounding. Raise them
+LEAST = {"deepapl": 0.92, "aria": 0.90, "lmu": 0.99}
+"""AUC of the packaged trunk on this part, less 0.015 for another processor's rounding. Raise them
 with a better network."""
+LEAST_MEAN = 0.94
+"""Their mean, less 0.01: what one laboratory loses another rarely gains."""
 SIDE_BY_SIDE = 16
 
 
@@ -82,3 +84,4 @@ def test_the_worst_laboratory_left_out_is_ranked_no_worse_than_before(
     assert {name: value for name, value in ranked.items() if (value or 0) < LEAST[name]} == {}, (
         ranked
     )
+    assert np.mean([value or 0 for value in ranked.values()]) >= LEAST_MEAN, ranked
