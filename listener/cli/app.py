@@ -510,7 +510,10 @@ def user_reset(
     password_stdin: FromInput = False,
     settings: SettingsFile = None,
 ) -> None:
-    """Set another password, other roles, or both; the account's sessions end."""
+    """Set another password or other roles.
+
+    The account's sessions end.
+    """
     from listener.cli.user import reset_user
 
     site = _reader(settings)()

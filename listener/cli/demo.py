@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ from listener.demo.phantom import Recipe, draw_field
 from listener.demo.phantom.field import HEALTHY_CELLS
 from listener.demo.results import DemoImage, DemoOutcome, DemoRow, lay_out_results
 from listener.modality.find_files import find_images, shown
-from listener.modality.secondary_capture import Order, check_image, read_files
+from listener.modality.secondary_capture import Order, ReadFile, check_image, read_files
 from listener.modality.store_scu import PeerAddress, send_images
 from listener.observability.logging_setup import set_up_logging
 from listener.queue.status import ParkedWork
@@ -79,7 +80,6 @@ def run_demo(
     readable, unreadable = readable_files(sources, progress)
     order = Order(
         spacing_um=None if data else PHANTOM_UM_PER_PX,
-        accession="DEMO-1",
         is_phantom=data is None,
     )
     # Only now: what is wrong with the data is said before seconds of loading.
@@ -275,7 +275,7 @@ def _send(
     named: list[tuple[Path, str, str]] = []
 
     def images() -> Iterator[FileDataset]:
-        for read in read_files(files, order):
+        for read in with_accessions(files, order):
             if read.image is None:
                 gone = f"{shown(read.path.name)} is gone"
                 raise read.problem or Rejected(gone, code="not_an_image")
@@ -294,6 +294,13 @@ def _send(
         )
         for (path, uid, series), answer in zip(named, answers, strict=True)
     ]
+
+
+def with_accessions(files: Sequence[Path], order: Order) -> Iterator[ReadFile]:
+    """Each folder's photographs are one smear, and an order of its own."""
+    for number, folder in enumerate(sorted({path.parent for path in files}), start=1):
+        own = replace(order, accession=f"DEMO-{number}")
+        yield from read_files([path for path in files if path.parent == folder], own)
 
 
 def _wait(service: Service, sent: Sequence[DemoImage], progress: ProgressDisplay) -> None:

@@ -19,8 +19,10 @@ from listener.cli.demo import (
     make_reviewer,
     make_room,
     readable_files,
+    with_accessions,
 )
 from listener.demo.results import DemoImage, short_names
+from listener.modality.secondary_capture import Order
 from listener.modality.store_scu import NOT_SUPPORTED, SentImage
 from listener.web.console.accounts import Accounts
 from listener.web.console.database import ConsoleDatabase
@@ -49,6 +51,14 @@ def test_a_folder_of_an_earlier_demonstration_is_made_anew(tmp_path: Path) -> No
     make_room(out)
 
     assert [path.name for path in out.iterdir()] == [MARK]
+
+
+def test_each_smear_of_the_demonstration_is_an_order_of_its_own(tmp_path: Path) -> None:
+    paths = list(draw_phantom(tmp_path, 2, ProgressDisplay()))
+
+    read = [one.image for one in with_accessions(paths, Order(spacing_um=0.1))]
+
+    assert [image and image.AccessionNumber for image in read] == ["DEMO-1", "DEMO-2"]
 
 
 def test_whoever_tries_the_demonstration_may_review_it(tmp_path: Path) -> None:
