@@ -207,7 +207,7 @@ def in_gallery(smear: SmearFindings) -> Counts:
     written: list[str] = []
     canvas = compose_gallery(smear, [], least_cells=LEAST_CELLS)
     gallery_summary.draw_differential(_Recorder(written), canvas, smear, least_cells=LEAST_CELLS)
-    rows = written[2 : written.index(gallery_summary.CHART_NOTE[0])]
+    rows = written[2 : written.index(gallery_summary.CHART_NOTE)]
     numbers = {
         word: int(figure.split()[0]) for word, figure in zip(rows[::2], rows[1::2], strict=True)
     }
