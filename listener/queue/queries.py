@@ -235,10 +235,17 @@ def claim(
         .order_by(JOBS.c.priority, JOBS.c.created_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
+        # As a subquery PostgreSQL may run it once for each waiting job, and each time it skips
+        # what it has locked already: one worker would take all of them.
+        .cte("waiting")
+        .prefix_with("MATERIALIZED", dialect="postgresql")
     )
     return (
         sa.update(JOBS)
-        .where(JOBS.c.workflow_uuid.in_(waiting), JOBS.c.status == "ENQUEUED")
+        .where(
+            JOBS.c.workflow_uuid.in_(sa.select(waiting.c.workflow_uuid)),
+            JOBS.c.status == "ENQUEUED",
+        )
         .values(
             status="PENDING",
             executor_id=worker_id,

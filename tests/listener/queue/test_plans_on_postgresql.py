@@ -106,6 +106,21 @@ NO_OPTIONS = """
 """
 
 
+def test_a_claim_without_statistics_takes_no_more_than_its_limit(
+    server: PostgresServer, tmp_path: Path
+) -> None:
+    """A new queue is planned without statistics; its images are for all workers."""
+    url = new_database(server, "without_statistics")
+    make_queue(url)
+    with closing(open_client(url, tmp_path)) as client:
+        client.enqueue(*jobs(0, 40))
+
+        batches = [client.claim_images(f"w{n % 2}", 8, suspects=False) for n in range(6)]
+
+    assert [len(batch) for batch in batches] == [8, 8, 8, 8, 8, 0]
+    assert len({image.job_id for batch in batches for image in batch}) == 40
+
+
 def options(url: str) -> list[str]:
     engine = open_engine(url)
     asked = "SELECT reloptions FROM pg_class WHERE oid = 'dbos.workflow_status'::regclass"
