@@ -26,6 +26,23 @@ _EMPTY = dict(vars(Dataset()))
 _PER_DATASET = tuple(name for name, value in _EMPTY.items() if isinstance(value, dict))
 
 
+class SharedElement(DataElement):
+    """An element that many datasets may hold, and its bytes, once somebody has encoded it."""
+
+    _kept: tuple[str, Any, bytes] | None = None
+
+    def keep(self, encoded: bytes) -> None:
+        """Keep the bytes of the value that it has now; they depend on no character set."""
+        self._kept = (self.VR, self._value, encoded)
+
+    @property
+    def encoded(self) -> bytes | None:
+        """The bytes that were kept, while it has the same value."""
+        kept = self._kept
+        is_same = kept is not None and kept[1] is self._value and kept[0] == self.VR
+        return kept[2] if kept and is_same else None
+
+
 class Attributes(Dataset):
     """A dataset that smearlink fills. Elements may be shared: setting replaces, never alters."""
 
@@ -75,7 +92,7 @@ def _element(tag: BaseTag, vr: str, value: Any) -> DataElement | None:
     if vr == "SQ" and kind is list and all(isinstance(item, Attributes) for item in value):
         converted: Any = Sequence(value)
     elif (vr in _WORDS and _is_one_word(value)) or (vr in _INTEGERS and kind is int):
-        converted = _converted(vr, value)
+        return _shared_element(tag, vr, value)
     elif vr in _FLOATS and kind is float:
         converted = value
     elif vr in _FLOATS and kind is list and len(value) > 1 and set(map(type, value)) == {float}:
@@ -90,6 +107,7 @@ def _is_one_word(value: Any) -> bool:
 
 
 @lru_cache(maxsize=4096, typed=True)
-def _converted(vr: str, value: str | int | None) -> Any:
-    """As pydicom keeps it; shared, as it cannot be altered or never is."""
-    return DataElement(0x00080000, vr, value).value
+def _shared_element(tag: BaseTag, vr: str, value: str | int | None) -> SharedElement:
+    """As pydicom makes it; its value cannot be altered, or never is."""
+    converted = DataElement(0x00080000, vr, value).value
+    return SharedElement(tag, vr, converted, already_converted=True, validation_mode=WARN)

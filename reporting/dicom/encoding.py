@@ -19,6 +19,8 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_data_element, write_dataset
 from pydicom.tag import BaseTag
 
+from reporting.dicom.attributes import SharedElement
+
 Encodings = str | list[str]
 
 _CHARACTER_SET = 0x00080005
@@ -79,21 +81,28 @@ def _as_it_came(element: RawDataElement) -> bytes:
 def _element(
     tag: BaseTag, element: DataElement, encodings: Encodings, known: dict[int, bytes]
 ) -> bytes:
-    vr = element.VR
-    if vr == "SQ":
+    if element.VR == "SQ":
         return _sequence(tag, element, encodings, known)
-    encode = _ENCODERS.get(vr)
+    if isinstance(element, SharedElement) and (kept := element.encoded) is not None:
+        return kept
+    encode = _ENCODERS.get(element.VR)
     if encode is None or element.is_undefined_length or element.is_buffered:
         return _element_by_pydicom(element, encodings)
     try:
-        value = encode(element.value)
+        encoded = _plain_element(tag, element.VR, encode(element.value))
     except _NotPlain:
         return _element_by_pydicom(element, encodings)
+    if isinstance(element, SharedElement):
+        element.keep(encoded)
+    return encoded
+
+
+def _plain_element(tag: BaseTag, vr: str, value: bytes) -> bytes:
     length = len(value)
     if vr in _LONG_LENGTH:
         return _head(tag, vr) + _LONG_VALUE.pack(0, length) + value
     if length > _LONGEST_SHORT:
-        return _element_by_pydicom(element, encodings)
+        raise _NotPlain
     return _head(tag, vr) + _SHORT_VALUE.pack(length) + value
 
 

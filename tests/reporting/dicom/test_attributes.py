@@ -120,3 +120,43 @@ def test_what_is_no_keyword_is_refused_as_by_pydicom() -> None:
         Attributes().ContentSequence = [3]
     with pytest.raises(ValueError, match="not in the data dictionary"):
         tag_of("PatientNam")
+
+
+def described(words: str, character_set: str) -> Attributes:
+    dataset = Attributes()
+    dataset.SpecificCharacterSet = character_set
+    dataset.SeriesDescription = words
+    return dataset
+
+
+def test_a_shared_element_is_encoded_in_the_character_set_of_each_dataset() -> None:
+    latin, unicode = described("Bär", "ISO_IR 100"), described("Bär", "ISO_IR 192")
+
+    assert latin["SeriesDescription"] is unicode["SeriesDescription"]
+    for dataset, codec in ((latin, "latin-1"), (unicode, "utf-8"), (latin, "latin-1")):
+        assert "Bär".encode(codec) in encode_dataset(dataset)
+
+
+def test_an_element_is_encoded_as_it_is_now() -> None:
+    dataset = described("first", "ISO_IR 100")
+    element = deepcopy(dataset["SeriesDescription"])
+    dataset["SeriesDescription"] = element
+    encode_dataset(dataset)
+
+    element.value = "second"
+    of_value = encode_dataset(dataset)
+    element.VR = "UT"
+    of_representation = encode_dataset(dataset)
+
+    assert b"LO\x06\0second" in of_value
+    assert b"UT\0\0\x06\0\0\0second" in of_representation
+
+
+@pytest.mark.filterwarnings("ignore")
+@given(settings())
+def test_what_is_encoded_again_gives_the_same_bytes(chosen: list[tuple[str, Any]]) -> None:
+    of_one_vr = [one for one in chosen if one[0] not in ("SmallestImagePixelValue", "PixelData")]
+    filled, _plain = both(of_one_vr)
+    again, _plain = both(of_one_vr)
+
+    assert encode_dataset(filled) == encode_dataset(filled) == encode_dataset(again)
