@@ -30,7 +30,7 @@ for a moment, between its claim and its first line."""
 
 LISTING_SHARE = 0.01
 """Of its time, what this thread spends on listing the inbox at most."""
-COMPARING_SHARE = 0.5
+COMPARING_SHARE = 0.1
 """The same for asking the queue which images it knows: a million take 2,000 questions."""
 SHORT_LISTING_S = 0.5
 """A listing that takes less is repeated each time that the inbox is compared with the queue."""
@@ -92,19 +92,26 @@ class Maintenance:
         self._listed: float | None = None
         """When the inbox had changed last when it was listed; None when that was just then."""
         self._lists_again_at = 0.0
+        self._urgent: Sequence[_PeriodicTask] = ()
+        """What does not wait until a long comparison is over."""
+        self._urgent_at = 0.0
         self._idle_looks: dict[str, int] = {}
 
     def run(self, times: UpkeepTimes, stopping: threading.Event) -> None:
         """Run the tasks until `stopping` is set."""
         self._stopping = stopping
-        tasks = (
+        urgent = (
             _PeriodicTask(every_s=times.takeover_s, do=self.renew_lock),
             _PeriodicTask(every_s=times.takeover_s, do=self.adopt_dead_workers),
             _PeriodicTask(every_s=times.takeover_s, do=self.requeue_orphans),
+        )
+        tasks = (
+            *urgent,
             _PeriodicTask(every_s=times.reconcile_s, do=self.reconcile),
             _PeriodicTask(every_s=times.reconcile_s, do=self.correct_delays),
             _PeriodicTask(every_s=times.sweep_s, do=self.sweep),
         )
+        self._urgent, self._urgent_at = urgent, self._monotonic()
         elapsed_s = 0.0
         while not stopping.is_set():
             for task in tasks:
@@ -188,6 +195,7 @@ class Maintenance:
         self._lists_again_at = self._monotonic() + rest_s
         count, pause_s = 0, 0.0
         for chunk in _chunks(unknown):
+            self._see_to_urgent_tasks()
             if self._stopping.wait(pause_s):
                 return count, False
             asked_at = self._monotonic()
@@ -197,6 +205,12 @@ class Maintenance:
             self._asked.update(chunk)
             pause_s = (self._monotonic() - asked_at) * (1 / COMPARING_SHARE - 1)
         return count, True
+
+    def _see_to_urgent_tasks(self) -> None:
+        now = self._monotonic()
+        passed_s, self._urgent_at = now - self._urgent_at, now
+        for task in self._urgent:
+            task.run_if_due(passed_s)
 
     def correct_delays(self) -> int:
         """Shorten delays that a clock set back has lengthened; return how many."""

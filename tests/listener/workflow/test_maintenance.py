@@ -262,6 +262,32 @@ def test_a_stop_does_not_wait_until_a_large_inbox_is_compared(
     assert len(list(bench.client.unfinished_images(SMEAR))) == 1
 
 
+def test_a_dead_worker_does_not_wait_until_a_large_inbox_is_compared(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintenance, "_CHUNK", 1)
+    for number in (1, 2, 3):
+        receive(bench.inbox, SMEAR, number)
+    stopping = threading.Event()
+    enqueue = bench.client.enqueue_image
+    requeued_before: list[list[str]] = []
+
+    def enqueue_beside_a_death(*images: StoredInstance) -> None:
+        enqueue(*images)
+        requeued_before.append([*bench.requeued])
+        if len(requeued_before) == 1:
+            bench.in_hand_of("dead", 9)
+        elif len(requeued_before) == 3:
+            stopping.set()
+
+    monkeypatch.setattr(bench.client, "enqueue_image", enqueue_beside_a_death)
+
+    bench.upkeep().run(UpkeepTimes(takeover_s=0.0), stopping)
+
+    assert requeued_before[0] == []
+    assert requeued_before[2][:1] == ["dead"]
+
+
 def test_a_sweep_forgets_finished_work_only_after_its_time(bench: Bench) -> None:
     old, young, parked, waiting = (
         close_job(SMEAR, trigger=name, known=None) for name in ("old", "young", "parked", "waiting")
