@@ -27,6 +27,8 @@ _SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM U
 _LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 """Of those the length takes 32 bits (PS3.5 7.1.2)."""
 
+_Elements = dict[BaseTag, DataElement | RawDataElement]
+
 _OTHER_SYNTAXES = frozenset(
     {DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian}
 )
@@ -62,7 +64,7 @@ def _syntax(meta: _Elements) -> str | None:
     element = meta.get(_TRANSFER_SYNTAX)
     if element is None or not element.value:
         return None
-    syntax = element.value.rstrip(b"\0 ").decode("ascii")
+    syntax = bytes(element.value).rstrip(b"\0 ").decode("ascii")
     return None if syntax in _OTHER_SYNTAXES else syntax
 
 

@@ -190,7 +190,9 @@ def test_an_index_names_results_in_the_order_in_which_they_were_made(tmp_path: P
 def test_few_results_wait_in_memory_for_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    size, written, waiting = MOST_UNWRITTEN_BYTES // 4, [], []
+    size = MOST_UNWRITTEN_BYTES // 4
+    written: list[Path] = []
+    waiting: list[int] = []
 
     def write(path: Path, content: bytes) -> None:
         write_synced(path, content)

@@ -260,7 +260,7 @@ def test_the_earliest_image_dates_the_smear() -> None:
 
 
 def test_what_the_headers_of_a_smear_agree_on_is_read_once() -> None:
-    headers = SourceHeaders({"1": header(), "2": header("1.2.3.2")})
+    headers = SourceHeaders((one.SOPInstanceUID, one) for one in (header(), header("1.2.3.2")))
 
     read = identifiers.origin_of(headers)
 
@@ -269,7 +269,8 @@ def test_what_the_headers_of_a_smear_agree_on_is_read_once() -> None:
 
 
 def test_headers_that_contradict_each_other_do_so_for_each_document() -> None:
-    headers = SourceHeaders({"1": header(PatientID="P-1"), "2": header(PatientID="P-2")})
+    of = (header("1.2.3.1", PatientID="P-1"), header("1.2.3.2", PatientID="P-2"))
+    headers = SourceHeaders((one.SOPInstanceUID, one) for one in of)
 
     for _ in range(2):
         with pytest.raises(NeedsReview):
