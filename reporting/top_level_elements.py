@@ -34,9 +34,6 @@ _OTHER_SYNTAXES = frozenset(
 )
 
 
-_Elements = dict[BaseTag, DataElement | RawDataElement]
-
-
 class _NotPlain(Exception):
     """pydicom must read it."""
 
