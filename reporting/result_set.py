@@ -1,15 +1,14 @@
 """Builds all results of one smear, cross-referenced, one after the other.
 
 Every UID is known before the first object is built, so objects can name each other while at
-most one field's pixels are in memory. A second thread draws and codes the next picture while the
-objects of this field are filled. Nothing leaves without the research-use label.
+most one field's pixels are in memory. Nothing leaves without the research-use label.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import cached_property
 
 import cv2
 from pydicom import Dataset
@@ -60,8 +59,6 @@ ACCEPTED_LIMITS = ImageLimits(max_megapixels=math.inf, min_side_px=1, max_frames
 
 PAGE_USERS = frozenset({ResultKind.PDF_REPORT, ResultKind.FHIR_BUNDLE})
 GALLERY_USERS = PAGE_USERS | {ResultKind.GALLERY}
-PNG_HOLDERS = frozenset({ResultKind.FHIR_BUNDLE})
-GALLERY_HOLDERS = PNG_HOLDERS | {ResultKind.GALLERY}
 
 
 def build_result_set(
@@ -95,13 +92,11 @@ def _results(
     objects = plan_objects(smear, headers, context)
     cutter = CardCutter(smear) if context.kinds & GALLERY_USERS else None
     frames = _Frames(read_source, cutter)
-    # One thread: frames are decoded in stored order, and one at a time.
-    with ThreadPoolExecutor(1, thread_name_prefix="report-pictures") as drawer:
-        pictures = _Pictures(smear, frames, drawer, context)
-        for number, field in enumerate(smear.fields):
-            yield from _field_results(smear, field, number, objects, headers, pictures, context)
-        cards = drawer.submit(cutter.cards, frames).result() if cutter else []
-        yield from _smear_results(smear, objects, headers, cards, drawer, context, refuse)
+    pictures = _Pictures(smear, frames, context)
+    for field in smear.fields:
+        yield from _field_results(smear, field, objects, headers, pictures, context)
+    cards = cutter.cards(frames) if cutter else []
+    yield from _smear_results(smear, objects, headers, cards, context, refuse)
 
 
 def _headers(smear: SmearFindings, read_source: ReadSource) -> SourceHeaders:
@@ -140,26 +135,15 @@ class _Frames:
 
 
 class _Pictures:
-    """Annotated pictures, each drawn and coded on the other thread while the one before is used."""
+    """Annotated pictures, drawn and coded."""
 
-    def __init__(
-        self, smear: SmearFindings, frames: _Frames, drawer: Executor, context: ReportContext
-    ) -> None:
-        self._fields = smear.fields
+    def __init__(self, smear: SmearFindings, frames: _Frames, context: ReportContext) -> None:
         self._review_words = short_review_words(smear)
         self._frames = frames
-        self._drawer = drawer
         self._compress = context.compress_images
-        self._begun: dict[int, Future[CodedPicture]] = {}
 
-    def __call__(self, number: int) -> CodedPicture:
-        """The picture of a field, by its place among the smear's fields; asked in their order."""
-        for ahead in (number, number + 1):
-            if ahead < len(self._fields) and ahead not in self._begun:
-                self._begun[ahead] = self._drawer.submit(self._draw, self._fields[ahead])
-        return self._begun.pop(number).result()
-
-    def _draw(self, field: FieldFindings) -> CodedPicture:
+    def __call__(self, field: FieldFindings) -> CodedPicture:
+        """The picture of a field; asked in stored order, each source is decoded once."""
         image = self._frames(field.sop_instance_uid, field.frame)
         picture = draw_field(image, field, review_words=self._review_words)
         return code_picture(picture, compress=self._compress)
@@ -171,7 +155,6 @@ class _Pictures:
 def _field_results(
     smear: SmearFindings,
     field: FieldFindings,
-    number: int,
     objects: Sequence[ObjectReference],
     headers: Mapping[SOPInstanceUID, Dataset],
     pictures: _Pictures,
@@ -182,13 +165,12 @@ def _field_results(
     source = SourceFrame(header=header, frame=field.frame)
     for reference in objects:
         if (reference.source, reference.frame) == (field.sop_instance_uid, field.frame):
-            made = _field_object(field, number, reference, author, source, pictures)
+            made = _field_object(field, reference, author, source, pictures)
             yield _dicom_result(reference, made)
 
 
 def _field_object(
     field: FieldFindings,
-    number: int,
     reference: ObjectReference,
     author: Authorship,
     source: SourceFrame,
@@ -196,7 +178,7 @@ def _field_object(
 ) -> Dataset:
     match reference.kind:
         case ResultKind.ANNOTATED_FIELD:
-            return _annotated_field(field, pictures(number), reference, author, source)
+            return _annotated_field(field, pictures(field), reference, author, source)
         case ResultKind.PRESENTATION_STATE:
             return build_presentation_state(
                 field, reference=reference, author=author, source=source
@@ -245,7 +227,6 @@ def _smear_results(
     objects: Sequence[ObjectReference],
     headers: Mapping[SOPInstanceUID, Dataset],
     cards: Sequence[Card],
-    drawer: Executor,
     context: ReportContext,
     refuse: Refuse,
 ) -> Iterator[Result]:
@@ -256,7 +237,7 @@ def _smear_results(
         SourceFrame(header=headers[field.sop_instance_uid], frame=field.frame)
         for field in smear.fields
     ]
-    gallery = _Gallery(smear, cards, headers, drawer, context)
+    gallery = _Gallery(smear, cards, headers, context)
     for reference in objects:
         if reference.source is None:
             yield _dicom_result(
@@ -266,38 +247,30 @@ def _smear_results(
 
 
 class _Gallery:
-    """The gallery, drawn and coded on the other thread for those who want it."""
+    """The gallery, drawn once for those who ask for it."""
 
     def __init__(
         self,
         smear: SmearFindings,
         cards: Sequence[Card],
         headers: Mapping[SOPInstanceUID, Dataset],
-        drawer: Executor,
         context: ReportContext,
     ) -> None:
         self._smear = smear
         self._cards = cards
         self._headers = headers
         self._context = context
-        self._picture = drawer.submit(self._draw) if self._is_wanted(*GALLERY_HOLDERS) else None
-        self._coded = drawer.submit(self._code) if self._is_wanted(ResultKind.GALLERY) else None
-        self._png = drawer.submit(self._code_png) if self._is_wanted(*PNG_HOLDERS) else None
 
     def coded(self) -> CodedPicture:
         """For the gallery's DICOM object."""
-        if self._coded is None:
-            raise Defect("The gallery was not asked for.", code="result_kind_unknown")
-        return self._coded.result()
+        return code_picture(self._drawn, compress=self._context.compress_images)
 
-    def png(self) -> bytes | None:
-        """For FHIR; None where it is not asked for."""
-        return None if self._png is None else self._png.result()
+    def png(self) -> bytes:
+        """For FHIR."""
+        return _png(self._drawn)
 
-    def _is_wanted(self, *kinds: ResultKind) -> bool:
-        return not self._context.kinds.isdisjoint(kinds)
-
-    def _draw(self) -> RGB:
+    @cached_property
+    def _drawn(self) -> RGB:
         return compose_gallery(
             self._smear,
             self._cards,
@@ -305,17 +278,6 @@ class _Gallery:
             is_phantom=is_phantom(self._headers.values()),
             review_words=short_review_words(self._smear),
         )
-
-    def _drawn(self) -> RGB:
-        if self._picture is None:
-            raise Defect("The gallery was not asked for.", code="result_kind_unknown")
-        return self._picture.result()
-
-    def _code(self) -> CodedPicture:
-        return code_picture(self._drawn(), compress=self._context.compress_images)
-
-    def _code_png(self) -> bytes:
-        return _png(self._drawn())
 
 
 def _smear_object(
