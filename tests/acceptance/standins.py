@@ -22,6 +22,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 )
 
 from listener.demo.mock_servers import LOOPBACK, MockPacs, Reply, Request, StandInFhir
+from reporting.delivery.transport.pynetdicom_fixes import send_whole_messages
 
 HANGS_AT_MOST_S = 30.0
 """So that a failed test ends too."""
@@ -107,7 +108,11 @@ class CommittingPacs(FaultyPacs):
         self._refuses = refuses or {}
 
     def handlers(self) -> list[Any]:
-        return [*super().handlers(), (evt.EVT_N_ACTION, self._on_action)]
+        return [
+            *super().handlers(),
+            (evt.EVT_ESTABLISHED, lambda event: send_whole_messages(event.assoc)),
+            (evt.EVT_N_ACTION, self._on_action),
+        ]
 
     def _on_action(self, event: evt.Event) -> tuple[int, None]:
         request = event.action_information

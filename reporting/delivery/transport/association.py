@@ -23,6 +23,7 @@ from reporting.delivery.transport.pynetdicom_fixes import (
     fix_reactor_pause,
     prompt_reactor,
     recover_rejection,
+    send_whole_messages,
 )
 from reporting.delivery.transport.tls import TlsFiles, client_context, connection_failure
 from reporting.derived_uids import IMPLEMENTATION_CLASS_UID
@@ -121,6 +122,7 @@ def _associate(
         recover_rejection(association)
         raise _failure(peer, association, context.failure if context else None)
     fix_reactor_pause(association)
+    send_whole_messages(association)
     return association
 
 

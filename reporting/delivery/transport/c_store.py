@@ -16,6 +16,8 @@ from pydicom import Dataset
 from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import P_DATA
 
+from reporting.delivery.transport.pynetdicom_fixes import one_message
+
 _PAUSE_S = 0.0001
 _LOW_PRIORITY = 2
 _C_STORE_RQ = 0x0001
@@ -58,10 +60,11 @@ def send_c_store(association: Association, request: StoreRequest) -> Dataset:
     association._reactor_checkpoint.clear()
     while not association._is_paused:
         time.sleep(_PAUSE_S)
-    for fragment in fragments_of(request, association.dimse.maximum_pdu_size):
-        message = P_DATA()
-        message.presentation_data_value_list.append((cast(int, context.context_id), fragment))
-        association.dul.send_pdu(message)
+    with one_message(association):
+        for fragment in fragments_of(request, association.dimse.maximum_pdu_size):
+            message = P_DATA()
+            message.presentation_data_value_list.append((cast(int, context.context_id), fragment))
+            association.dul.send_pdu(message)
     _, response = association.dimse.get_msg(block=True)
     association._reactor_checkpoint.set()
     if response is None:

@@ -1,5 +1,5 @@
-"""Fixes two races of pynetdicom 3.0 between its reactor thread and the thread that sends, and has
-the reactor notice what happens at once.
+"""Fixes three races of pynetdicom 3.0 between the threads of an association, and has the reactor
+notice what happens at once.
 
 Each association has a reactor thread that reads messages of the peer. pynetdicom pauses it while a
 sender waits for a response, but reports the pause a moment too early: on a busy machine the
@@ -9,6 +9,9 @@ sender waits forever.
 
 The reactor also reads a rejection and closes the connection, at times before the requesting thread
 has checked the connection: that thread then reports an abort and leaves the rejection unread.
+
+A report (N-EVENT-REPORT) is answered by a thread of its own, which could put its answer between the
+command and the data set of a message that another thread was sending.
 
 The reactor looks for something to do once in a millisecond, so each C-STORE waited two or three of
 them for nothing: for its request to be taken, and for its response. Here it waits for the
@@ -22,10 +25,11 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, cast
 
 from pynetdicom.association import Association
+from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 
@@ -104,6 +108,29 @@ def recover_rejection(association: Association) -> None:
     if isinstance(answer, A_ASSOCIATE) and answer.result:
         association.acceptor.primitive = answer
         association.is_aborted, association.is_rejected = False, True
+
+
+class WholeMessages(DIMSEServiceProvider):
+    """Sends the pieces of one message after each other, whichever threads send."""
+
+    _sending: threading.Lock
+
+    def send_msg(self, primitive: Any, context_id: int) -> None:
+        """As pynetdicom's."""
+        with self._sending:
+            super().send_msg(primitive, context_id)
+
+
+def send_whole_messages(association: Association) -> None:
+    """Let no message of an association that was just made fall into another one."""
+    provider = cast(WholeMessages, association.dimse)
+    provider._sending = threading.Lock()
+    provider.__class__ = WholeMessages
+
+
+def one_message(association: Association) -> AbstractContextManager[Any]:
+    """While it is open, no other thread sends a message on this association."""
+    return cast(WholeMessages, association.dimse)._sending
 
 
 class PromptReactor(DULServiceProvider):

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from pynetdicom import AE
 from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import C_ECHO
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import AssociationSocket
@@ -28,8 +29,10 @@ from reporting.delivery.transport.pynetdicom_fixes import (
     Checkpoint,
     PromptReactor,
     fix_reactor_pause,
+    one_message,
     prompt_reactor,
     recover_rejection,
+    send_whole_messages,
 )
 from tests.reporting.delivery.strict_peer import strict_peer
 
@@ -249,6 +252,37 @@ def test_a_reactor_whose_association_is_aborted_ends(tmp_path: Path) -> None:
         association.dul.join(JOIN_S)
 
     assert not association.dul.is_alive()
+
+
+def test_an_answer_does_not_fall_into_a_message_that_is_being_sent(tmp_path: Path) -> None:
+    """Another thread answers a report between the command and the data set of a C-STORE."""
+    sent: list[int] = []
+    with MockPacs(tmp_path) as pacs:
+        association = associate(pacs)
+        send_whole_messages(association)
+        answer = C_ECHO()
+        answer.MessageIDBeingRespondedTo = 7
+        answer.AffectedSOPClassUID = Verification
+        answer.Status = 0x0000
+        answering = threading.Thread(target=association.dimse.send_msg, args=(answer, 1))
+
+        def send_pdu(piece: P_DATA) -> None:
+            sent.append(piece.presentation_data_value_list[0][0])
+            if len(sent) == 1:
+                answering.start()
+                answering.join(SET_ASIDE_S)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(association.dul, "send_pdu", send_pdu)
+            with one_message(association):
+                for _ in range(2):
+                    piece = P_DATA()
+                    piece.presentation_data_value_list.append((9, b""))
+                    association.dul.send_pdu(piece)
+            answering.join(JOIN_S)
+        association.abort()
+
+    assert sent == [9, 9, 1]
 
 
 @contextmanager
