@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
 
 import cv2
 from pydicom import Dataset
@@ -24,12 +23,7 @@ from reporting.dicom.bulk_annotations import build_annotations
 from reporting.dicom.common_modules import Authorship, part10_bytes
 from reporting.dicom.key_object_selection import build_key_objects
 from reporting.dicom.presentation_state import build_presentation_state
-from reporting.dicom.secondary_capture import (
-    CodedPicture,
-    build_secondary_capture,
-    code_picture,
-    transfer_syntax_of,
-)
+from reporting.dicom.secondary_capture import build_secondary_capture, transfer_syntax_of
 from reporting.dicom.segmentation import build_segmentation
 from reporting.dicom.slide_coordinates import slide_place
 from reporting.dicom.source_attributes import SourceFrame, header_of
@@ -92,9 +86,8 @@ def _results(
     objects = plan_objects(smear, headers, context)
     cutter = CardCutter(smear) if context.kinds & GALLERY_USERS else None
     frames = _Frames(read_source, cutter)
-    pictures = _Pictures(smear, frames, context)
     for field in smear.fields:
-        yield from _field_results(smear, field, objects, headers, pictures, context)
+        yield from _field_results(smear, field, objects, headers, frames, context)
     cards = cutter.cards(frames) if cutter else []
     yield from _smear_results(smear, objects, headers, cards, context, refuse)
 
@@ -134,21 +127,6 @@ class _Frames:
         )
 
 
-class _Pictures:
-    """Annotated pictures, drawn and coded."""
-
-    def __init__(self, smear: SmearFindings, frames: _Frames, context: ReportContext) -> None:
-        self._review_words = short_review_words(smear)
-        self._frames = frames
-        self._compress = context.compress_images
-
-    def __call__(self, field: FieldFindings) -> CodedPicture:
-        """The picture of a field; asked in stored order, each source is decoded once."""
-        image = self._frames(field.sop_instance_uid, field.frame)
-        picture = draw_field(image, field, review_words=self._review_words)
-        return code_picture(picture, compress=self._compress)
-
-
 # --- one field
 
 
@@ -157,7 +135,7 @@ def _field_results(
     field: FieldFindings,
     objects: Sequence[ObjectReference],
     headers: Mapping[SOPInstanceUID, Dataset],
-    pictures: _Pictures,
+    frames: _Frames,
     context: ReportContext,
 ) -> Iterator[Result]:
     header = headers[field.sop_instance_uid]
@@ -165,20 +143,22 @@ def _field_results(
     source = SourceFrame(header=header, frame=field.frame)
     for reference in objects:
         if (reference.source, reference.frame) == (field.sop_instance_uid, field.frame):
-            made = _field_object(field, reference, author, source, pictures)
+            made = _field_object(smear, field, reference, author, source, frames)
             yield _dicom_result(reference, made)
 
 
 def _field_object(
+    smear: SmearFindings,
     field: FieldFindings,
     reference: ObjectReference,
     author: Authorship,
     source: SourceFrame,
-    pictures: _Pictures,
+    frames: _Frames,
 ) -> Dataset:
     match reference.kind:
         case ResultKind.ANNOTATED_FIELD:
-            return _annotated_field(field, pictures(field), reference, author, source)
+            words = short_review_words(smear)
+            return _annotated_field(field, words, reference, author, source, frames)
         case ResultKind.PRESENTATION_STATE:
             return build_presentation_state(
                 field, reference=reference, author=author, source=source
@@ -193,15 +173,16 @@ def _field_object(
 
 def _annotated_field(
     field: FieldFindings,
-    picture: CodedPicture,
+    review_words: str,
     reference: ObjectReference,
     author: Authorship,
     source: SourceFrame,
+    frames: _Frames,
 ) -> Dataset:
     zoom = enlargement(field.width, field.height)
     enlarged = f" Enlarged {zoom:.2f} times for legible labels." if zoom > 1 else ""
     return build_secondary_capture(
-        picture,
+        draw_field(frames(field.sop_instance_uid, field.frame), field, review_words=review_words),
         reference=reference,
         author=author,
         sources=[source],
@@ -237,7 +218,7 @@ def _smear_results(
         SourceFrame(header=headers[field.sop_instance_uid], frame=field.frame)
         for field in smear.fields
     ]
-    gallery = _Gallery(smear, cards, headers, context)
+    gallery = _gallery(smear, cards, headers, context)
     for reference in objects:
         if reference.source is None:
             yield _dicom_result(
@@ -246,38 +227,21 @@ def _smear_results(
     yield from _documents(smear, objects, headers, cards, gallery, context, refuse)
 
 
-class _Gallery:
-    """The gallery, drawn once for those who ask for it."""
-
-    def __init__(
-        self,
-        smear: SmearFindings,
-        cards: Sequence[Card],
-        headers: Mapping[SOPInstanceUID, Dataset],
-        context: ReportContext,
-    ) -> None:
-        self._smear = smear
-        self._cards = cards
-        self._headers = headers
-        self._context = context
-
-    def coded(self) -> CodedPicture:
-        """For the gallery's DICOM object."""
-        return code_picture(self._drawn, compress=self._context.compress_images)
-
-    def png(self) -> bytes:
-        """For FHIR."""
-        return _png(self._drawn)
-
-    @cached_property
-    def _drawn(self) -> RGB:
-        return compose_gallery(
-            self._smear,
-            self._cards,
-            least_cells=self._context.min_cells_for_percent,
-            is_phantom=is_phantom(self._headers.values()),
-            review_words=short_review_words(self._smear),
-        )
+def _gallery(
+    smear: SmearFindings,
+    cards: Sequence[Card],
+    headers: Mapping[SOPInstanceUID, Dataset],
+    context: ReportContext,
+) -> RGB | None:
+    if not context.kinds & {ResultKind.GALLERY, ResultKind.FHIR_BUNDLE}:
+        return None
+    return compose_gallery(
+        smear,
+        cards,
+        least_cells=context.min_cells_for_percent,
+        is_phantom=is_phantom(headers.values()),
+        review_words=short_review_words(smear),
+    )
 
 
 def _smear_object(
@@ -286,12 +250,12 @@ def _smear_object(
     author: Authorship,
     sources: Sequence[SourceFrame],
     objects: Sequence[ObjectReference],
-    gallery: _Gallery,
+    gallery: RGB | None,
 ) -> Dataset:
     match reference.kind:
-        case ResultKind.GALLERY:
+        case ResultKind.GALLERY if gallery is not None:
             return build_secondary_capture(
-                gallery.coded(),
+                gallery,
                 reference=reference,
                 author=author,
                 sources=sources,
@@ -329,7 +293,7 @@ def _documents(
     objects: Sequence[ObjectReference],
     headers: Mapping[SOPInstanceUID, Dataset],
     cards: Sequence[Card],
-    gallery: _Gallery,
+    gallery: RGB | None,
     context: ReportContext,
     refuse: Refuse,
 ) -> Iterator[Result]:
@@ -353,7 +317,7 @@ def _documents(
             smear,
             headers=headers,
             image_uids=objects,
-            gallery_png=gallery.png(),
+            gallery_png=None if gallery is None else _png(gallery),
             pdf=page_content,
             context=context,
         )

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from listener.queue.client import QueueClient
 from listener.queue.dbos_adapter import QueueRunner
 from listener.queue.jobs import IMAGES
+from listener.storage.filesystem import RACY_S
 
 LOOK_AGAIN_S = 1.0
 """How soon queues are looked at again whose limits left jobs waiting, if nothing changes."""
@@ -29,7 +30,7 @@ RESTING_POLL_S = 0.5
 OUTCOME_S = 0.02
 """How long DBOS takes to note the end of a job, which makes room for the next."""
 
-RACY_NS = 2_000_000_000
+RACY_NS = int(RACY_S * 1e9)
 """A file that changed less than this ago may change again without a new time stamp."""
 
 _log = logging.getLogger(__name__)

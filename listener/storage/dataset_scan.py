@@ -24,6 +24,7 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
 )
+from pydicom.valuerep import EXPLICIT_VR_LENGTH_16, EXPLICIT_VR_LENGTH_32
 
 from pipeline.errors import Defect, Rejected
 
@@ -56,8 +57,8 @@ _SPECIMENS = 0x00400560
 _TAG_AND_LENGTH = Struct("<HHL")
 _TAG_AND_VR = Struct("<HH2sH")
 _LENGTH = Struct("<L")
-_SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
-_LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+_SHORT_VRS = frozenset(vr.encode() for vr in EXPLICIT_VR_LENGTH_16)
+_LONG_VRS = frozenset(vr.encode() for vr in EXPLICIT_VR_LENGTH_32)
 _VR = re.compile(rb"[A-Z]{2}")
 """Of a standard to come: PS3.5 7.1.2 gives new ones the long form."""
 _UNKNOWN_VRS = frozenset({b"??", b"--"})

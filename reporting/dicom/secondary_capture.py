@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 import cv2
 from pydicom import Dataset
@@ -45,33 +44,8 @@ LOSSY_SYNTAXES = frozenset(
 """Transfer syntaxes that may lose something: once lost, always said (PS3.3 C.7.6.1.1.5)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class CodedPicture:
-    """A picture as its object holds it: baseline JPEG, or plain RGB samples."""
-
-    rows: int
-    columns: int
-    content: bytes
-    is_jpeg: bool
-
-    @property
-    def ratio(self) -> float:
-        """How much smaller the content is than the samples."""
-        return self.rows * self.columns * 3 / len(self.content)
-
-
-def code_picture(picture: RGB, *, compress: bool) -> CodedPicture:
-    """Code the samples of a picture; most of the work is done without the interpreter's lock."""
-    return CodedPicture(
-        rows=picture.shape[0],
-        columns=picture.shape[1],
-        content=_jpeg(picture) if compress else picture.tobytes(),
-        is_jpeg=compress,
-    )
-
-
 def build_secondary_capture(
-    picture: CodedPicture,
+    picture: RGB,
     *,
     reference: ObjectReference,
     author: Authorship,
@@ -84,7 +58,7 @@ def build_secondary_capture(
     dataset.update(specimen(author.header))
     dataset.update(laterality(author.header))
     dataset.update(_capture(derivation))
-    dataset.update(_derivation(sources, is_resampled, picture.is_jpeg))
+    dataset.update(_derivation(sources, is_resampled, author.context.compress_images))
     dataset.update(
         common_instance_references(
             reference.study_instance_uid,
@@ -93,7 +67,7 @@ def build_secondary_capture(
     )
     headers = [source.header for source in sources]
     dataset.update(_color_profile(headers))
-    dataset.update(_pixels(picture, headers))
+    dataset.update(_pixels(picture, headers, author.context.compress_images))
     return dataset
 
 
@@ -133,23 +107,27 @@ def _derivation_codes(is_resampled: bool, is_lossy: bool) -> Iterator[Concept]:
         yield LOSSY_COMPRESSION
 
 
-def _pixels(picture: CodedPicture, sources: Iterable[Dataset]) -> Dataset:
+def _pixels(picture: RGB, sources: Iterable[Dataset], compress: bool) -> Dataset:
     """Image Pixel Module (C.7.6.3): plain RGB, or baseline JPEG with chroma halved sideways."""
     image = Attributes()
     image.SamplesPerPixel = 3
     image.PlanarConfiguration = 0
-    image.Rows, image.Columns = picture.rows, picture.columns
+    image.Rows, image.Columns = picture.shape[:2]
     image.BitsAllocated = image.BitsStored = 8
     image.HighBit = 7
     image.PixelRepresentation = 0
-    if picture.is_jpeg:
+    if compress:
+        jpeg = _jpeg(picture)
         image.PhotometricInterpretation = "YBR_FULL_422"
-        image.PixelData = encapsulate([picture.content])
+        image.PixelData = encapsulate([jpeg])
+        image["PixelData"].VR = "OB"
+        image.update(lossy_history(sources, picture.nbytes / len(jpeg)))
     else:
         image.PhotometricInterpretation = "RGB"
-        image.PixelData = picture.content + b"\x00" * (len(picture.content) % 2)
-    image["PixelData"].VR = "OB"
-    image.update(lossy_history(sources, picture.ratio if picture.is_jpeg else None))
+        raw = picture.tobytes()
+        image.PixelData = raw + b"\x00" * (len(raw) % 2)
+        image["PixelData"].VR = "OB"
+        image.update(lossy_history(sources, None))
     return image
 
 

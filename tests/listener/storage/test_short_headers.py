@@ -7,24 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from listener.storage.inbox import Inbox, StoreRequest
+from listener.storage.inbox import Inbox
 from listener.storage.short_headers import short_header
 from pipeline.domain import SOPInstanceUID
 from pipeline.errors import Rejected
-from tests.builders import build_image, dataset_bytes
+from tests.builders import build_image
+from tests.listener.storage.keeping import keep
 
 
 def received(inbox: Inbox) -> SOPInstanceUID:
-    image = build_image(number=1)
-    offer = StoreRequest(
-        sop_class_uid=image.SOPClassUID,
-        sop_instance_uid=image.SOPInstanceUID,
-        transfer_syntax_uid=image.file_meta.TransferSyntaxUID,
-        source="DEVICE",
-    )
-    with inbox.receive(offer) as incoming:
-        incoming.write(dataset_bytes(image))
-        return incoming.commit().sop_instance_uid
+    return keep(inbox, build_image(number=1)).sop_instance_uid
 
 
 @pytest.fixture

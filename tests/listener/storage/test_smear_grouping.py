@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from listener.storage.inbox import Inbox, StoredInstance, StoreRequest
+from listener.storage.inbox import Inbox, StoredInstance
 from listener.storage.smear_grouping import in_order_of_acquisition, smear_id_of
 from pipeline.domain import SeriesUID, SOPInstanceUID, StudyUID
 from pipeline.errors import Rejected
-from tests.builders import build_image, dataset_bytes
+from tests.builders import build_image
 from tests.listener.house import receive
+from tests.listener.storage.keeping import keep
 
 
 @pytest.fixture
@@ -69,15 +70,7 @@ def received(inbox: Inbox, number: int, instance_number: Any) -> SOPInstanceUID:
         del image.InstanceNumber
     else:
         image.InstanceNumber = instance_number
-    offer = StoreRequest(
-        sop_class_uid=image.SOPClassUID,
-        sop_instance_uid=image.SOPInstanceUID,
-        transfer_syntax_uid=image.file_meta.TransferSyntaxUID,
-        source="DEVICE",
-    )
-    with inbox.receive(offer) as incoming:
-        incoming.write(dataset_bytes(image))
-        return incoming.commit().sop_instance_uid
+    return keep(inbox, image).sop_instance_uid
 
 
 @pytest.fixture

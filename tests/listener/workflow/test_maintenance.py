@@ -242,12 +242,17 @@ class TestALargeInbox:
         assert upkeep.reconcile() == 1
 
 
-def test_a_stop_does_not_wait_until_a_large_inbox_is_compared(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def receive_more_than_one_comparison(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three images, of which one is compared at a time."""
     monkeypatch.setattr(maintenance, "_CHUNK", 1)
     for number in (1, 2, 3):
         receive(bench.inbox, SMEAR, number)
+
+
+def test_a_stop_does_not_wait_until_a_large_inbox_is_compared(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receive_more_than_one_comparison(bench, monkeypatch)
     stopping = threading.Event()
     enqueue = bench.client.enqueue_image
 
@@ -265,9 +270,7 @@ def test_a_stop_does_not_wait_until_a_large_inbox_is_compared(
 def test_a_dead_worker_does_not_wait_until_a_large_inbox_is_compared(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(maintenance, "_CHUNK", 1)
-    for number in (1, 2, 3):
-        receive(bench.inbox, SMEAR, number)
+    receive_more_than_one_comparison(bench, monkeypatch)
     stopping = threading.Event()
     enqueue = bench.client.enqueue_image
     requeued_before: list[list[str]] = []
