@@ -3,18 +3,20 @@
     python -m tests.benchmarks.bench_end_to_end [--data FOLDER] [--images 64] [--per-smear 64 16]
                                                 [--large 12]
 
-The bare analysis reads, decodes and analyses each field in one process on one thread. The service
-gets the same fields by C-STORE, `--per-smear` of them in each series, makes all eleven kinds of
-results, and is done when a PACS has every DICOM object. Sender and PACS are DCMTK's where it is
-installed; what they use is not counted, though they use the same cores. Both are measured in
-turns, so that a busy machine spoils ratios less than absolute figures.
+The bare analysis reads, decodes and analyses each field in one process, one after the other. It
+leaves the number of threads to ONNX Runtime, as a program does that sets nothing; its threads spin
+while they wait. A second bare analysis has one thread. The service gets the same fields by C-STORE,
+`--per-smear` of them in each series, makes all eleven kinds of results, and is done when a PACS has
+every DICOM object. Sender and PACS are DCMTK's where it is installed; what they use is not counted,
+though they use the same cores. The three are measured in turns, so that a busy machine spoils
+ratios less than absolute figures.
 
 The last line is JSON. For the first size of smears: `cpu_ratio` (CPU time per image, service over
-bare), `throughput_ratio` (images per second of the service over cores ÷ bare CPU per image),
-`latency_s` (from the end of the association to the result at the PACS for a smear of one field,
-less the bare analysis), `peak_mb` (of the service's process). For the others `cpu_ratio_16` and so
-on. `cpu_ratio_default_threads` compares with a bare analysis that leaves the number of threads to
-ONNX Runtime, whose threads spin while they wait: issue 20 measured against that one.
+bare), `throughput_ratio` (images per second of the service over cores ÷ bare CPU per image), both
+once more as `…_one_thread` beside the bare analysis with one thread, `latency_s` (from the end of
+the association to the result at the PACS for a smear of one field, less the bare analysis with one
+thread), `peak_mb` (most memory of the service's process) and `peak_together_mb` (of all its
+processes, what they share counted once). For the others `cpu_ratio_16` and so on.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -53,6 +56,7 @@ PHANTOM_UM_PER_PX = 0.15
 PACS = "MOCKPACS"
 TICKS = os.sysconf("SC_CLK_TCK")
 POLL_S = 0.005
+RATIOS = ("cpu_ratio", "throughput_ratio", "cpu_ratio_one_thread", "throughput_ratio_one_thread")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +135,7 @@ def renamed(files: Sequence[Path], folder: Path) -> list[Path]:
 # --- the bare analysis
 
 
-def bare_cost(files: Sequence[Path], *, threads: int = 1) -> Cost:
+def bare_cost(files: Sequence[Path], *, threads: int) -> Cost:
     """Finder and network in a process of their own, after a warm-up.
 
     `threads` are the network's; 0 leaves their number to ONNX Runtime.
@@ -216,12 +220,21 @@ class Service:
         self._log.close()
 
     def cpu_s(self) -> float:
-        """CPU time of the process so far, all threads."""
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
+        """CPU time so far, all threads and all processes, those that have ended included."""
+        return sum(map(_cpu_s, self._processes()))
 
     def peak_mb(self) -> float:
         return _peak_mb(self._process.pid)
+
+    def together_mb(self) -> float:
+        """What all processes of the service take now; what they share is counted once."""
+        return sum(map(_proportional_mb, self._processes()))
+
+    def _processes(self) -> list[int]:
+        """The service's process and those that it started."""
+        own = self._process.pid
+        tasks = Path(f"/proc/{own}/task").glob("*/children")
+        return [own, *(int(pid) for task in tasks for pid in _text_of(task).split())]
 
     def idle_share(self, watched_s: float = 10.0) -> float:
         """CPU of one core that the process uses with nothing to do."""
@@ -263,6 +276,25 @@ def service_cost(service: Service, smears: Sequence[Sequence[Path]]) -> Cost:
         wall_s=time.perf_counter() - began,
         peak_mb=service.peak_mb(),
     )
+
+
+def together_peak_mb(service: Service, smears: Sequence[Sequence[Path]]) -> float:
+    """The most memory of all processes, looked at ten times a second."""
+    peak, is_done = 0.0, threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not is_done.wait(0.1):
+            peak = max(peak, service.together_mb())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        service_cost(service, smears)
+    finally:
+        is_done.set()
+        watcher.join()
+    return peak
 
 
 def latencies(service: Service, files: Sequence[Path], folder: Path) -> Iterator[float]:
@@ -336,9 +368,29 @@ def _series_of(files: Sequence[Path]) -> tuple[str, int]:
 
 
 def _peak_mb(pid: int) -> float:
-    status = Path(f"/proc/{pid}/status").read_text()
-    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
+    return _kilobytes(_text_of(Path(f"/proc/{pid}/status")), "VmHWM:") / 1024
+
+
+def _proportional_mb(pid: int) -> float:
+    return _kilobytes(_text_of(Path(f"/proc/{pid}/smaps_rollup")), "Pss:") / 1024
+
+
+def _kilobytes(text: str, name: str) -> int:
+    return sum(int(line.split()[1]) for line in text.splitlines() if line.startswith(name))
+
+
+def _cpu_s(pid: int) -> float:
+    """Of a process and of those that it waited for; 0 for one that has ended."""
+    fields = _text_of(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / TICKS
+
+
+def _text_of(path: Path) -> str:
+    """Of a file of /proc; nothing once the process has ended."""
+    try:
+        return path.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 # --- the run
@@ -349,49 +401,78 @@ def measure(
 ) -> dict[str, float]:
     """Bare, service, bare, service … on the same fields; medians of the rounds.
 
-    Latency, idle CPU and the bare analysis with ONNX Runtime's threads for the first size only.
+    Latency, idle CPU and the memory of all processes for the first size only.
     """
     fields = wrap_in_smears(photographs, folder / "dicom", per_smear=per_smear)
     flat = [file for files in fields for file in files]
-    bares, services, idle, latency = [], [], 0.0, 0.0
+
+    def smears(name: str) -> list[list[Path]]:
+        return [renamed(files, folder / name / str(n)) for n, files in enumerate(fields)]
+
+    rounds: list[Round] = []
+    others: dict[str, float] = {}
     with pacs(folder / "pacs") as pacs_port:
         service = Service(folder, pacs_port)
         try:
-            # A smear before the count: networks, pools and caches are warm, as for the bare one.
-            first = [renamed(flat[:2], folder / "first")]
-            service.send(first)
-            service.wait_until_delivered(first)
+            # Smears before the count: networks, pools and caches are warm, as for the bare one.
+            for name, warm in (("first", flat[:2]), ("second", flat)):
+                first = [renamed(warm, folder / name)]
+                service.send(first)
+                service.wait_until_delivered(first)
             for number in range(ROUNDS):
-                bares.append(bare_cost(flat))
-                smears = [
-                    renamed(files, folder / f"round_{number}" / str(index))
-                    for index, files in enumerate(fields)
-                ]
-                services.append(service_cost(service, smears))
-                _tell(f"round {number + 1}", bares[-1], services[-1])
+                one = Round(
+                    bare=bare_cost(flat, threads=0),
+                    one_thread=bare_cost(flat, threads=1),
+                    service=service_cost(service, smears(f"round_{number}")),
+                )
+                rounds.append(one)
+                print(f"round {number + 1}: {one}", flush=True)
             if is_first:
-                latency = statistics.median(latencies(service, flat, folder / "latency"))
-                idle = service.idle_share()
+                latency_s = statistics.median(latencies(service, flat, folder / "latency"))
+                bare_s = statistics.median(one.one_thread.cpu_ms_per_image for one in rounds) / 1000
+                others["latency_s"] = round(max(0.0, latency_s - bare_s), 3)
+                others["idle_share"] = round(service.idle_share(), 4)
+                together = together_peak_mb(service, smears("together"))
+                others["peak_together_mb"] = round(together)
         finally:
             service.stop()
-    bare_s = statistics.median(one.cpu_s / one.images for one in bares)
-    service_ms = statistics.median(one.cpu_ms_per_image for one in services)
-    measured: dict[str, float] = {
-        "images": len(flat),
-        "per_smear": per_smear,
-        "bare_cpu_ms": round(1000 * bare_s, 1),
-        "service_cpu_ms": round(service_ms, 1),
-        "images_per_s": round(statistics.median(one.images_per_s for one in services), 2),
-        "cpu_ratio": round(_of_rounds(services, bares, _cpu_ratio), 2),
-        "throughput_ratio": round(_of_rounds(services, bares, _throughput_ratio), 2),
-        "peak_mb": round(max(one.peak_mb for one in services)),
+    return {"images": len(flat), "per_smear": per_smear, **_medians(rounds), **others}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """The bare analysis with ONNX Runtime's own threads and with one, and the service."""
+
+    bare: Cost
+    one_thread: Cost
+    service: Cost
+
+    def __str__(self) -> str:
+        return (
+            f"bare {self.bare.cpu_ms_per_image:.0f} ms of CPU per image, with one thread "
+            f"{self.one_thread.cpu_ms_per_image:.0f} ms; service "
+            f"{self.service.cpu_ms_per_image:.0f} ms, {self.service.images_per_s:.1f} images/s, "
+            f"peak {self.service.peak_mb:.0f} MB"
+        )
+
+
+def _medians(rounds: Sequence[Round]) -> dict[str, float]:
+    def median(of_round: Callable[[Round], float], digits: int) -> float:
+        return round(statistics.median(map(of_round, rounds)), digits)
+
+    return {
+        "bare_cpu_ms": median(lambda one: one.bare.cpu_ms_per_image, 1),
+        "bare_cpu_ms_one_thread": median(lambda one: one.one_thread.cpu_ms_per_image, 1),
+        "service_cpu_ms": median(lambda one: one.service.cpu_ms_per_image, 1),
+        "images_per_s": median(lambda one: one.service.images_per_s, 2),
+        "cpu_ratio": median(lambda one: _cpu_ratio(one.service, one.bare), 2),
+        "throughput_ratio": median(lambda one: _throughput_ratio(one.service, one.bare), 2),
+        "cpu_ratio_one_thread": median(lambda one: _cpu_ratio(one.service, one.one_thread), 2),
+        "throughput_ratio_one_thread": median(
+            lambda one: _throughput_ratio(one.service, one.one_thread), 2
+        ),
+        "peak_mb": round(max(one.service.peak_mb for one in rounds)),
     }
-    if is_first:
-        spinning = bare_cost(flat, threads=0)
-        measured["cpu_ratio_default_threads"] = round(service_ms / spinning.cpu_ms_per_image, 2)
-        measured["latency_s"] = round(max(0.0, latency - bare_s), 3)
-        measured["idle_share"] = round(idle, 4)
-    return measured
 
 
 def _cpu_ratio(service: Cost, bare: Cost) -> float:
@@ -400,21 +481,6 @@ def _cpu_ratio(service: Cost, bare: Cost) -> float:
 
 def _throughput_ratio(service: Cost, bare: Cost) -> float:
     return service.images_per_s * bare.cpu_ms_per_image / 1000 / CORES
-
-
-def _of_rounds(
-    services: Sequence[Cost], bares: Sequence[Cost], ratio: Callable[[Cost, Cost], float]
-) -> float:
-    return statistics.median(map(ratio, services, bares))
-
-
-def _tell(name: str, bare: Cost, service: Cost) -> None:
-    print(
-        f"{name}: bare {bare.cpu_ms_per_image:.0f} ms of CPU an image; service "
-        f"{service.cpu_ms_per_image:.0f} ms, {service.images_per_s:.1f} images/s, "
-        f"peak {service.peak_mb:.0f} MB",
-        flush=True,
-    )
 
 
 def main() -> None:
@@ -445,16 +511,14 @@ def main() -> None:
             )
             print(f"{per_smear} fields a smear:", json.dumps(sized), flush=True)
             if measured:
-                measured[f"cpu_ratio_{per_smear}"] = sized["cpu_ratio"]
-                measured[f"throughput_ratio_{per_smear}"] = sized["throughput_ratio"]
+                measured |= {f"{name}_{per_smear}": sized[name] for name in RATIOS}
             else:
                 measured = sized
         if asked.large:
             drawn = draw_fields(folder / "large", asked.large, width=2592, height=1944)
             large = measure(drawn, folder / "big", per_smear=asked.large, is_first=False)
             print("large fields:", json.dumps(large), flush=True)
-            for name in ("peak_mb", "cpu_ratio", "throughput_ratio"):
-                measured[f"{name}_large"] = large[name]
+            measured |= {f"{name}_large": large[name] for name in ("peak_mb", *RATIOS)}
         print(json.dumps(measured))
 
 
