@@ -327,29 +327,29 @@ class _Association:
         """The dataset that belongs to `command`, as it arrives."""
         if not command.has_dataset:
             return
-        state = self._state
-        started = state.dataset_since = self._monotonic()
-        state.dataset_bytes = 0
+        state, monotonic = self._state, self._monotonic
+        most, dimse_s = self._policy.max_message_bytes, self._policy.deadlines.dimse_s
+        started = state.dataset_since = monotonic()
+        received = state.dataset_bytes = 0
         try:
-            for fragment in self._arriving:
-                if fragment.is_command or fragment.context_id != context.context_id:
+            for context_id, is_command, is_last, data in self._arriving:
+                if is_command or context_id != context.context_id:
                     raise _unexpected("Expected a dataset (PS3.8 annex E)")
-                received = state.dataset_bytes = state.dataset_bytes + len(fragment.data)
-                if received > self._policy.max_message_bytes:
+                received = state.dataset_bytes = received + len(data)
+                if received > most:
                     raise ProtocolViolation(
                         "A dataset has no end", reason=AbortReason.NOT_SPECIFIED
                     )
-                patience_s = self._policy.deadlines.dimse_s + received / SLOWEST_BYTES_PER_S
-                if self._monotonic() - started > patience_s:
+                arrived = monotonic()
+                if arrived - started > dimse_s + received / SLOWEST_BYTES_PER_S:
                     raise ConnectionLost("The peer sends too slowly", code="peer_slow")
-                if fragment.is_last:
+                if is_last:
                     state.dataset_since = None
-                handed_over = self._monotonic()
-                yield fragment.data
-                if fragment.is_last:
+                yield data
+                if is_last:
                     return
                 # The time that we took ourselves is not held against the sender.
-                started += self._monotonic() - handed_over
+                started += monotonic() - arrived
                 state.dataset_since = started
         finally:
             state.dataset_since = None
@@ -357,7 +357,9 @@ class _Association:
     def _fragments(self) -> Iterator[Fragment]:
         """Everything that arrives, until the peer or we end it."""
         while True:
-            pdu = self._upper_layer.read_pdu(first_byte_s=self._patience_s(), rest_s=self._rest_s())
+            pdu = self._upper_layer.arrived_data() or self._upper_layer.read_pdu(
+                first_byte_s=self._patience_s(), rest_s=self._rest_s()
+            )
             if pdu.kind is PduType.DATA:
                 yield from fragments(pdu)
             elif pdu.kind is PduType.ABORT:

@@ -141,6 +141,17 @@ class UpperLayer:
         self._start = begin + length
         return Pdu(kind=kind, body=self._view[begin : self._start])
 
+    def arrived_data(self) -> Pdu | None:
+        """The next PDU where it is a P-DATA-TF that is there already; `read_pdu` judges others."""
+        begin, end = self._start + _PDU_HEADER.size, self._end
+        if begin > end:
+            return None
+        number, length = _PDU_HEADER.unpack_from(self._buffer, self._start)
+        if number != PduType.DATA or length > self._max_pdu_bytes or begin + length > end:
+            return None
+        self._start = begin + length
+        return Pdu(PduType.DATA, self._view[begin : self._start])
+
     def send(self, data: bytes, *, within_s: float) -> None:
         """Send all of `data`. Raises ConnectionLost."""
         try:

@@ -12,9 +12,10 @@ import io
 import re
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import lru_cache
 from struct import Struct
 from typing import BinaryIO, NamedTuple, Protocol
 
@@ -49,8 +50,12 @@ images take kilobytes, private ones of cameras some megabytes."""
 MAX_IDENTIFIER_BYTES = 1024
 """The longest value that is read."""
 
+_WINDOW_BYTES = 16 * 1024
+"""Read at once: what an image usually holds before its pixels."""
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_LAST_COMMAND_TAG, _FIRST_DELIMITER_TAG = 0x0003FFFF, 0xFFFE0000
+"""Between them lie the tags of a dataset: groups below 0004 belong to commands and file headers."""
 _PIXEL_DATA = 0x7FE00010
 _SPECIMENS = 0x00400560
 
@@ -59,6 +64,8 @@ _TAG_AND_VR = Struct("<HH2sH")
 _LENGTH = Struct("<L")
 _SHORT_VRS = frozenset(vr.encode() for vr in EXPLICIT_VR_LENGTH_16)
 _LONG_VRS = frozenset(vr.encode() for vr in EXPLICIT_VR_LENGTH_32)
+_PLAIN_LONG_VRS = _LONG_VRS - {b"SQ"}
+_LONGEST_HEADER_BYTES = 12
 _VR = re.compile(rb"[A-Z]{2}")
 """Of a standard to come: PS3.5 7.1.2 gives new ones the long form."""
 _UNKNOWN_VRS = frozenset({b"??", b"--"})
@@ -118,16 +125,19 @@ def scan_dataset(
     noted: set[str] = set()
     end = start + length
     pixels_begin = pixels_end = end
-    for element in walk(stream, start=start, end=end, is_implicit=is_implicit, noted=noted):
-        key = (element.path, element.tag)
-        if key in _IDENTIFIERS:
-            if key in values and not element.path:
+    window = _Window(stream, end=end)
+    elements = _walk(window, start=start, is_implicit=is_implicit, noted=noted)
+    for path, tag, offset, length_of_value, _ in elements:
+        if tag in _IDENTIFIER_TAGS and (key := (path, tag)) in _IDENTIFIERS:
+            if key in values and not path:
                 raise Rejected("An identifier is there twice", code="unreadable_dataset")
-            values.setdefault(key, []).append(_value(stream, element))
-        elif key == _PIXELS:
-            pixels_begin = element.offset
-        elif not element.path and pixels_begin < end == pixels_end:
-            pixels_end = element.offset
+            values.setdefault(key, []).append(_value(window, offset, length_of_value))
+        elif path:
+            continue
+        elif tag == _PIXEL_DATA:
+            pixels_begin = offset
+        elif pixels_begin < end == pixels_end:
+            pixels_end = offset
     if length - (pixels_end - pixels_begin) > MAX_BYTES_BESIDE_PIXELS:
         raise Rejected(
             f"More than {MAX_BYTES_BESIDE_PIXELS} bytes beside the pixels", code="object_too_large"
@@ -284,6 +294,32 @@ class _Scope:
     last_tag: int = field(default=-1)
 
 
+class _Window:
+    """The next bytes of a stream up to `end`, a piece at a time: positions never go back."""
+
+    def __init__(self, stream: Readable, *, end: int) -> None:
+        self._stream = stream
+        self.end = end
+        self.start = 0
+        """Where `data` begins."""
+        self.data = b""
+
+    def read(self, position: int, count: int) -> bytes:
+        """`count` bytes, fewer where the stream ends."""
+        at = position - self.start
+        if at + count > len(self.data):
+            self._fill(position, count)
+            at = 0
+        return self.data[at : at + count]
+
+    def _fill(self, position: int, count: int) -> None:
+        rest = self.data[position - self.start :]
+        if not rest:
+            self._stream.seek(position)
+        wanted = max(count, min(_WINDOW_BYTES, self.end - position))
+        self.start, self.data = position, rest + self._stream.read(wanted - len(rest))
+
+
 def walk(
     stream: Readable,
     *,
@@ -291,13 +327,29 @@ def walk(
     end: int,
     is_implicit: bool,
     max_elements: int = MAX_ELEMENTS,
-    noted: set[str] | None = None,
 ) -> Iterator[Element]:
     """Yields every element, sequences opened, in the order of the file.
 
     Raises Rejected when an element, item or fragment is cut off, out of order or not one at all.
     """
-    noted = set() if noted is None else noted
+    return _walk(
+        _Window(stream, end=end),
+        start=start,
+        is_implicit=is_implicit,
+        max_elements=max_elements,
+        noted=set(),
+    )
+
+
+def _walk(
+    window: _Window,
+    *,
+    start: int,
+    is_implicit: bool,
+    noted: set[str],
+    max_elements: int = MAX_ELEMENTS,
+) -> Iterator[Element]:
+    end = window.end
     scopes = [_Scope(kind=_Kind.DATASET, end=end, limit=end, is_implicit=is_implicit, path=())]
     position = start
     count = 0
@@ -306,19 +358,25 @@ def walk(
         if position == scope.end:
             scopes.pop()
             continue
+        if scope.kind is _Kind.DATASET:
+            position, passed = yield from _plain_elements(
+                window, position, scope, max_elements - count
+            )
+            count += passed
+            if position == scope.end:
+                continue
         count += 1
         if count > max_elements:
             raise Rejected(f"More than {max_elements} elements", code="object_too_large")
-        stream.seek(position)
         if scope.kind is _Kind.DATASET:
-            tag, vr, length, position = _element_header(stream, position, scope, noted)
+            tag, vr, length, position = _element_header(window, position, scope, noted)
             if tag == _ITEM_END:
                 scopes.pop()
                 continue
             yield Element(scope.path, tag, position, length, vr)
             inner = _opened(tag, vr, length, position, scope)
         else:
-            tag, length, position = _item_header(stream, position, scope)
+            tag, length, position = _item_header(window, position, scope)
             if tag == _SEQUENCE_END:
                 scopes.pop()
                 continue
@@ -331,11 +389,47 @@ def walk(
                 raise Rejected(f"Sequences nest deeper than {MAX_DEPTH}", code="unreadable_dataset")
 
 
+def _plain_elements(
+    window: _Window, position: int, scope: _Scope, most: int
+) -> Generator[Element, None, tuple[int, int]]:
+    """Yields elements as most are: in ascending order, of a known VR and length, no sequences.
+
+    Ends before the first that is otherwise in any way, which `_element_header` judges; returns
+    where that is, and how many were yielded. This loop sees each element of each image that
+    arrives, so it calls no function for it.
+    """
+    data, start, count = window.data, window.start, 0
+    limit = min(start + len(data), scope.limit)
+    is_implicit, path, last_tag = scope.is_implicit, scope.path, scope.last_tag
+    if last_tag < _LAST_COMMAND_TAG:
+        last_tag = _LAST_COMMAND_TAG
+    while position + _LONGEST_HEADER_BYTES <= limit and count < most:
+        group, number, vr, length = _TAG_AND_VR.unpack_from(data, position - start)
+        tag, value_at = group << 16 | number, position + 8
+        if not last_tag < tag < _FIRST_DELIMITER_TAG:
+            break
+        if is_implicit:
+            vr, (length,) = b"", _LENGTH.unpack_from(data, position - start + 4)
+            if _is_sequence(tag):
+                break
+        elif vr in _PLAIN_LONG_VRS:
+            (length,) = _LENGTH.unpack_from(data, position - start + 8)
+            value_at = position + 12
+        elif vr not in _SHORT_VRS:
+            break
+        if length == _UNDEFINED or value_at + length > scope.limit:
+            break
+        count, position, last_tag = count + 1, value_at + length, tag
+        scope.last_tag = tag
+        yield Element(path, tag, value_at, length, vr)
+    return position, count
+
+
 def _element_header(
-    stream: Readable, position: int, scope: _Scope, noted: set[str]
+    window: _Window, position: int, scope: _Scope, noted: set[str]
 ) -> tuple[int, bytes, int, int]:
     """Tag, VR (empty if implicit), length, and where the value begins."""
-    head = _read(stream, 8, position, scope)
+    head = _read(window, 8, position, scope)
     group, number, length = _TAG_AND_LENGTH.unpack(head)
     tag, vr, position = group << 16 | number, b"", position + 8
     if tag == _ITEM_END and scope.end is None and length == 0:
@@ -348,14 +442,14 @@ def _element_header(
         elif vr not in _SHORT_VRS:
             if vr not in _LONG_VRS and not _VR.fullmatch(vr):
                 raise Rejected("An element has no VR (PS3.5 7.1.2)", code="unreadable_dataset")
-            (length,) = _LENGTH.unpack(_read(stream, 4, position, scope))
+            (length,) = _LENGTH.unpack(_read(window, 4, position, scope))
             position += 4
     return tag, vr, length, _checked(position, length, scope)
 
 
-def _item_header(stream: Readable, position: int, scope: _Scope) -> tuple[int, int, int]:
+def _item_header(window: _Window, position: int, scope: _Scope) -> tuple[int, int, int]:
     """Tag, length, and where the item begins (PS3.5 7.5)."""
-    group, number, length = _TAG_AND_LENGTH.unpack(_read(stream, 8, position, scope))
+    group, number, length = _TAG_AND_LENGTH.unpack(_read(window, 8, position, scope))
     tag, position = group << 16 | number, position + 8
     is_end = tag == _SEQUENCE_END and scope.end is None and length == 0
     if tag != _ITEM and not is_end:
@@ -369,7 +463,8 @@ def _check_order(tag: int, scope: _Scope, noted: set[str]) -> None:
     Elements in another order are tolerated, but not after the pixel data, where who reads only
     the head of an image would miss them, and no element twice in a row.
     """
-    if tag < 0x00040000 or tag >= 0xFFFE0000 or tag == scope.last_tag:
+    is_allowed = _LAST_COMMAND_TAG < tag < _FIRST_DELIMITER_TAG
+    if not is_allowed or tag == scope.last_tag:
         raise Rejected("An element stands where none may be (PS3.5 7.1)", code="unreadable_dataset")
     if tag < scope.last_tag:
         if scope.last_tag >= _PIXEL_DATA and not scope.path:
@@ -412,6 +507,7 @@ def _opened_item(length: int, position: int, scope: _Scope) -> _Scope | None:
     )
 
 
+@lru_cache(maxsize=4096)
 def _is_sequence(tag: int) -> bool:
     try:
         return dictionary_VR(tag) == "SQ"
@@ -419,10 +515,10 @@ def _is_sequence(tag: int) -> bool:
         return False
 
 
-def _read(stream: Readable, count: int, position: int, scope: _Scope) -> bytes:
+def _read(window: _Window, count: int, position: int, scope: _Scope) -> bytes:
     if position + count > scope.limit:
         raise _broken_off()
-    data = stream.read(count)
+    data = window.read(position, count)
     if len(data) != count:
         raise _broken_off()
     return data
@@ -445,7 +541,6 @@ _Place = tuple[tuple[int, ...], int]
 """The sequences around an element, and its tag."""
 _Values = dict[_Place, list[bytes]]
 
-_PIXELS: _Place = ((), _PIXEL_DATA)
 _SOP_CLASS: _Place = ((), 0x00080016)
 _SOP_INSTANCE: _Place = ((), 0x00080018)
 _STUDY: _Place = ((), 0x0020000D)
@@ -470,24 +565,24 @@ _ISSUERS: tuple[_Place, ...] = tuple(
 _IDENTIFIERS = frozenset(
     {_SOP_CLASS, _SOP_INSTANCE, _STUDY, _SERIES, *_PATIENT, *_SPECIMEN, *_ISSUERS}
 )
+_IDENTIFIER_TAGS = frozenset(tag for _, tag in _IDENTIFIERS)
 
 
-def _value(stream: Readable, element: Element) -> bytes:
-    if element.length > MAX_IDENTIFIER_BYTES:
+def _value(window: _Window, offset: int, length: int) -> bytes:
+    if length > MAX_IDENTIFIER_BYTES:
         raise Rejected("An identifier is longer than its VR allows", code="unreadable_dataset")
-    stream.seek(element.offset)
-    return stream.read(element.length).strip(b" \0")
+    return window.read(offset, length).strip(b" \0")
 
 
 def _identifiers(values: _Values, noted: set[str]) -> DatasetIdentifiers:
-    uids = [_uid(values, key) for key in _UID_NAMES]
-    if any(map(_LEADING_ZERO.search, uids)):
+    uids = {key: _uid(values, key) for key in _UID_NAMES}
+    if any(map(_LEADING_ZERO.search, uids.values())):
         noted.add("uid_with_leading_zero")
     return DatasetIdentifiers(
-        sop_class_uid=_uid(values, _SOP_CLASS),
-        sop_instance_uid=_uid(values, _SOP_INSTANCE),
-        study_uid=_uid(values, _STUDY),
-        series_uid=_uid(values, _SERIES),
+        sop_class_uid=uids[_SOP_CLASS],
+        sop_instance_uid=uids[_SOP_INSTANCE],
+        study_uid=uids[_STUDY],
+        series_uid=uids[_SERIES],
         specimen_key=_specimen_key(values),
         deviations=tuple(sorted(noted)),
     )

@@ -6,7 +6,6 @@ import ctypes
 import errno
 import fcntl
 import os
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -119,7 +118,8 @@ class LocalDisk:
 
     def free_bytes(self, folder: Path) -> int:
         """Room left for an ordinary user."""
-        return shutil.disk_usage(folder).free
+        status = os.statvfs(folder)
+        return status.f_bavail * status.f_frsize
 
 
 def is_abandoned(path: Path) -> bool:
@@ -140,6 +140,9 @@ def is_abandoned(path: Path) -> bool:
 RACY_S = 2.0
 """A folder that changed so short before it was read may have changed again within one tick of its
 time stamp."""
+FINE_RACY_S = 0.1
+"""The same where time stamps are finer than a millisecond: they tick with the kernel's clock, a
+hundred times a second or more."""
 
 
 class FolderNames:
@@ -159,6 +162,7 @@ class FolderNames:
         if self._read_at == now:
             return self._names
         names = tuple(path.name for path in self._folder.iterdir())
-        is_settled = abs(self._clock() - status.st_mtime) > RACY_S
+        racy_s = FINE_RACY_S if status.st_mtime_ns % 1_000_000 else RACY_S
+        is_settled = abs(self._clock() - status.st_mtime) > racy_s
         self._names, self._read_at = names, now if is_settled else None
         return names

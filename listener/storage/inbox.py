@@ -56,6 +56,10 @@ HEAD_BYTES = 16 * 1024
 SMALL_BYTES = 64 * 1024
 """Shorter pieces are gathered: a peer that sends 16 KB per PDU would cost a write for each."""
 GATHERED_BYTES = 256 * 1024
+BUFFER_BYTES = GATHERED_BYTES + 128 * 1024
+"""Of a buffer to gather in: it takes the piece that fills it up."""
+MOST_BUFFERS = 8
+"""Kept for the next images; allocating one for each costs as much as filling it."""
 GATHERED_HEAD_BYTES = 1024 * 1024
 """So much of an image is gathered whatever the length of its pieces: with several associations,
 each call of the system passes the interpreter's lock on, which costs more than the copy."""
@@ -71,6 +75,12 @@ class InboxLimits:
     """Of the dataset, inflated if it was deflated."""
     min_free_bytes: int = 0
     """With less free space nothing is received, so that results still fit on the disk."""
+
+
+ROOMY_BYTES = 2**30
+ROOMY_S = 0.1
+"""With so much more free than the site wants, free space is not looked at again for so long:
+images cannot fill it in that time."""
 
 
 def _now() -> datetime:
@@ -91,11 +101,14 @@ class Inbox:
         limits: InboxLimits | None = None,
         disk: LocalDisk | None = None,
         clock: Callable[[], datetime] = _now,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._tmp, self._new, self._parked = root / "tmp", root / "new", root / "parked"
         self._limits = limits or InboxLimits()
         self._disk = disk or LocalDisk()
-        self._clock = clock
+        self._clock, self._monotonic = clock, monotonic
+        self._is_roomy_until = monotonic()
+        self._buffers: list[memoryview] = []
         self._draft_prefix, self._draft_numbers = f"{uuid4().hex}-", itertools.count()
         self._parked_codes = FolderNames(self._parked)
         self._sync_new = SharedSync(lambda: self._disk.sync_folder(self._new))
@@ -111,25 +124,40 @@ class Inbox:
         _check_uids(request)
         path = self._tmp / f"{self._draft_prefix}{next(self._draft_numbers)}.part"
         with _disk_trouble():
-            self.check_free_space()
+            if self._monotonic() >= self._is_roomy_until:
+                self.check_free_space()
             descriptor = self._disk.create(path)
         has_moved = False
         try:
-            incoming = IncomingImage(
-                request,
-                path=path,
-                descriptor=descriptor,
-                limits=self._limits,
-                disk=self._disk,
-                clock=self._clock,
-                publish=self._publish,
-            )
-            yield incoming
+            with self._buffer() as buffer:
+                incoming = IncomingImage(
+                    request,
+                    path=path,
+                    descriptor=descriptor,
+                    buffer=buffer,
+                    limits=self._limits,
+                    disk=self._disk,
+                    clock=self._clock,
+                    publish=self._publish,
+                )
+                yield incoming
             has_moved = incoming.has_moved
         finally:
             if not has_moved:
                 path.unlink(missing_ok=True)
             os.close(descriptor)
+
+    @contextmanager
+    def _buffer(self) -> Iterator[memoryview]:
+        try:
+            buffer = self._buffers.pop()
+        except IndexError:
+            buffer = memoryview(bytearray(BUFFER_BYTES))
+        try:
+            yield buffer
+        finally:
+            if len(self._buffers) < MOST_BUFFERS:
+                self._buffers.append(buffer)
 
     def path_of(self, sop_instance_uid: str) -> Path:
         """Path of an image, parked ones included; raises Rejected `image_absent`."""
@@ -210,8 +238,11 @@ class Inbox:
 
     def check_free_space(self) -> None:
         """Raises RetryLater `disk_full` when there is less free space than the site wants."""
-        if self._disk.free_bytes(self._tmp) < self._limits.min_free_bytes:
+        spare = self._disk.free_bytes(self._tmp) - self._limits.min_free_bytes
+        if spare < 0:
             raise _disk_full()
+        if spare >= ROOMY_BYTES:
+            self._is_roomy_until = self._monotonic() + ROOMY_S
 
     def _publish(self, finished: Path, image: StoredInstance) -> StoredInstance:
         """Gives the finished file its final name.
@@ -294,6 +325,7 @@ class IncomingImage:
         *,
         path: Path,
         descriptor: int,
+        buffer: memoryview,
         limits: InboxLimits,
         disk: LocalDisk,
         clock: Callable[[], datetime],
@@ -315,10 +347,12 @@ class IncomingImage:
         self._inflation: Inflation | None = None
         if is_deflated(request.transfer_syntax_uid):
             self._inflation = Inflation(max_bytes=limits.max_object_bytes)
-        self._gathered = bytearray(encode_header(request))
-        """Not written yet: the file's header at first, then small pieces."""
-        self._start = self._header_bytes = len(self._gathered)
-        """`_header_bytes` of those gathered are no part of the dataset."""
+        header = encode_header(request)
+        self._buffer = buffer
+        self._gathered_bytes = self._start = self._header_bytes = len(header)
+        """Of the buffer, not written yet: the file's header at first, then small pieces;
+        `_header_bytes` of them are no part of the dataset."""
+        buffer[: self._start] = header
         self.has_moved = False
         """Whether the file lies under its final name."""
 
@@ -334,19 +368,22 @@ class IncomingImage:
             )
         if self._inflation is not None:
             self._inflation.feed(data)
-        if len(data) < SMALL_BYTES or self._length <= GATHERED_HEAD_BYTES:
-            self._gathered += data
-            if len(self._gathered) >= GATHERED_BYTES:
+        is_gathered = len(data) < SMALL_BYTES or self._length <= GATHERED_HEAD_BYTES
+        begin, end = self._gathered_bytes, self._gathered_bytes + len(data)
+        if is_gathered and end <= BUFFER_BYTES:
+            self._buffer[begin:end] = data
+            self._gathered_bytes = end
+            if end >= GATHERED_BYTES:
                 self._write_gathered()
         else:
             self._write_gathered()
             self._write(memoryview(data), header_bytes=0)
 
     def _write_gathered(self) -> None:
-        if self._gathered:
-            gathered, self._gathered = self._gathered, bytearray()
+        if self._gathered_bytes:
+            gathered, self._gathered_bytes = self._buffer[: self._gathered_bytes], 0
             header_bytes, self._header_bytes = self._header_bytes, 0
-            self._write(memoryview(gathered), header_bytes=header_bytes)
+            self._write(gathered, header_bytes=header_bytes)
 
     def _write(self, data: memoryview, *, header_bytes: int) -> None:
         dataset = data[header_bytes:]

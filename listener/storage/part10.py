@@ -41,6 +41,7 @@ _SHORT_ELEMENT = Struct("<HH2sH")
 _LONG_ELEMENT = Struct("<HH2sxxL")
 """Explicit VR little endian (PS3.5 7.1.2), as the File Meta Information always is."""
 _DIGEST_STEP = 2**20
+_compact_json = json.JSONEncoder(separators=(",", ":")).encode
 _NOTED = ("received_at", "source", "sha256", "study_uid", "series_uid", "specimen_key")
 """What the file's own header says of the reception."""
 
@@ -117,7 +118,7 @@ def encode_facts(image: StoredInstance) -> bytes:
     facts["received_at"] = image.received_at.isoformat()
     if image.deviations:
         facts["deviations"] = image.deviations
-    text = json.dumps(facts, separators=(",", ":")).encode("ascii")
+    text = _compact_json(facts).encode("ascii")
     if len(text) > FACTS_BYTES:
         raise Defect("Reception facts outgrew their place", code="facts_too_long")
     return text.ljust(FACTS_BYTES)

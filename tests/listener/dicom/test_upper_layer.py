@@ -66,6 +66,40 @@ def value(data: bytes, *, context_id: int = 1, control: int = 3) -> bytes:
     return (len(data) + 2).to_bytes(4, "big") + bytes([context_id, control]) + data
 
 
+class TestDataThatHasArrived:
+    def test_whole_ones_need_no_read(self, pair: tuple[socket.socket, socket.socket]) -> None:
+        wire = wire_of(pair[0])
+        first, second = value(b"first"), value(b"second") + value(b"too")
+        pair[1].sendall(pdu(PduType.DATA, first) + pdu(PduType.DATA, second))
+        nothing_yet = wire.arrived_data()
+        bodies = [bytes(read(wire).body)]
+        while (arrived := wire.arrived_data()) is not None:
+            bodies.append(bytes(arrived.body))
+
+        assert nothing_yet is None
+        assert bodies == [first, second]
+
+    @pytest.mark.parametrize(
+        "rest",
+        [
+            b"",
+            pdu(PduType.DATA, bytes(9))[:5],
+            pdu(PduType.DATA, bytes(9))[:-1],
+            pdu(PduType.DATA, bytes(MAX_PDU + 1)),
+            pdu(PduType.RELEASE_RQ, bytes(4)),
+            pdu(0, bytes(4)),
+        ],
+    )
+    def test_what_is_not_whole_or_no_data_is_left_to_be_read(
+        self, pair: tuple[socket.socket, socket.socket], rest: bytes
+    ) -> None:
+        wire = wire_of(pair[0])
+        pair[1].sendall(pdu(PduType.DATA, value(b"data")) + rest)
+        read(wire)
+
+        assert wire.arrived_data() is None
+
+
 class TestWhatIsNoPdu:
     @pytest.mark.parametrize("kind", [0, 8, 0x47, 255])
     def test_an_unknown_type(self, pair: tuple[socket.socket, socket.socket], kind: int) -> None:

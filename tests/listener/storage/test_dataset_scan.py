@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydicom import Dataset
 from pydicom.encaps import encapsulate
@@ -23,14 +23,17 @@ from pydicom.uid import (
     JPEGBaseline8Bit,
 )
 
+from listener.storage import dataset_scan
 from listener.storage.dataset_scan import (
     MAX_DEPTH,
     DatasetIdentifiers,
+    Element,
     InflatedStream,
     Inflation,
     is_uid,
     name_unknown_vrs,
     scan_dataset,
+    walk,
 )
 from pipeline.errors import Rejected
 from tests.listener.house import make_dataset
@@ -104,6 +107,52 @@ def test_any_bytes_are_refused_by_name(content: bytes, syntax: str) -> None:
     assert refused(content, syntax) in {
         "truncated_dataset", "unreadable_dataset", "missing_uid", "object_too_large",
     }  # fmt: skip
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2**16), st.binary(max_size=6)), max_size=3),
+    st.sampled_from(SYNTAXES),
+    st.integers(1, 64),
+)
+@example([], ExplicitVRLittleEndian, 1)
+def test_the_verdict_does_not_depend_on_how_much_is_read_at_once(
+    changes: list[tuple[int, bytes]], syntax: str, window_bytes: int
+) -> None:
+    """Read in windows shorter than a header, no element takes the quick way of `_walk`."""
+    content = bytearray(encoded(a_smear(), syntax))
+    for place, new in changes:
+        at = place % len(content)
+        content[at : at + len(new)] = new
+
+    at_once = verdict(bytes(content), syntax)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dataset_scan, "_WINDOW_BYTES", window_bytes)
+        in_pieces = verdict(bytes(content), syntax)
+        inflated = verdict(bytes(content), syntax, as_deflated=True)
+
+    assert in_pieces == inflated == at_once
+
+
+def verdict(
+    content: bytes, syntax: str, *, as_deflated: bool = False
+) -> tuple[object, list[Element]]:
+    """The identifiers or the code of the refusal, and the elements before it."""
+    is_implicit, elements = syntax == ImplicitVRLittleEndian, []
+    stream = InflatedStream(io.BytesIO(deflated(content)), start=0) if as_deflated else None
+    try:
+        for element in walk(
+            io.BytesIO(content), start=0, end=len(content), is_implicit=is_implicit
+        ):
+            elements.append(element)
+        found: object = scan_dataset(
+            stream or io.BytesIO(content),
+            start=0,
+            length=len(content),
+            transfer_syntax_uid=syntax,
+        )
+    except Rejected as err:
+        found = err.code
+    return found, elements
 
 
 def test_compressed_pixels_are_walked_fragment_by_fragment() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from listener.storage import filesystem
 from listener.storage.filesystem import (
+    FINE_RACY_S,
     MAX_WRITE_BYTES,
     RACY_S,
     FolderNames,
@@ -126,6 +127,27 @@ class TestFolderNames:
 
         assert names() == first == ("code",)
 
+    @pytest.mark.parametrize(
+        ("stamp_ns", "settled_after_s"),
+        [(10**18 + 123_456, FINE_RACY_S), (10**18, RACY_S)],
+    )
+    def test_a_folder_rests_later_where_time_stamps_are_coarse(
+        self, tmp_path: Path, stamp_ns: int, settled_after_s: float
+    ) -> None:
+        now = [stamp_ns / 1e9]
+        names = FolderNames(tmp_path, clock=lambda: now[0])
+        os.utime(tmp_path, ns=(stamp_ns, stamp_ns))
+        names()
+        now[0] += settled_after_s / 2
+        _make_unnoticed(tmp_path / "first", stamp_ns)
+        seen_while_racy = names()
+        now[0] += settled_after_s
+        names()
+        _make_unnoticed(tmp_path / "second", stamp_ns)
+
+        assert seen_while_racy == ("first",)
+        assert names() == ("first",)
+
     def test_a_change_after_a_rest_is_seen(self, tmp_path: Path) -> None:
         now = tmp_path.stat().st_mtime
         names = FolderNames(tmp_path, clock=lambda: now + RACY_S + 1)
@@ -134,3 +156,9 @@ class TestFolderNames:
         os.utime(tmp_path, (now + 60, now + 60))
 
         assert names() == ("code",)
+
+
+def _make_unnoticed(path: Path, stamp_ns: int) -> None:
+    """A file, of which the time stamp and the link count of its folder tell nothing."""
+    path.touch()
+    os.utime(path.parent, ns=(stamp_ns, stamp_ns))

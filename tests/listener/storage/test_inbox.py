@@ -14,13 +14,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydicom import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from listener.storage.filesystem import LocalDisk
 from listener.storage.inbox import (
+    BUFFER_BYTES,
+    ROOMY_BYTES,
+    ROOMY_S,
     SMALL_BYTES,
     WRITEBACK_BYTES,
     Inbox,
@@ -28,6 +31,7 @@ from listener.storage.inbox import (
     StoredInstance,
     StoreRequest,
 )
+from listener.storage.part10 import check_digest
 from pipeline.errors import Rejected, RetryLater
 from tests.builders import build_image, dataset_bytes, file_bytes
 from tests.listener.peers import dataset_of
@@ -156,6 +160,8 @@ def test_pieces_of_any_length_make_the_same_file_in_few_writes(tmp_path: Path, p
 
 
 @given(st.lists(st.integers(1, 90_000), min_size=1, max_size=30))
+@example([BUFFER_BYTES + 1, 1, BUFFER_BYTES])
+@example([200_000, 190_000, 100, 390_000])
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_pieces_of_many_lengths_keep_their_order(tmp_path: Path, lengths: list[int]) -> None:
     image = build_image(pixels=np.arange(400 * 500 * 3, dtype=np.uint8).reshape(400, 500, 3))
@@ -171,6 +177,27 @@ def test_pieces_of_many_lengths_keep_their_order(tmp_path: Path, lengths: list[i
         stored = incoming.commit()
 
     assert stored.path.read_bytes().endswith(content)
+
+
+def test_images_that_arrive_at_once_or_in_turn_share_no_bytes(tmp_path: Path) -> None:
+    """Their buffers are used again."""
+    inbox = Inbox(tmp_path)
+    long, short, last = (
+        build_image(number=number, pixels=np.full((rows, 50, 3), number, np.uint8))
+        for number, rows in enumerate((500, 300, 20), start=1)
+    )
+
+    with inbox.receive(offer(long)) as first, inbox.receive(offer(short)) as second:
+        first.write(dataset_bytes(long))
+        second.write(dataset_bytes(short))
+        stored = [first.commit(), second.commit()]
+    stored.append(take(inbox, last))
+
+    for image, kept in zip((long, short, last), stored, strict=True):
+        content = dataset_bytes(image)
+        assert kept.path.read_bytes().endswith(content)
+        assert kept.sha256 == hashlib.sha256(content).hexdigest()
+        check_digest(kept)
 
 
 def test_a_power_cut_at_any_moment_leaves_whole_images_or_none(tmp_path: Path) -> None:
@@ -276,6 +303,35 @@ def test_the_watermark_keeps_images_out_before_the_disk_is_full(tmp_path: Path) 
 
     assert caught.value.code == "disk_full"
     assert len(files(tmp_path)) == 1
+
+
+def test_a_disk_with_much_room_is_not_asked_for_each_image(tmp_path: Path) -> None:
+    @dataclass
+    class Counted(LocalDisk):
+        free: int
+        looks: int = 0
+
+        def free_bytes(self, folder: Path) -> int:
+            self.looks += 1
+            return self.free
+
+    now, disk = [100.0], Counted(free=1000 + ROOMY_BYTES)
+    inbox = Inbox(
+        tmp_path,
+        disk=disk,
+        limits=InboxLimits(min_free_bytes=1000),
+        monotonic=lambda: now[0],
+    )
+    for number in range(3):
+        take(inbox, build_image(number=number))
+    looks_at_once = disk.looks
+    disk.free = 999
+    now[0] += ROOMY_S
+
+    with pytest.raises(RetryLater, match="No room"):
+        take(inbox, build_image(number=4))
+
+    assert looks_at_once == 1
 
 
 # --- bad input
