@@ -263,6 +263,7 @@ class QueueSettings(Section):
 
     analyse_workers: int = Field(default=0, ge=0, le=64)
     report_workers: int = Field(default=1, ge=1, le=64)
+    report_processes: int = Field(default=1, ge=0, le=16)
     analysis_megapixels: float = Field(default=12.0, gt=0, le=10_000)
 
 

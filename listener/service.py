@@ -55,6 +55,7 @@ from listener.workflow.image_analysis import BudgetedAnalysis, ImageAnalysis, Pi
 from listener.workflow.memory_budget import MemoryBudget
 from listener.workflow.pseudonyms import SitePseudonyms
 from listener.workflow.retention import Retention
+from listener.workflow.shared_reports import SharedReports
 from listener.workflow.steps import ImageStep, ReportSettings, ReportStep
 from listener.workflow.worker import Workflow, WorkflowSettings
 from models.card import read_model_card
@@ -149,8 +150,14 @@ def running(settings: Settings, *, listens: bool = True) -> Iterator[Service]:
         routes = Routes(parse_rules(settings.routes), [one.name for one in destinations])
         analysis = ImageAnalysis(classifier, segmenter, limits=image_limits(settings))
         budgeted = BudgetedAnalysis(analysis, PixelBudget(settings.queue.analysis_megapixels))
+        shared = SharedReports(
+            inbox=store.inbox.root,
+            results=store.results,
+            processes=report_processes(settings),
+        )
+        stack.callback(shared.close)
         workflow = _build_workflow(
-            settings, store, budgeted, destinations, routes, lease, locks, audit
+            settings, store, budgeted, destinations, routes, lease, locks, audit, shared
         )
         shares = share_out(raise_limit(), max_associations=settings.dicom.max_associations)
         limited_trail = LimitedAudit(logged)
@@ -230,6 +237,11 @@ def running(settings: Settings, *, listens: bool = True) -> Iterator[Service]:
 def analysis_threads(settings: Settings) -> int:
     """How many images are analysed at once: as the site says, or one for each core."""
     return settings.queue.analyse_workers or len(os.sched_getaffinity(0))
+
+
+def report_processes(settings: Settings) -> int:
+    """How many processes build parts of reports: as the site says, and none without a core."""
+    return min(settings.queue.report_processes, len(os.sched_getaffinity(0)) - 1)
 
 
 def load_classifier(settings: Settings, *, threads: int | None = None) -> OnnxClassifier:
@@ -325,6 +337,7 @@ def _build_workflow(
     lease: WorkerLease,
     locks: WorkerLocks,
     audit: AuditSink,
+    shared: SharedReports,
 ) -> Workflow:
     """The three steps, and the durable queue that runs them."""
 
@@ -347,7 +360,9 @@ def _build_workflow(
         inbox=store.inbox,
         results=store.results,
         analysis=analysis,
-        build_results=build_result_set,
+        build_results=shared,
+        build_variant=build_result_set,
+        frames_at_once=1 + report_processes(settings),
         route=routes,
         settings=ReportSettings(
             kinds=frozenset(map(ResultKind, settings.results.kinds)),

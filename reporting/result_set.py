@@ -6,53 +6,39 @@ most one field's pixels are in memory. Nothing leaves without the research-use l
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import cv2
 from pydicom import Dataset
 
-from pipeline.decoding.frames import ImageLimits, read_frames
-from pipeline.domain import RGB, FieldFindings, SmearFindings, SOPInstanceUID, SourceImage
+from pipeline.domain import RGB, SmearFindings, SOPInstanceUID
 from pipeline.errors import Defect, SmearlinkError
-from pipeline.rendering.annotated_field import draw_field, enlargement
-from pipeline.rendering.gallery import Card, CardCutter, compose_gallery
+from pipeline.rendering.gallery import Card, compose_gallery
 from reporting.content.identifiers import SourceHeaders, check_one_patient, is_phantom
 from reporting.content.sign_off import short_review_words
-from reporting.dicom.bulk_annotations import build_annotations
-from reporting.dicom.common_modules import Authorship, part10_bytes
+from reporting.dicom.common_modules import Authorship
 from reporting.dicom.key_object_selection import build_key_objects
-from reporting.dicom.presentation_state import build_presentation_state
-from reporting.dicom.secondary_capture import build_secondary_capture, transfer_syntax_of
-from reporting.dicom.segmentation import build_segmentation
-from reporting.dicom.slide_coordinates import slide_place
+from reporting.dicom.secondary_capture import build_secondary_capture
 from reporting.dicom.source_attributes import SourceFrame, header_of
 from reporting.dicom.structured_report import build_structured_report
 from reporting.documents.csv_table import build_table
 from reporting.documents.hl7_message import build_message
 from reporting.documents.pdf_report import build_pdf_report
 from reporting.fhir.bundle import build_bundle
+from reporting.field_results import PAGE_USERS, FieldResults, ReadSource, dicom_result
 from reporting.research_label import check_label
 from reporting.result_plan import plan_objects
 from reporting.results import (
-    DICOM_MEDIA_TYPE,
     ObjectReference,
     ReportContext,
     Result,
     ResultKind,
 )
 
-__all__ = ["build_result_set", "check_label"]
+__all__ = ["ResultSet", "build_result_set", "check_label"]
 
-ReadSource = Callable[[SOPInstanceUID], Dataset]
 Refuse = Callable[[ResultKind, SmearlinkError], None]
 """Told which document could not be built, and why."""
-
-ACCEPTED_LIMITS = ImageLimits(max_megapixels=math.inf, min_side_px=1, max_frames=2**31)
-"""The source was held against the site's limits before it was analysed."""
-
-PAGE_USERS = frozenset({ResultKind.PDF_REPORT, ResultKind.FHIR_BUNDLE})
-GALLERY_USERS = PAGE_USERS | {ResultKind.GALLERY}
 
 
 def build_result_set(
@@ -69,135 +55,79 @@ def build_result_set(
     keeps no other back; without `refuse` it is raised. Raises NeedsReview when the sources name
     different patients.
     """
-    for result in _results(smear, read_source, context, refuse or _raise):
-        check_label(result)
-        yield result
+    results = ResultSet(smear, read_source=read_source, context=context, refuse=refuse)
+    yield from results.in_order()
 
 
 def _raise(_kind: ResultKind, err: SmearlinkError) -> None:
     raise err
 
 
-def _results(
-    smear: SmearFindings, read_source: ReadSource, context: ReportContext, refuse: Refuse
-) -> Iterator[Result]:
-    headers = _headers(smear, read_source)
-    check_one_patient(headers.values())
-    objects = plan_objects(smear, headers, context)
-    cutter = CardCutter(smear) if context.kinds & GALLERY_USERS else None
-    frames = _Frames(read_source, cutter)
-    for field in smear.fields:
-        yield from _field_results(smear, field, objects, headers, frames, context)
-    cards = cutter.cards(frames) if cutter else []
-    yield from _smear_results(smear, objects, headers, cards, context, refuse)
+class ResultSet:
+    """The results of one smear in parts, which may be built in any order, or elsewhere.
+
+    A part is what is made of one image; the last results are of the whole smear. Raises
+    NeedsReview when the sources name different patients.
+    """
+
+    def __init__(
+        self,
+        smear: SmearFindings,
+        *,
+        read_source: ReadSource,
+        context: ReportContext,
+        refuse: Refuse | None = None,
+    ) -> None:
+        self._smear, self._context, self._refuse = smear, context, refuse or _raise
+        self._headers = _headers(smear, read_source)
+        check_one_patient(self._headers.values())
+        self.objects = plan_objects(smear, self._headers, context)
+        self._fields = FieldResults(
+            smear,
+            self.objects,
+            headers=self._headers.__getitem__,
+            read_source=read_source,
+            context=context,
+        )
+        self.parts = self._fields.parts
+
+    @property
+    def headers(self) -> Iterable[Dataset]:
+        """Of every image of the smear, without pixels."""
+        return self._headers.values()
+
+    @property
+    def parts_with_cards(self) -> Sequence[int]:
+        """The parts of which cards of the gallery are still to be cut."""
+        return self._fields.parts_with_cards()
+
+    def add_cards(self, cards: Mapping[int, Card]) -> None:
+        """Take over the cards of parts that were built elsewhere."""
+        self._fields.add_cards(cards)
+
+    def in_order(self) -> Iterator[Result]:
+        """All results, one after the other."""
+        for number in range(len(self.parts)):
+            yield from self.of_part(number)
+        yield from self.of_smear()
+
+    def of_part(self, number: int) -> Iterator[Result]:
+        """The results of one image."""
+        return self._fields.of_part(number)
+
+    def of_smear(self) -> Iterator[Result]:
+        """The results of the whole smear; cards that are missing are cut now."""
+        cards = self._fields.cards()
+        for result in _smear_results(
+            self._smear, self.objects, self._headers, cards, self._context, self._refuse
+        ):
+            check_label(result)
+            yield result
 
 
 def _headers(smear: SmearFindings, read_source: ReadSource) -> SourceHeaders:
     uids = dict.fromkeys(field.sop_instance_uid for field in smear.fields)
     return SourceHeaders((uid, header_of(read_source(uid))) for uid in uids)
-
-
-class _Frames:
-    """Decoded frames, one at a time; asked in stored order, each source is decoded once.
-
-    The gallery's cards are cut of each frame while it is there.
-    """
-
-    def __init__(self, read_source: ReadSource, cutter: CardCutter | None) -> None:
-        self._read_source = read_source
-        self._cutter = cutter
-        self._images: Iterator[SourceImage] = iter(())
-        self._last: SourceImage | None = None
-
-    def __call__(self, uid: SOPInstanceUID, frame: int) -> SourceImage:
-        last = self._last
-        if last is None or last.sop_instance_uid != uid or last.frame > frame:
-            self._last = None
-            self._images = read_frames(self._read_source(uid), limits=ACCEPTED_LIMITS)
-        elif last.frame == frame:
-            return last
-        for image in self._images:
-            if image.frame == frame:
-                self._last = image
-                if self._cutter:
-                    self._cutter.see(image)
-                return image
-        raise Defect(
-            f"Frame {frame} was analysed but is not in its source.", code="source_frame_missing"
-        )
-
-
-# --- one field
-
-
-def _field_results(
-    smear: SmearFindings,
-    field: FieldFindings,
-    objects: Sequence[ObjectReference],
-    headers: Mapping[SOPInstanceUID, Dataset],
-    frames: _Frames,
-    context: ReportContext,
-) -> Iterator[Result]:
-    header = headers[field.sop_instance_uid]
-    author = Authorship(header=header, model=smear.model, context=context)
-    source = SourceFrame(header=header, frame=field.frame)
-    for reference in objects:
-        if (reference.source, reference.frame) == (field.sop_instance_uid, field.frame):
-            made = _field_object(smear, field, reference, author, source, frames)
-            yield _dicom_result(reference, made)
-
-
-def _field_object(
-    smear: SmearFindings,
-    field: FieldFindings,
-    reference: ObjectReference,
-    author: Authorship,
-    source: SourceFrame,
-    frames: _Frames,
-) -> Dataset:
-    match reference.kind:
-        case ResultKind.ANNOTATED_FIELD:
-            words = short_review_words(smear)
-            return _annotated_field(field, words, reference, author, source, frames)
-        case ResultKind.PRESENTATION_STATE:
-            return build_presentation_state(
-                field, reference=reference, author=author, source=source
-            )
-        case ResultKind.SEGMENTATION:
-            return build_segmentation(field, reference=reference, author=author, source=source)
-        case ResultKind.BULK_ANNOTATIONS:
-            return _annotations(field, reference, author, source)
-        case _:
-            raise Defect(f"No field has a {reference.kind}.", code="result_kind_unknown")
-
-
-def _annotated_field(
-    field: FieldFindings,
-    review_words: str,
-    reference: ObjectReference,
-    author: Authorship,
-    source: SourceFrame,
-    frames: _Frames,
-) -> Dataset:
-    zoom = enlargement(field.width, field.height)
-    enlarged = f" Enlarged {zoom:.2f} times for legible labels." if zoom > 1 else ""
-    return build_secondary_capture(
-        draw_field(frames(field.sop_instance_uid, field.frame), field, review_words=review_words),
-        reference=reference,
-        author=author,
-        sources=[source],
-        derivation=f"White cells outlined and labelled by software.{enlarged}",
-        is_resampled=zoom > 1,
-    )
-
-
-def _annotations(
-    field: FieldFindings, reference: ObjectReference, author: Authorship, source: SourceFrame
-) -> Dataset:
-    place = slide_place(source.header)
-    if place is None:
-        raise Defect("Annotations were planned without a place.", code="annotations_misplanned")
-    return build_annotations(field, reference=reference, author=author, source=source, place=place)
 
 
 # --- the whole smear
@@ -221,7 +151,7 @@ def _smear_results(
     gallery = _gallery(smear, cards, headers, context)
     for reference in objects:
         if reference.source is None:
-            yield _dicom_result(
+            yield dicom_result(
                 reference, _smear_object(smear, reference, author, sources, objects, gallery)
             )
     yield from _documents(smear, objects, headers, cards, gallery, context, refuse)
@@ -273,16 +203,6 @@ def _smear_object(
             )
         case _:
             raise Defect(f"No smear has a {reference.kind}.", code="result_kind_unknown")
-
-
-def _dicom_result(reference: ObjectReference, dataset: Dataset) -> Result:
-    return Result(
-        kind=reference.kind,
-        name=f"{reference.sop_instance_uid}.dcm",
-        media_type=DICOM_MEDIA_TYPE,
-        uid=reference.sop_instance_uid,
-        content=part10_bytes(dataset, transfer_syntax_of(dataset)),
-    )
 
 
 # --- documents

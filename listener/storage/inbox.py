@@ -103,6 +103,7 @@ class Inbox:
         clock: Callable[[], datetime] = _now,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.root = root
         self._tmp, self._new, self._parked = root / "tmp", root / "new", root / "parked"
         self._limits = limits or InboxLimits()
         self._disk = disk or LocalDisk()

@@ -1,6 +1,7 @@
 """Stores findings, reports and receipts, one folder per smear.
 
-    results/tmp/<worker>/                       drafts of one worker; swept when it is dead
+    results/tmp/<worker>/                       drafts of one worker, and results that go into
+                                                them; swept when it is dead
     results/<smear>/fields/<image>.json         what was found in an image, all frames
     results/<smear>/v<N>/index.json, <result>   the N-th report, whole or absent, never changed
     results/<smear>/receipts/<destination>.jsonl
@@ -18,13 +19,15 @@ import json
 import os
 import re
 import shutil
+import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from uuid import uuid4
 
 from listener.storage.receipts import ReceiptJournal, iso
@@ -68,6 +71,14 @@ class IndexedResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenResult:
+    """A result that is durable in a folder from which a report takes it."""
+
+    folder: Path
+    indexed: IndexedResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReportIndex:
     """What one report is made of, and where it goes. No patient data."""
 
@@ -105,6 +116,18 @@ class ResultsFolder:
             for entry in entries:
                 if entry.name != _TMP and entry.is_dir():
                     yield SmearId(entry.name)
+
+    @contextmanager
+    def staging(self) -> Iterator[Path]:
+        """A folder of this worker for results that a report is made of; deleted at the end."""
+        tmp = self._tmp(self._worker_id)
+        make_folder(tmp)
+        folder = tmp / f"staged-{uuid4().hex}"
+        folder.mkdir(mode=PRIVATE_FOLDER)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def sweep_drafts(self, worker_id: str) -> int:
         """Deletes the drafts of a worker that died (or of this one, before it starts).
@@ -198,7 +221,7 @@ class SmearFolder:
 
     def publish(
         self,
-        results: Iterable[Result],
+        results: Iterable[Result | WrittenResult],
         *,
         version: int,
         issued_at: datetime,
@@ -211,6 +234,7 @@ class SmearFolder:
     ) -> ReportIndex:
         """Make report `version` of results as they come, one in memory at a time.
 
+        Those that are written already are moved into it before the next one is asked for.
         `pseudonymous` are the same results once more, under pseudonyms.
 
         A DICOM object that an earlier report holds under the same UID is taken from there, byte
@@ -269,33 +293,33 @@ class SmearFolder:
         return ReviewLog(self._path / "review", tmp=self._tmp)
 
     def _written(
-        self, results: Iterable[Result], draft: Path, *, is_pseudonymous: bool = False
+        self,
+        results: Iterable[Result | WrittenResult],
+        draft: Path,
+        *,
+        is_pseudonymous: bool = False,
     ) -> Iterator[IndexedResult]:
         earlier = self._earlier_objects()
-        with ThreadPoolExecutor(WRITERS, thread_name_prefix="report-writer") as writers:
-            pending: deque[tuple[int, Future[IndexedResult]]] = deque()
-            unwritten = 0
+        with ResultWriters() as writers:
+            pending: deque[Future[WrittenResult]] = deque()
             for result in results:
-                known = earlier.get(result.uid) if result.kind in DICOM_KINDS else None
-                size = 0 if known else len(result.content)
-                while pending and (pending[0][1].done() or unwritten + size > MOST_UNWRITTEN_BYTES):
-                    written, indexed = pending.popleft()
-                    unwritten -= written
-                    yield indexed.result()
-                job = (
-                    writers.submit(self._linked, known, draft)
-                    if known
-                    else writers.submit(_write_result, result, draft, is_pseudonymous)
-                )
-                pending.append((size, job))
-                unwritten += size
-            for _, indexed in pending:
-                yield indexed.result()
+                about = result.indexed if isinstance(result, WrittenResult) else result
+                known = earlier.get(about.uid) if about.kind in DICOM_KINDS else None
+                if known:
+                    pending.append(writers.submit(self._linked, known, draft))
+                elif isinstance(result, WrittenResult):
+                    pending.append(_moved(result, draft))
+                else:
+                    pending.append(writers.write(result, draft, is_pseudonymous=is_pseudonymous))
+                while pending and pending[0].done():
+                    yield pending.popleft().result().indexed
+            for written in pending:
+                yield written.result().indexed
 
-    def _linked(self, known: tuple[int, IndexedResult], draft: Path) -> IndexedResult:
+    def _linked(self, known: tuple[int, IndexedResult], draft: Path) -> WrittenResult:
         version, indexed = known
         os.link(self._path / f"v{version}" / indexed.name, draft / indexed.name)
-        return indexed
+        return WrittenResult(folder=draft, indexed=indexed)
 
     def _earlier_objects(self) -> Mapping[str, tuple[int, IndexedResult]]:
         return {
@@ -314,18 +338,64 @@ class SmearFolder:
         return self._path / "fields" / f"{_safe(image)}.json"
 
 
-def _write_result(result: Result, draft: Path, is_pseudonymous: bool) -> IndexedResult:
-    """Write one result, durable on return."""
-    write_synced(draft / _safe(result.name), result.content)
-    return IndexedResult(
-        kind=result.kind,
-        name=result.name,
-        media_type=result.media_type,
-        uid=result.uid,
-        sha256=hashlib.sha256(result.content).hexdigest(),
-        size_bytes=len(result.content),
-        is_pseudonymous=is_pseudonymous,
-    )
+class ResultWriters:
+    """Threads that write results, durable; use in a `with`, which waits for all of them."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(WRITERS, thread_name_prefix="report-writer")
+        self._changed = threading.Condition()
+        self._unwritten_bytes = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._threads.shutdown()
+
+    def write(
+        self, result: Result, folder: Path, *, is_pseudonymous: bool = False
+    ) -> Future[WrittenResult]:
+        """Write one result into a folder; waits while MOST_UNWRITTEN_BYTES are to be written."""
+        size = len(result.content)
+        with self._changed:
+            self._changed.wait_for(lambda: self._has_room(size))
+            self._unwritten_bytes += size
+        return self._threads.submit(self._write, result, folder, is_pseudonymous)
+
+    def submit(self, act: Callable[..., WrittenResult], *arguments: Any) -> Future[WrittenResult]:
+        """Do something else with files beside the writing."""
+        return self._threads.submit(act, *arguments)
+
+    def _has_room(self, size: int) -> bool:
+        waiting = self._unwritten_bytes
+        return not waiting or waiting + size <= MOST_UNWRITTEN_BYTES
+
+    def _write(self, result: Result, folder: Path, is_pseudonymous: bool) -> WrittenResult:
+        try:
+            write_synced(folder / _safe(result.name), result.content)
+            indexed = IndexedResult(
+                kind=result.kind,
+                name=result.name,
+                media_type=result.media_type,
+                uid=result.uid,
+                sha256=hashlib.sha256(result.content).hexdigest(),
+                size_bytes=len(result.content),
+                is_pseudonymous=is_pseudonymous,
+            )
+            return WrittenResult(folder=folder, indexed=indexed)
+        finally:
+            with self._changed:
+                self._unwritten_bytes -= len(result.content)
+                self._changed.notify_all()
+
+
+def _moved(written: WrittenResult, draft: Path) -> Future[WrittenResult]:
+    """Moves a file into the draft; done on return."""
+    name = _safe(written.indexed.name)
+    (written.folder / name).rename(draft / name)
+    moved: Future[WrittenResult] = Future()
+    moved.set_result(written)
+    return moved
 
 
 def _publish_folder(draft: Path, target: Path) -> None:

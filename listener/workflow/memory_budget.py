@@ -9,6 +9,8 @@ from listener.workflow.fair_budget import FairBudget
 MEBIBYTE = 2**20
 BYTES_PER_PIXEL_BYTE = 8
 """What the analysis or the report of a frame needs at its peak, as a multiple of its pixels."""
+MOST_SHARED_BYTES = 256 * MEBIBYTE
+"""A report of images that need more is built by one process: two would need twice as much."""
 
 
 class MemoryBudget(FairBudget):

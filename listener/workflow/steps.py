@@ -22,7 +22,7 @@ from listener.storage.inbox import Inbox
 from listener.storage.results import ReportIndex, ResultsFolder, SmearFolder
 from listener.storage.smear_grouping import in_order_of_acquisition
 from listener.workflow.error_boundary import translate_errors
-from listener.workflow.memory_budget import MemoryBudget, bytes_needed
+from listener.workflow.memory_budget import MOST_SHARED_BYTES, MemoryBudget, bytes_needed
 from pipeline.domain import Call, FieldFindings, SmearFindings, SmearId, SOPInstanceUID
 from pipeline.errors import Defect, NeedsReview, Rejected, RetryLater, SmearlinkError
 from pipeline.findings.percentages import MIN_CELLS_FOR_PERCENT
@@ -192,14 +192,21 @@ class ReportStep:
         audit: AuditSink,
         clock: Callable[[], datetime],
         pseudonyms: Pseudonyms = lambda _destinations: None,
+        build_variant: ResultBuilder | None = None,
         memory: MemoryBudget | None = None,
+        frames_at_once: int = 1,
     ) -> None:
+        """`build_variant` builds what reads other sources than the inbox's, as under pseudonyms;
+        `frames_at_once` are worked on by `build_results`.
+        """
         self._memory = memory
+        self._frames_at_once = frames_at_once
         self._pseudonyms = pseudonyms
         self._inbox = inbox
         self._results = results
         self._analysis = analysis
         self._build_results = build_results
+        self._build_variant = build_variant or build_results
         self._route = route
         self._settings = settings
         self._audit = audit
@@ -239,7 +246,7 @@ class ReportStep:
                 and latest.review_revision == log.revision()
             ):
                 return _closing(ReportStatus.UNCHANGED, latest)
-            with _reserved(self._memory, self._inbox, analysed):
+            with _reserved(self._memory, self._inbox, analysed, at_once=self._frames_at_once):
                 index = self._report(smear_id, folder, analysed, latest)
         self._audit.record(
             Event.SMEAR_REPORTED,
@@ -331,7 +338,7 @@ class ReportStep:
             if pseudonymiser is None:
                 return
             variant = pseudonymiser.variant(smear, read_source=self._source, context=context)
-            for result in self._build_results(
+            for result in self._build_variant(
                 variant.smear,
                 read_source=variant.read_source,
                 context=variant.context,
@@ -386,13 +393,20 @@ def _previous(
 
 @contextmanager
 def _reserved(
-    memory: MemoryBudget | None, inbox: Inbox, images: Iterable[SOPInstanceUID]
+    memory: MemoryBudget | None,
+    inbox: Inbox,
+    images: Iterable[SOPInstanceUID],
+    *,
+    at_once: int = 1,
 ) -> Iterator[None]:
-    """Holds the memory for the largest of these images, of which one at a time is worked on."""
+    """Holds the memory for the largest of these images, of which one at a time is worked on, or
+    several `at_once` if they are small.
+    """
     if memory is None:
         yield
         return
-    with memory.reserved(max((_bytes_for(inbox, image) for image in images), default=0)):
+    largest = max((_bytes_for(inbox, image) for image in images), default=0)
+    with memory.reserved(largest * at_once if largest <= MOST_SHARED_BYTES else largest):
         yield
 
 

@@ -5,8 +5,8 @@ Every cell is shown at the same physical scale, with the network's activation ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -143,6 +143,24 @@ class CardCutter:
         for rank, (of_field, finding) in enumerate(self._chosen):
             if of_field == number:
                 self._cards[rank] = self._card(image, finding, number, field)
+
+    @property
+    def fields(self) -> frozenset[tuple[SOPInstanceUID, int]]:
+        """Image and frame of each field of which cards are still to be cut."""
+        return frozenset(self._missing)
+
+    @property
+    def cut(self) -> Mapping[int, Card]:
+        """The cards so far, by their place in the order of suspicion."""
+        return dict(self._cards)
+
+    def add(self, cut: Mapping[int, Card]) -> None:
+        """Take over the cards that another cutter of the same smear has cut of whole fields."""
+        for rank, card in cut.items():
+            number, finding = self._chosen[rank]
+            field = self._smear.fields[number]
+            self._missing.pop((field.sop_instance_uid, field.frame), None)
+            self._cards[rank] = replace(card, finding=finding)
 
     def cards(self, pictures: Pictures) -> list[Card]:
         """All cards in order of suspicion; fields that were not seen are decoded now."""

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 Rect = tuple[int, int, int, int]
 """x, y, width, height."""
+Edges = NDArray[np.float64]
+"""4 × N: left, top, right and bottom of N rectangles, whole pixels."""
 
 LABEL_OVERLAP_COST = 6.0
 """Two labels over each other cannot be read."""
@@ -37,42 +39,62 @@ def place_labels(labels: Sequence[Label], *, width: int, height: int, gap: int) 
 
     The first ones choose first; then each may move again, now that it knows all the others.
     """
-    cells = np.array([label.anchor for label in labels], dtype=np.float64).reshape(-1, 4)
+    cells = _edges([label.anchor for label in labels])
     choices = [_choices(label, cells, width, height, gap) for label in labels]
-    taken = np.zeros((len(labels), 4))
-    for number, choice in enumerate(choices):
-        taken[number] = choice.best(taken[:number])
+    reach = np.array([choice.reach for choice in choices]).reshape(-1, 4).T
+    taken = np.zeros((4, len(labels)))
+    is_stale = np.zeros(len(labels), dtype=bool)
+    """Whose choice may be another one now: a label within its reach came or moved."""
+
+    def place(number: int) -> None:
+        others = _touching(taken, choices[number].reach)
+        others[number] = False
+        found = choices[number].best(taken[:, others])
+        if (found != taken[:, number]).any():
+            is_stale[_touching(reach, taken[:, number]) | _touching(reach, found)] = True
+            taken[:, number] = found
+        is_stale[number] = False
+
+    for number in range(len(labels)):
+        place(number)
     for _ in range(SWEEPS):
-        for number, choice in enumerate(choices):
-            taken[number] = choice.best(np.delete(taken, number, axis=0))
-    return [(int(x), int(y), int(w), int(h)) for x, y, w, h in taken]
+        for number in range(len(labels)):
+            if is_stale[number]:
+                place(number)
+    left, top, right, bottom = taken.astype(int).tolist()
+    return [
+        (x, y, end_x - x, end_y - y)
+        for x, y, end_x, end_y in zip(left, top, right, bottom, strict=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Choices:
     """The places that one label may take, and what each costs before other labels count."""
 
-    rects: NDArray[np.float64]
-    """N × 4."""
+    places: Edges
     cost: NDArray[np.float64]
+    reach: NDArray[np.float64]
+    """Edges of the rectangle that holds all places."""
 
-    def best(self, others: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The cheapest place beside `others` (M × 4); of equals the first."""
-        cost = self.cost + LABEL_OVERLAP_COST * _overlap(self.rects, others)
-        place: NDArray[np.float64] = self.rects[int(np.argmin(cost))]
+    def best(self, others: Edges) -> NDArray[np.float64]:
+        """Edges of the cheapest place beside `others` in its reach; of equals the first."""
+        cost = self.cost + LABEL_OVERLAP_COST * _overlap(self.places, others)
+        place: NDArray[np.float64] = self.places[:, int(np.argmin(cost))]
         return place
 
 
-def _choices(
-    label: Label, cells: NDArray[np.float64], width: int, height: int, gap: int
-) -> _Choices:
-    places = list(_candidates(label, width, height, gap))
-    rects = np.array([rect for rect, _ in places], dtype=np.float64)
-    distance = np.array([ring for _, ring in places])
+def _choices(label: Label, cells: Edges, width: int, height: int, gap: int) -> _Choices:
+    candidates = list(_candidates(label, width, height, gap))
+    places = _edges([rect for rect, _ in candidates])
+    distance = np.array([ring for _, ring in candidates])
+    reach = np.concatenate([places[:2].min(axis=1), places[2:].max(axis=1)])
+    near = cells[:, _touching(cells, reach)]
     return _Choices(
-        rects=rects,
-        cost=CELL_OVERLAP_COST * _overlap(rects, cells)
+        places=places,
+        cost=CELL_OVERLAP_COST * _overlap(places, near)
         + DISTANCE_COST * distance * label.width * label.height,
+        reach=reach,
     )
 
 
@@ -103,16 +125,25 @@ def _candidates(label: Label, width: int, height: int, gap: int) -> Iterator[tup
             yield (inside_x, inside_y, label.width, label.height), ring
 
 
-def _overlap(rects: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Summed overlap area of each rect with all the others; N × 4 and M × 4 give N."""
-    # Most are far from all of these, and add nothing.
-    low, high = rects[:, :2].min(axis=0), (rects[:, :2] + rects[:, 2:]).max(axis=0)
-    is_near = (others[:, :2] < high) & (others[:, :2] + others[:, 2:] > low)
-    others = others[is_near.all(axis=1)]
-    start = np.maximum(rects[:, None, :2], others[None, :, :2])
-    end = np.minimum(
-        rects[:, None, :2] + rects[:, None, 2:], others[None, :, :2] + others[None, :, 2:]
+def _edges(rects: Sequence[Rect]) -> Edges:
+    corners = np.array(rects, dtype=np.float64).reshape(-1, 4).T
+    corners[2:] += corners[:2]
+    return corners
+
+
+def _touching(edges: Edges, rect: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which rectangles have more than an edge in common with the edges of one."""
+    left, top, right, bottom = edges
+    touching: NDArray[np.bool_] = (
+        (left < rect[2]) & (right > rect[0]) & (top < rect[3]) & (bottom > rect[1])
     )
-    sides = np.clip(end - start, 0, None)
-    overlap: NDArray[np.float64] = (sides[..., 0] * sides[..., 1]).sum(axis=1)
+    return touching
+
+
+def _overlap(places: Edges, others: Edges) -> NDArray[np.float64]:
+    """Summed overlap area of each of N places with all M others."""
+    left, top, right, bottom = places[:, :, None]
+    x = np.minimum(right, others[2]) - np.maximum(left, others[0])
+    y = np.minimum(bottom, others[3]) - np.maximum(top, others[1])
+    overlap: NDArray[np.float64] = (np.maximum(x, 0) * np.maximum(y, 0)).sum(axis=1)
     return overlap

@@ -28,10 +28,12 @@ from pydicom import Dataset
 
 import listener.service as service
 import listener.workflow.image_workers as image_workers
+import listener.workflow.shared_reports as shared_reports
 from config.model import Settings
 from config.settings import make_settings
 from listener.queue.client import QueueClient
 from listener.workflow.destinations import DestinationQueue, make_destination_queues
+from listener.workflow.shared_reports import SharedReports
 from listener.workflow.worker import UpkeepTimes, WorkflowSettings
 from pipeline.domain import CellFinding, DecisionPolicy, FieldFindings, ModelIdentity
 from reporting.delivery.destinations.dicom_store import DicomDestination
@@ -216,11 +218,14 @@ def _keep_few_arenas() -> None:
 
 def _stand_in_network() -> None:
     hurried = UpkeepTimes(takeover_s=0.2, reconcile_s=0.5)
+    # A smear of these tests has three images.
+    shared_reports.LEAST_PARTS = 2
     replacements: dict[str, Any] = {
         "load_classifier": lambda settings, threads=None: QuickClassifier(),
         "load_segmenter": QuickSegmenter,
         "ImageAnalysis": QuickAnalysis,
         "make_destination_queues": _make_hurried_queues,
+        "SharedReports": partial(SharedReports, least_parts_to_start=2),
         "WorkflowSettings": partial(WorkflowSettings, poll_s=0.05, upkeep=hurried),
     }
     for name, replacement in replacements.items():

@@ -13,7 +13,7 @@ from config.settings import make_settings
 from listener.demo.mock_servers import MockPacs
 from listener.modality.secondary_capture import Order, to_dicom
 from listener.modality.store_scu import PeerAddress, send_images
-from listener.service import Service, open_trail, running
+from listener.service import Service, open_trail, report_processes, running
 from pipeline.domain import SmearId
 from pipeline.errors import Defect, Rejected
 from reporting.audit.trail import (
@@ -166,3 +166,14 @@ def _send_field(service: Service, root: Path) -> None:
 def _reports(service: Service) -> list[SmearId]:
     results = service.store.results
     return [one for one in results.smears() if results.smear(one).latest() is not None]
+
+
+@pytest.mark.parametrize(
+    ("asked", "cores", "processes"), [(1, 1, 0), (1, 2, 1), (0, 8, 0), (4, 2, 1), (4, 8, 4)]
+)
+def test_each_process_for_reports_has_a_core_beside_the_service_s(
+    asked: int, cores: int, processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: set(range(cores)))
+
+    assert report_processes(make_settings({"queue": {"report_processes": asked}})) == processes

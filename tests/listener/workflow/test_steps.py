@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,13 +11,24 @@ from pathlib import Path
 import pytest
 from pydicom import Dataset
 
-from listener.workflow.steps import CloseResult, ReportStatus
+from listener.workflow.memory_budget import MOST_SHARED_BYTES, MemoryBudget, bytes_needed
+from listener.workflow.steps import CloseResult, ReportSettings, ReportStatus, ReportStep
 from pipeline.domain import FieldFindings, SmearId, SOPInstanceUID
 from pipeline.errors import RetryLater
 from reporting.audit.trail import Event
 from tests.fakes import RecordingAudit
 from tests.findings import MODEL
-from tests.listener.house import BAD_SERIES, QuickAnalysis, Shelf, WorkflowSite, make_house, receive
+from tests.listener.house import (
+    BAD_SERIES,
+    KINDS,
+    QuickAnalysis,
+    Shelf,
+    WorkflowSite,
+    make_house,
+    quick_results,
+    receive,
+    to_all,
+)
 
 SMEAR = SmearId("1.2.3.4")
 
@@ -167,6 +179,44 @@ class TestReports:
         assert newer.seen == {image: 1}
         [field] = later.results.smear(SMEAR).fields(image)
         assert field.model.sha256 == newer.model_key
+
+
+class _Noted(MemoryBudget):
+    def __init__(self) -> None:
+        super().__init__(2**40)
+        self.wanted: list[int] = []
+
+    def reserved(self, wanted: int) -> AbstractContextManager[None]:
+        self.wanted.append(wanted)
+        return super().reserved(wanted)
+
+
+@pytest.mark.parametrize(("most_shared", "frames"), [(MOST_SHARED_BYTES, 3), (1, 1)])
+def test_a_report_holds_the_memory_of_all_images_worked_on_at_once(
+    house: WorkflowSite, monkeypatch: pytest.MonkeyPatch, most_shared: int, frames: int
+) -> None:
+    """Large ones are worked on one after the other."""
+    monkeypatch.setattr("listener.workflow.steps.MOST_SHARED_BYTES", most_shared)
+    [image] = analysed(house, 1)
+    header = house.inbox.read_header(image)
+    memory = _Noted()
+    reports = ReportStep(
+        inbox=house.inbox,
+        results=house.results,
+        analysis=house.analysis,
+        build_results=quick_results,
+        route=to_all(house.destinations),
+        settings=ReportSettings(kinds=KINDS, compress_images=True, software_version="0.1.0"),
+        audit=house.audit,
+        clock=lambda: NOW,
+        memory=memory,
+        frames_at_once=3,
+    )
+
+    reports.close(SMEAR, known=None, is_waiting=False)
+
+    one = bytes_needed(header, to_read=house.inbox.bytes_to_read(image))
+    assert memory.wanted == [one * frames]
 
 
 def close(

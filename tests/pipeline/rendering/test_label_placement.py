@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.rendering.label_placement import Label, Rect, place_labels
+from pipeline.rendering.label_placement import (
+    CELL_OVERLAP_COST,
+    DISTANCE_COST,
+    LABEL_OVERLAP_COST,
+    SWEEPS,
+    Label,
+    Rect,
+    _candidates,
+    place_labels,
+)
 
 WIDTH, HEIGHT = 900, 700
 
@@ -56,6 +65,16 @@ def test_every_label_is_inside_the_picture(corners: list[tuple[int, int]]) -> No
         assert 0 <= y <= HEIGHT - height
 
 
+@settings(max_examples=30)
+@given(st.lists(st.tuples(st.integers(0, 200), st.integers(0, 120)), max_size=6))
+def test_a_label_that_is_not_asked_again_would_have_stayed(corners: list[tuple[int, int]]) -> None:
+    labels = [_label(x, y) for x, y in corners]
+
+    places = place_labels(labels, width=WIDTH, height=HEIGHT, gap=4)
+
+    assert places == _each_asked_in_each_sweep(labels)
+
+
 def test_a_full_field_keeps_its_labels_apart() -> None:
     """Sixty cells in a grid: the sweeps settle what the first choice got wrong."""
     labels = [_label(20 + 88 * (n % 10), 60 + 110 * (n // 10)) for n in range(60)]
@@ -67,6 +86,27 @@ def test_a_full_field_keeps_its_labels_apart() -> None:
 
 def _label(x: int, y: int) -> Label:
     return Label(anchor=(x, y, 60, 60), width=80, height=20)
+
+
+def _each_asked_in_each_sweep(labels: list[Label]) -> list[Rect]:
+    """By the rules alone, without a thought for speed."""
+    taken: dict[int, Rect] = {}
+    for _ in range(1 + SWEEPS):
+        for number, label in enumerate(labels):
+            others = [place for other, place in taken.items() if other != number]
+
+            def cost(
+                choice: tuple[Rect, float], label: Label = label, others: list[Rect] = others
+            ) -> float:
+                place, ring = choice
+                over_cells = sum(_shared(place, other.anchor) for other in labels)
+                over_labels = sum(_shared(place, other) for other in others)
+                own = CELL_OVERLAP_COST * over_cells
+                own += DISTANCE_COST * ring * label.width * label.height
+                return own + LABEL_OVERLAP_COST * over_labels
+
+            taken[number] = min(_candidates(label, WIDTH, HEIGHT, 4), key=cost)[0]
+    return [taken[number] for number in range(len(labels))]
 
 
 def _overlaps(places: list[Rect]) -> int:
