@@ -45,6 +45,7 @@ from pipeline.segmentation.network_maps import NETWORK_UM, SegmentationMaps, Seg
 from pipeline.segmentation.nuclear_contours import nuclear_contours, refined_nuclear_contours
 from pipeline.segmentation.nuclei import Nuclei, find_nuclei, nuclei_of_nothing
 from pipeline.segmentation.pixel_scale import (
+    ASSUMED_UM_PER_PX,
     overview_and_scale,
     scale_seen,
     scale_without_red_cells,
@@ -73,6 +74,10 @@ LEAST_CENTRAL_UM2 = 2.5
 """In a picture of one cell, the cell may be a platelet."""
 SINGLE_CELL_UM = 42.0
 """Pictures this narrow may be of one cell."""
+ASSUMED_SCALE = Scale(um_per_px=ASSUMED_UM_PER_PX, source=ScaleSource.ASSUMED)
+WIDEST_CELL_UM, LEAST_CELL_UM = 18.0, 8.5
+"""A wider cell in a picture of one cell asks whether its scale is too coarse: a red cell's width
+told by the noise of a poor camera, or by parts of cells, makes it so."""
 COARSE_UM = 0.35
 """Above, in a faint picture that is refused, red cells may be the noise of a poor camera: in one of
 eight pictures of one cell (`../shared/data2`, chula_cells) it told a scale three to eight times
@@ -101,10 +106,34 @@ def find_stages(image: SourceImage, segmenter: Segmenter | None = None) -> Stage
     """The same, with all that led there."""
     overview, scale = overview_and_scale(image.pixels, image.spacing_um)
     stages = _stages_at(scale, image, overview, segmenter)
-    if segmenter is None or not _may_be_noise(scale, stages.found.quality):
+    if segmenter is None or scale.source is ScaleSource.DATASET:
         return stages
-    again = _stages_at(scale_without_red_cells(overview), image, overview, segmenter)
-    return again if again.found.cells else stages
+    for start in _other_scales(image, overview, scale, stages.found):
+        again = _stages_at(start, image, overview, segmenter)
+        if _is_likelier(again.found, stages.found, image):
+            return again
+    return stages
+
+
+def _other_scales(
+    image: SourceImage, overview: Overview, scale: Scale, found: FieldCells
+) -> tuple[Scale, ...]:
+    """Where else to begin, when noise or parts of cells may have been taken for red cells."""
+    by_nucleus = scale_without_red_cells(overview)
+    if not _may_be_one_cell(_ground(image, ASSUMED_SCALE, 1.0)):
+        return (by_nucleus,) if _may_be_noise(scale, found.quality) else ()
+    return (ASSUMED_SCALE, by_nucleus) if _central_cell_um(found, image) > WIDEST_CELL_UM else ()
+
+
+def _is_likelier(again: FieldCells, before: FieldCells, image: SourceImage) -> bool:
+    """Whether a cell was found now, and one that is less too wide, but still as wide as a cell."""
+    return LEAST_CELL_UM < _central_cell_um(again, image) < 0.8 * _central_cell_um(before, image)
+
+
+def _central_cell_um(found: FieldCells, image: SourceImage) -> float:
+    """Diameter of a disc as large as the central cell; infinite without one."""
+    cell = central_cell(found, width=image.width, height=image.height)
+    return 2 * (cell.shape.area_um2 / np.pi) ** 0.5 if cell else float("inf")
 
 
 def _may_be_noise(scale: Scale, quality: FieldQuality) -> bool:
