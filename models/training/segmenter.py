@@ -10,6 +10,7 @@ from a network that this wrote. docs/adr/0012 has the commands of the packaged n
 from __future__ import annotations
 
 import argparse
+import copy
 import hashlib
 import pickle
 import time
@@ -107,6 +108,7 @@ def main() -> None:
     parser.add_argument("--graph", type=Path, help="a network to go on from")
     parser.add_argument("--rate", type=float, default=RATE, help="the highest")
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--keep-every", type=int, help="steps between networks kept on the way")
     options = parser.parse_args()
     torch.manual_seed(options.seed)
     torch.set_num_threads(1)
@@ -125,8 +127,11 @@ def main() -> None:
             return step / float(options.steps)
         return (time.monotonic() - begun) / 60 / float(options.minutes)
 
-    average = train(network, sampler, share_done, rate=options.rate)
-    options.out.mkdir(parents=True, exist_ok=True)
+    def keep(step: int, average: Network) -> None:
+        if options.keep_every and step % options.keep_every == 0:
+            export(copy.deepcopy(average), options.out / str(step))
+
+    average = train(network, sampler, share_done, rate=options.rate, on_step=keep)
     export(average, options.out)
 
 
@@ -154,9 +159,17 @@ def go_on(network: Network, graph: Path, batches: list[Tensor]) -> None:
 
 
 def train(
-    network: Network, sampler: Sampler, share_done: Callable[[int], float], *, rate: float
+    network: Network,
+    sampler: Sampler,
+    share_done: Callable[[int], float],
+    *,
+    rate: float,
+    on_step: Callable[[int, Network], None] = lambda _step, _average: None,
 ) -> Network:
-    """The running average of the weights over the training; `share_done` of the steps so far."""
+    """The running average of the weights over the training; `share_done` of the steps so far.
+
+    `on_step` takes the number of steps done and that average.
+    """
     average = Network()
     average.load_state_dict(network.state_dict())
     network.to(memory_format=torch.channels_last)
@@ -177,6 +190,7 @@ def train(
         optimiser.step()
         follow(average, network, min(AVERAGE, (1 + step) / (10 + step)))
         step += 1
+        on_step(step, average)
         if step % 100 == 0:
             print(
                 f"step {step}, {time.monotonic() - began:.0f} s, loss {value.item():.3f}",
@@ -208,6 +222,7 @@ def loss(said: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:
 
 def export(network: Network, folder: Path) -> None:
     """`segmenter.onnx` and its description beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
     network.eval()
     sides = {2: "height", 3: "width"}
     torch.onnx.export(

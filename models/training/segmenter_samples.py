@@ -33,7 +33,7 @@ SOURCES = {
     "chula": 0.10,
     "hs2": 0.06,
     "iml": 0.05,
-    "vivax": 0.07,
+    "vivax": 0.03,
 }
 """How often each is drawn."""
 DRAWN = ("bccd", "zheng1")
@@ -74,10 +74,45 @@ class Stains:
     """Doublings by which red cells and cytoplasm, each for itself, part from nuclei."""
     share: float = 0.6
     """Of the crops that are turned, and of those whose parts are stained apart."""
+    exchanged: float = 0.0
+    """Share of the crops that take the stain of a picture of another source."""
+    alike: float = 0.0
+    """Share of the crops in which red cells take on the color of nuclei."""
+    fringed: float = 0.0
+    """Share of the crops with colored fringes and dark rims, as by a plain lens."""
+    faint: float = FAINT_SHARE
+    red_rows: float = RED_SHARE
 
 
-STAINS = {"usual": Stains(), "wider": Stains(mixing=0.12, turned=0.45, apart=0.6)}
-"""The packaged network learned in the wider ones first, then in the usual ones."""
+STAINS = {
+    "usual": Stains(),
+    "wider": Stains(mixing=0.12, turned=0.45, apart=0.6),
+    "foreign": Stains(
+        mixing=0.1,
+        turned=0.3,
+        apart=0.4,
+        share=0.35,
+        exchanged=0.35,
+        alike=0.12,
+        fringed=0.35,
+        faint=0.25,
+        red_rows=0.5,
+    ),
+}
+"""The first packaged networks learned in the wider ones first, then in the usual ones."""
+LEAST_COLORED = 150
+"""Pixels of a part from which its color is known."""
+EXCHANGED_BY = (0.3, 1.2)
+"""How much of the way to the other stain a crop goes."""
+STEADY = 0.004
+"""Variance of density by which a change of stain is held near none where colors hardly tell."""
+ALIKE_BY, ALIKE_GREEN = (0.2, 1.0), (0.35, 0.9)
+"""How much of the way to the color of nuclei red cells go, and their green density beside that of
+nuclei then."""
+ALIKE_GAIN = (0.3, 4.0)
+FRINGE_PX, FRINGE_BLUR, DARK_RIM = 1.0, 1.2, 0.5
+"""Most pixels by which a color is shifted, most blur of one color alone, and most density of a rim
+beside the steepness there."""
 SATURATION = (0.5, 1.3)
 """Range of that of a crop whose colours are turned."""
 
@@ -130,6 +165,7 @@ class Sampler:
         self._cells = {picture.file: _Cells.of(picture) for picture in pictures}
         self._red = {picture.file: red_cells_of(picture) for picture in pictures}
         self._platelets = [one for picture in pictures for one in platelets_of(picture)]
+        self._colors = _colors_by_source(pictures)
 
     def draw(self) -> Sample:
         """One crop with what the network should say of it."""
@@ -143,12 +179,14 @@ class Sampler:
         if random.random() < 0.35:
             for _ in range(random.integers(1, 4)):
                 self._lay(crop, self._one(source), zoom)
-        if random.random() < RED_SHARE:
+        if random.random() < self._stains.red_rows:
             self._lay_red(crop, self._red[picture.file] or self._red[self._one(source).file], zoom)
         if self._platelets and random.random() < PLATELET_SHARE:
             self._lay_platelets(crop, zoom)
         wanted, weights = _wanted(crop, is_drawn=source in DRAWN)
-        density = self._restained(self._stained_apart(crop))
+        crop.density = self._alike(crop, source)
+        crop.density = self._exchanged(self._stained_apart(crop), source)
+        density = self._restained(self._fringed(crop.density))
         return density.transpose(2, 0, 1), wanted, weights
 
     def _one(self, source: str) -> Labelled:
@@ -256,6 +294,53 @@ class Sampler:
             gain += soft * (strength - 1).astype(np.float32)
         return np.asarray(crop.density * gain, np.float32)
 
+    def _alike(self, crop: _Crop, source: str) -> Density:
+        """Red cells on the way to the color of nuclei: gray-blue or violet, and darker."""
+        random = self._random
+        known = self._colors.get(source)
+        if not (known and self._stains.alike) or random.random() >= self._stains.alike:
+            return crop.density
+        nucleus, _, red = known[random.integers(len(known))]
+        by = random.uniform(*ALIKE_BY)
+        color = np.maximum(red, 0.01) ** (1 - by) * np.maximum(nucleus, 0.01) ** by
+        color *= random.uniform(*ALIKE_GREEN) * nucleus[1] / color[1]
+        gain = np.clip(color / np.maximum(red, 0.01), *ALIKE_GAIN).astype(np.float32)
+        part, _ = _parts(crop.labels)
+        soft = cv2.GaussianBlur(part.astype(np.float32), (0, 0), 0.7)[..., None]
+        return np.asarray(crop.density * (1 + soft * (gain - 1)), np.float32)
+
+    def _exchanged(self, density: Density, source: str) -> Density:
+        """The same crop in the stain of a picture of another source."""
+        random = self._random
+        others = [name for name in self._colors if name != source]
+        known = self._colors.get(source)
+        if not (known and others and self._stains.exchanged):
+            return density
+        if random.random() >= self._stains.exchanged:
+            return density
+        theirs = self._colors[others[random.integers(len(others))]]
+        own, other = known[random.integers(len(known))], theirs[random.integers(len(theirs))]
+        by = random.uniform(*EXCHANGED_BY)
+        return cv2.transform(density, _between_stains(own, own + by * (other - own)))
+
+    def _fringed(self, density: Density) -> Density:
+        """Colors that a plain lens shifts and blurs each for itself, and rims that it darkens."""
+        random = self._random
+        if not self._stains.fringed or random.random() >= self._stains.fringed:
+            return density
+        planes = []
+        steep = np.abs(density[..., 1] - cv2.GaussianBlur(density[..., 1], (0, 0), 1.2))
+        for plane in cv2.split(density):
+            rim = random.uniform(0, DARK_RIM) * random.uniform(0, 1)
+            shift = np.eye(2, 3, dtype=np.float32)
+            shift[:, 2] = random.uniform(-FRINGE_PX, FRINGE_PX, 2)
+            moved = cv2.warpAffine(plane, shift, (SIDE, SIDE), borderMode=cv2.BORDER_REPLICATE)
+            blur = random.uniform(0, FRINGE_BLUR)
+            if blur > 0.3:
+                moved = cv2.GaussianBlur(moved, (0, 0), blur)
+            planes.append(moved + np.float32(rim) * steep)
+        return np.asarray(cv2.merge(planes), np.float32)
+
     def _turned(self) -> NDArray[np.float64]:
         """3 × 3: colours turned about grey, and more or less of them; often as they are."""
         random, spread = self._random, self._stains.turned
@@ -277,7 +362,7 @@ class Sampler:
             strength = 2 ** (random.normal(0, 0.3) + random.normal(0, 0.15, 3))
             changed = cv2.transform(changed, (mixing * strength[:, None]).astype(np.float32))
             changed = changed + random.normal(0, 0.02, 3).astype(np.float32)
-        if random.random() < FAINT_SHARE:
+        if random.random() < self._stains.faint:
             # A poor camera: a veil over all, and light whose fall and color nobody took out.
             changed = changed * np.float32(random.uniform(*FAINT))
             shading = random.normal(0, 0.02, (3, 3, 3)).astype(np.float32)
@@ -302,6 +387,27 @@ class Sampler:
         noise = self._random.standard_normal(grey.shape, np.float32)
         noisy = grey + np.float32(self._random.uniform(0, 5)) * noise
         return np.asarray(np.log10(241 / (np.clip(noisy, 0, 255) + 1)), np.float32)
+
+
+def _colors_by_source(pictures: Sequence[Labelled]) -> dict[str, list[NDArray[np.float64]]]:
+    """Of each source, 3 × 3 for each picture that shows them: usual densities of nucleus,
+    cytoplasm and red cell.
+    """
+    found: dict[str, list[NDArray[np.float64]]] = {}
+    for picture in pictures:
+        is_nucleus = (picture.nuclei == 1) & (picture.cells > 0)
+        is_cytoplasm = (picture.nuclei == 0) & (picture.cells > 0)
+        parts = is_nucleus, is_cytoplasm, (picture.red == 1) & (picture.cells == 0)
+        if min(int(part.sum()) for part in parts) >= LEAST_COLORED:
+            colors = [np.median(picture.density[part], axis=0) for part in parts]
+            found.setdefault(picture.source, []).append(np.array(colors, np.float64))
+    return found
+
+
+def _between_stains(own: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float32]:
+    """3 × 3: the least change of colors that leads from one stain's rows to the other's."""
+    change = (other - own).T @ own @ np.linalg.inv(own.T @ own + STEADY * np.eye(3))
+    return np.asarray(np.eye(3) + change, np.float32)
 
 
 def _nothing_in(density: Density) -> Sample:

@@ -89,7 +89,7 @@ class Limits:
     pale_under: float = 0.04
     deep_from: float = 2.0
     """Usual green density of what is stained."""
-    least_sharpness: float = 0.05
+    least_sharpness: float = 0.045
     """Steepest change of gray within 0.2 µm, over the whole range of grays."""
 
 

@@ -39,6 +39,7 @@ from pipeline.field.quality import (
 )
 from pipeline.field.red_cell_diameter import ENOUGH_ALONE
 from pipeline.segmentation.cell_contours import Outline, find_outlines
+from pipeline.segmentation.false_nuclei import without_false_nuclei
 from pipeline.segmentation.instances import Instances, find_instances
 from pipeline.segmentation.morphometry import PixelTransform, describe
 from pipeline.segmentation.network_maps import NETWORK_UM, SegmentationMaps, Segmenter, ask, resized
@@ -78,7 +79,7 @@ ASSUMED_SCALE = Scale(um_per_px=ASSUMED_UM_PER_PX, source=ScaleSource.ASSUMED)
 WIDEST_CELL_UM, LEAST_CELL_UM = 18.0, 8.5
 """A wider cell in a picture of one cell asks whether its scale is too coarse: a red cell's width
 told by the noise of a poor camera, or by parts of cells, makes it so."""
-COARSE_UM = 0.35
+COARSE_UM = 0.18
 """Above, in a faint picture that is refused, red cells may be the noise of a poor camera: in one of
 eight pictures of one cell (`../shared/data2`, chula_cells) it told a scale three to eight times
 too coarse."""
@@ -215,9 +216,10 @@ def _by_network(
     }
     found = _described(rims, seen.outlines, ground, seen.confidences)
     red = ((look.maps.red > 0) & (look.seen.labels == 0)).astype(np.uint8)
-    cells = classify_smudge_cells(
-        _sure_enough(_large_enough(found), ground), look.density, red, ground
-    )
+    kept = _sure_enough(_large_enough(found), ground)
+    if not _may_be_one_cell(ground):
+        kept = without_false_nuclei(kept, green_of(look.density), red, ground)
+    cells = classify_smudge_cells(kept, look.density, red, ground)
     return Stages(
         pixels=look.pixels,
         density=look.density,

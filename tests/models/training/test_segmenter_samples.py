@@ -54,7 +54,7 @@ def test_a_crop_is_what_the_network_takes_and_answers(smear: Labelled, name: str
 
 
 def test_labels_do_not_hang_on_the_stain(smear: Labelled) -> None:
-    usual, wider = (Sampler([smear], 1, stains).draw() for stains in STAINS.values())
+    usual, wider = (Sampler([smear], 1, STAINS[name]).draw() for name in ("usual", "wider"))
 
     assert (usual[1] == wider[1]).all()
     assert (usual[0] != wider[0]).any()
@@ -76,10 +76,60 @@ def test_parts_are_stained_apart_from_nuclei(smear: Labelled) -> None:
     assert spread[0.6] > spread[0.0] + 0.2
 
 
-def darkest(red_share: float, smear: Labelled, monkeypatch: pytest.MonkeyPatch) -> float:
+def red_beside_nucleus(stains: Stains, *smears: Labelled) -> list[np.ndarray]:
+    """Usual colors of red cells over those of nuclei, of crops that show both."""
+    sampler, ratios = Sampler(smears, 1, stains), []
+    for _ in range(10 * DRAWS):
+        density, wanted, _ = sampler.draw()
+        red, nucleus = (density[:, wanted[place] > 0] for place in (2, 1))
+        if min(red.shape[1], nucleus.shape[1]) > 100:
+            ratios.append(np.median(red, axis=1) / np.maximum(np.median(nucleus, axis=1), 0.01))
+    return ratios
+
+
+def test_red_cells_become_like_nuclei_and_stay_red_cells(smear: Labelled) -> None:
+    still = {"mixing": 0.0, "faint": 0.0}
+    usual = red_beside_nucleus(Stains(**still), smear)
+    alike = red_beside_nucleus(Stains(**still, alike=1.0), smear)
+
+    assert np.median([ratio[1] for ratio in alike]) > 1.5 * np.median([one[1] for one in usual])
+    assert np.mean([ratio[1] < 1 for ratio in alike]) > 0.9
+
+
+def test_a_crop_takes_the_stain_of_another_source(smear: Labelled) -> None:
+    """Its red cells come nearer to those of the other, beside its nuclei."""
+    density = smear.density.copy()
+    density[smear.red > 0] = (0.3, 0.4, 0.3)
+    other = replace(smear, file="raabin/images/drawn.jpg", source="raabin", density=density)
+    still = {"mixing": 0.0, "faint": 0.0}
+
+    usual = red_beside_nucleus(Stains(**still), smear, other)
+    exchanged = red_beside_nucleus(Stains(**still, exchanged=1.0), smear, other)
+
+    far = lambda ratios: np.mean([0.35 < ratio[1] < 0.55 for ratio in ratios])  # noqa: E731
+    assert far(usual) < 0.2 < far(exchanged)
+
+
+def test_one_source_has_no_other_to_take_a_stain_from(smear: Labelled) -> None:
+    plain, exchanged = (Stains(mixing=0.0, exchanged=share) for share in (0.0, 1.0))
+
+    ratios = [np.median(red_beside_nucleus(stains, smear), axis=0) for stains in (plain, exchanged)]
+
+    assert ratios[0] == pytest.approx(ratios[1], rel=0.2)
+
+
+def test_fringes_move_colors_and_no_label(smear: Labelled) -> None:
+    plain, fringed = (
+        Sampler([smear], 1, Stains(mixing=0.0, fringed=share)).draw() for share in (0.0, 1.0)
+    )
+
+    assert (plain[1] == fringed[1]).all()
+    assert np.abs(plain[0] - fringed[0]).max() > 0.05
+
+
+def darkest(red_share: float, smear: Labelled) -> float:
     """Most density of red cells, in that of the usual red pixel; median over crops."""
-    monkeypatch.setattr(segmenter_samples, "RED_SHARE", red_share)
-    sampler, ratios = Sampler([smear], 1, Stains(mixing=0)), []
+    sampler, ratios = Sampler([smear], 1, Stains(mixing=0, red_rows=red_share)), []
     for _ in range(5 * DRAWS):
         density, wanted, _ = sampler.draw()
         red = density[1][(wanted[2] > 0) & (wanted[0] == 0)]
@@ -88,23 +138,18 @@ def darkest(red_share: float, smear: Labelled, monkeypatch: pytest.MonkeyPatch) 
     return float(np.median(ratios))
 
 
-def test_red_cells_on_red_cells_are_darker_and_never_white(
-    smear: Labelled, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_red_cells_on_red_cells_are_darker_and_never_white(smear: Labelled) -> None:
     nothing = np.zeros_like(smear.cells)
     only_red = replace(smear, cells=nothing, nuclei=nothing)
 
-    without, laid = (darkest(share, only_red, monkeypatch) for share in (0.0, 1.0))
+    without, laid = (darkest(share, only_red) for share in (0.0, 1.0))
 
     assert laid > 1.4 * without
     assert not any(Sampler([only_red], 1).draw()[1][:2].any() for _ in range(DRAWS))
 
 
-def test_white_cells_stay_white_under_red_ones(
-    smear: Labelled, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(segmenter_samples, "RED_SHARE", 1.0)
-    sampler = Sampler([smear], 1)
+def test_white_cells_stay_white_under_red_ones(smear: Labelled) -> None:
+    sampler = Sampler([smear], 1, Stains(red_rows=1.0))
 
     for _ in range(DRAWS):
         _, wanted, _ = sampler.draw()
