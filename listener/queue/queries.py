@@ -242,10 +242,9 @@ def claim(
     )
     return (
         sa.update(JOBS)
-        .where(
-            JOBS.c.workflow_uuid.in_(sa.select(waiting.c.workflow_uuid)),
-            JOBS.c.status == "ENQUEUED",
-        )
+        # Nobody changes them in between, so their state is not asked for again: without statistics
+        # PostgreSQL would look up all jobs that wait and keep these of them.
+        .where(_is_one_of(dialect, sa.select(waiting.c.workflow_uuid)))
         .values(
             status="PENDING",
             executor_id=worker_id,
@@ -257,6 +256,15 @@ def claim(
         )
         .returning(JOBS.c.workflow_uuid, _starts(dialect))
     )
+
+
+def _is_one_of(dialect: str, ids: sa.Select[Any]) -> sa.ColumnElement[bool]:
+    """On PostgreSQL as an array: joined with the ids, a table without statistics may be read
+    from end to end.
+    """
+    if dialect == "postgresql":
+        return JOBS.c.workflow_uuid == sa.any_(sa.func.array(ids.scalar_subquery()))
+    return JOBS.c.workflow_uuid.in_(ids)
 
 
 def settle(job_ids: Collection[str], worker_id: str, *, now_ms: int) -> Any:
