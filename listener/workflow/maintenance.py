@@ -187,14 +187,13 @@ class Maintenance:
         wait for the rest.
         """
         self._listed, began_s = self._inbox.changed_at(), time.thread_time()
-        present = set(self._inbox.waiting())
-        self._asked &= present
-        unknown = list(present - self._asked)  # not sorted: that stops all threads for a second
+        present = list(self._inbox.waiting())
         took_s = time.thread_time() - began_s
         rest_s = took_s / LISTING_SHARE if took_s > SHORT_LISTING_S else 0.0
         self._lists_again_at = self._monotonic() + rest_s
+        known: set[SOPInstanceUID] = set()
         count, pause_s = 0, 0.0
-        for chunk in _chunks(unknown):
+        for chunk in self._unknown(present, known):
             self._see_to_urgent_tasks()
             if self._stopping.wait(pause_s):
                 return count, False
@@ -204,7 +203,25 @@ class Maintenance:
             count += len(missed)
             self._asked.update(chunk)
             pause_s = (self._monotonic() - asked_at) * (1 / COMPARING_SHARE - 1)
+        self._asked = known
         return count, True
+
+    def _unknown(
+        self, present: Sequence[SOPInstanceUID], known: set[SOPInstanceUID]
+    ) -> Iterator[list[SOPInstanceUID]]:
+        """The images that the queue was not asked for yet, in chunks; all go into `known`.
+
+        In pieces: one operation on a million names would stop all threads for half a second.
+        """
+        unknown: list[SOPInstanceUID] = []
+        for chunk in _chunks(present):
+            known.update(chunk)
+            unknown += [image for image in chunk if image not in self._asked]
+            if len(unknown) >= _CHUNK:
+                yield unknown
+                unknown = []
+        if unknown:
+            yield unknown
 
     def _see_to_urgent_tasks(self) -> None:
         now = self._monotonic()

@@ -7,7 +7,8 @@ batch, settling ends it and enqueues its smear's report. The backlogs are writte
 statement each (PostgreSQL is vacuumed after it, as it would have been on the way there); then they
 take turns, a batch each. A cost is the lower quartile of the rounds: what else the machine does
 adds to the others. PostgreSQL is measured where it is installed; there worker processes also
-share the queue, each analysing for a fixed CPU time on one thread. The last line is JSON.
+share the queue, each analysing for a fixed CPU time on one thread; `pace_ratio` is the median of
+the trials' ratios. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
+from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
@@ -43,7 +45,9 @@ SMEAR = 50
 """Images of one smear."""
 ANALYSIS_S = 0.04
 """CPU time of one image in the test of several workers."""
-IMAGES_PER_WORKER = 120
+WARM_UP_S, WINDOW_S = 0.5, 4.0
+"""Workers start, and are then counted for so long."""
+MOST_PER_WORKER = 2 * round((WARM_UP_S + WINDOW_S) / ANALYSIS_S)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,38 +174,51 @@ def per_image_ms(seconds: list[float]) -> float:
     return round(1000 * statistics.quantiles(seconds, n=4)[0] / BATCH, 3)
 
 
-def worker_process(url: str, folder: str, name: str, everyone_is_up: Barrier) -> None:
-    """Claims and settles until nothing waits, busy for a fixed time with each image."""
+def worker_process(
+    url: str, folder: str, name: str, everyone_is_up: Barrier, wire: Connection
+) -> None:
+    """Claims and settles until the window is over, busy for a fixed time with each image; tells
+    when it was done with each.
+    """
     os.setsid()  # as services of their own: Linux shares a busy machine out by sessions
+    ended: list[float] = []
     with closing(open_client(url, Path(folder))) as client:
         everyone_is_up.wait()
-        while batch := client.claim_images(name, BATCH, suspects=False):
+        over_at = time.perf_counter() + WARM_UP_S + WINDOW_S
+        while time.perf_counter() < over_at:
+            batch = client.claim_images(name, BATCH, suspects=False)
             for _ in batch:
                 end = time.process_time() + ANALYSIS_S
                 while time.process_time() < end:
                     pass
+                ended.append(time.perf_counter())
             client.settle_images(name, done=batch)
+    wire.send(ended)
 
 
 def images_per_s(server: PostgresServer, folder: Path, workers: int, trial: int) -> float:
+    """Of so many workers while more waits than they can do: no worker is alone at the end."""
     url = new_database(server, f"workers{workers}_{trial}")
     make_queue(url)
-    images = IMAGES_PER_WORKER * workers
     with closing(open_client(url, folder)) as client:
-        client.enqueue(*jobs(0, images))
+        client.enqueue(*jobs(0, workers * MOST_PER_WORKER))
     context = multiprocessing.get_context("spawn")
     everyone_is_up = context.Barrier(workers + 1)
+    wires = [context.Pipe(duplex=False) for _ in range(workers)]
     processes = [
-        context.Process(target=worker_process, args=(url, str(folder), f"w{n}", everyone_is_up))
-        for n in range(workers)
+        context.Process(
+            target=worker_process, args=(url, str(folder), f"w{n}", everyone_is_up, theirs)
+        )
+        for n, (_, theirs) in enumerate(wires)
     ]
     for process in processes:
         process.start()
     everyone_is_up.wait()
-    began = time.perf_counter()
+    begin = time.perf_counter() + WARM_UP_S
+    ended = [at for ours, _ in wires for at in ours.recv()]
     for process in processes:
         process.join()
-    return images / (time.perf_counter() - began)
+    return sum(begin <= at < begin + WINDOW_S for at in ended) / WINDOW_S
 
 
 def new_database(server: PostgresServer, name: str) -> str:
@@ -216,14 +233,14 @@ def main() -> None:
     parser.add_argument("--workers", nargs="*", type=int, default=[1, 2])
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--workers-only", action="store_true")
-    parser.add_argument("--trials", type=int, default=3, help="of the workers, in turn")
+    parser.add_argument("--trials", type=int, default=5, help="of the workers, in turn")
     asked = parser.parse_args()
     print(f"load average {os.getloadavg()[0]:.1f}", flush=True)
     if asked.workers_only:
         asked.waiting = []
     with tempfile.TemporaryDirectory() as name:
         costs = measure_sqlite(Path(name), asked.waiting, asked.rounds)
-    paces: dict[int, float] = {}
+    paces: dict[int, list[float]] = {}
     if shutil.which("postgres") is None:
         print("PostgreSQL is not installed and not measured", file=sys.stderr)
     else:
@@ -236,10 +253,11 @@ def main() -> None:
                 "load_average": round(os.getloadavg()[0], 1),
                 "costs": [asdict(cost) for cost in costs],
                 "ratios": ratios(costs),
-                "images_per_s_by_workers": paces,
-                "pace_ratio": round(max(paces.values()) / min(paces.values()), 2)
-                if paces
-                else None,
+                "images_per_s_by_workers": {
+                    count: round(statistics.median(found), 1) for count, found in paces.items()
+                },
+                "pace_ratio": statistics.median(pace_ratios(paces)) if paces else None,
+                "pace_ratios": pace_ratios(paces) if paces else [],
             }
         )
     )
@@ -265,16 +283,21 @@ def measure_postgresql(
 
 def measure_workers(
     server: PostgresServer, folder: Path, workers: Sequence[int], trials: int
-) -> dict[int, float]:
-    """Images per second by the number of workers: the median of trials in turn."""
+) -> dict[int, list[float]]:
+    """Images per second by the number of workers, in each of the trials: they take turns."""
     found: dict[int, list[float]] = {count: [] for count in workers}
     for trial in range(trials):
-        for count in workers:
+        for count in workers if trial % 2 else reversed(workers):
             found[count].append(images_per_s(server, folder, count, trial))
-    paces = {count: round(statistics.median(paces), 1) for count, paces in found.items()}
-    for count, pace in paces.items():
-        print(f"{count} workers: {pace} images/s", flush=True)
-    return paces
+    for count, paces in found.items():
+        print(f"{count} workers: {statistics.median(paces):.1f} images/s", flush=True)
+    return found
+
+
+def pace_ratios(paces: dict[int, list[float]]) -> list[float]:
+    """Of the most workers against the fewest in each trial, the smallest first."""
+    fewest, most = paces[min(paces)], paces[max(paces)]
+    return sorted(round(after / before, 2) for before, after in zip(fewest, most, strict=True))
 
 
 def shown(costs: list[Cost]) -> list[Cost]:

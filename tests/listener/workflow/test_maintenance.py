@@ -6,7 +6,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -177,6 +177,32 @@ def test_an_image_that_the_queue_has_not_heard_of_is_asked_for_once(bench: Bench
     assert rounds == [1, 0, 1]
     waiting = set(bench.client.unfinished_images(SMEAR))
     assert waiting == {one.sop_instance_uid for one in (known, forgotten, late)}
+
+
+def test_an_image_that_went_and_came_again_is_asked_for_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever chunks end; every other image is asked for once."""
+    monkeypatch.setattr(maintenance, "_CHUNK", 2)
+    asked: list[SOPInstanceUID] = []
+    not_enqueued = bench.client.not_enqueued
+
+    def note(images: Sequence[SOPInstanceUID]) -> list[SOPInstanceUID]:
+        asked.extend(images)
+        return not_enqueued(images)
+
+    monkeypatch.setattr(bench.client, "not_enqueued", note)
+    upkeep = bench.upkeep()
+    uids = [receive(bench.inbox, SMEAR, number).sop_instance_uid for number in range(5)]
+    upkeep.reconcile()
+    asked_first = sorted(asked)
+    bench.inbox.remove(uids[3])
+    upkeep.reconcile()
+    receive(bench.inbox, SMEAR, 3)
+    upkeep.reconcile()
+
+    assert asked_first == uids
+    assert asked[5:] == [uids[3]]
 
 
 class TestALargeInbox:
