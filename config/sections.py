@@ -217,6 +217,7 @@ class ModelSettings(Section):
     precision: Literal["auto", "int8", "fp16"] = "auto"
     providers: tuple[str, ...] = ()
     threads: int = Field(default=0, ge=0, le=256)
+    site_calibration: OptionalPath = None
 
 
 class ResultsSettings(Section):

@@ -23,6 +23,7 @@ MUST_EXIST = (
     "private_key_file",
     "token_file",
     "pdf_font",
+    "site_calibration",
 )
 """Keys that name a file which the site brings; the others are made when they are missing."""
 SECRET_FILES = ("private_key", "client_secret_file", "private_key_file", "token_file", "key_file")

@@ -58,9 +58,12 @@ from listener.workflow.retention import Retention
 from listener.workflow.shared_reports import SharedReports
 from listener.workflow.steps import ImageStep, ReportSettings, ReportStep
 from listener.workflow.worker import Workflow, WorkflowSettings
+from models.calibrated_classifier import CalibratedClassifier
 from models.card import read_model_card
 from models.classifier import MODEL_FOLDER, OnnxClassifier
 from models.segmenter import OnnxSegmenter
+from models.site_calibration_file import read_site_calibration
+from pipeline.analyse import Classifier
 from pipeline.decoding.frames import ImageLimits
 from pipeline.errors import Rejected, SmearlinkError
 from reporting.audit.trail import (
@@ -90,7 +93,7 @@ class Service:
     store: Store
     routes: Routes
     audit: AuditSink
-    classifier: OnnxClassifier
+    classifier: Classifier
     dicom_port: int | None
     web_port: int | None
 
@@ -244,7 +247,19 @@ def report_processes(settings: Settings) -> int:
     return min(settings.queue.report_processes, len(os.sched_getaffinity(0)) - 1)
 
 
-def load_classifier(settings: Settings, *, threads: int | None = None) -> OnnxClassifier:
+def load_classifier(settings: Settings, *, threads: int | None = None) -> Classifier:
+    """The network with the calibration of the site, if there is one; see `load_network`.
+
+    Raises Rejected where the site's calibration cannot be used (`models.site_calibration_file`).
+    """
+    network = load_network(settings, threads=threads)
+    path = settings.model.site_calibration
+    if path is None:
+        return network
+    return CalibratedClassifier(network, read_site_calibration(path, network.identity))
+
+
+def load_network(settings: Settings, *, threads: int | None = None) -> OnnxClassifier:
     """The network, compared with its manifest; a damaged file stops the start.
 
     `threads` is used where the settings leave it open.
@@ -269,13 +284,15 @@ def load_segmenter() -> OnnxSegmenter:
 
 def open_trail(
     settings: Settings,
-    classifier: OnnxClassifier | None = None,
+    classifier: Classifier | None = None,
     segmenter: OnnxSegmenter | None = None,
 ) -> AuditTrail:
     """This machine's chain of the audit trail; its events name the networks that are given."""
+    calibration = classifier.identity.calibration if classifier else None
     return audit_trail.open_trail(
         settings,
         model_sha256=classifier.identity.sha256 if classifier else None,
+        calibration_sha256=calibration.sha256 if calibration else None,
         finder_sha256=segmenter.sha256 if segmenter else None,
     )
 
@@ -446,7 +463,7 @@ def _start_web(
     store: Store,
     workflow: Workflow,
     metrics: Metrics,
-    classifier: OnnxClassifier,
+    classifier: Classifier,
     audit: AuditSink,
     listens: bool,
     console: Console | None,

@@ -256,6 +256,35 @@ class DecisionPolicy:
     together."""
 
 
+CALIBRATION_DIGITS = 12
+"""Of a calibration's hash, where it is shown to people."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationIdentity:
+    """The calibration of a laboratory with which a network answered."""
+
+    site: str
+    """As the laboratory calls itself."""
+    made_on: str
+    """ISO date."""
+    smears: int
+    """From which it was made."""
+    sha256: str
+    """Of its file."""
+
+    @property
+    def in_words(self) -> str:
+        """For people."""
+        smears = f"{self.smears} smear{'' if self.smears == 1 else 's'}"
+        return f"calibrated for {self.site} on {self.made_on} ({smears})"
+
+    @property
+    def described(self) -> str:
+        """For people and programs: with the beginning of the file's hash."""
+        return f"{self.in_words}, sha256 {self.sha256[:CALIBRATION_DIGITS]}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelIdentity:
     """Which network answered, on what. Part of every result and of every derived UID."""
@@ -267,11 +296,19 @@ class ModelIdentity:
     """What really ran, e.g. CPUExecutionProvider, never what was asked for."""
     finder_sha256: str = ""
     """Of the network that found the cells; empty where density alone did."""
+    calibration: CalibrationIdentity | None = None
+    """None where the network answers as it was packaged."""
+
+    @property
+    def calibration_note(self) -> str:
+        """A clause to put after the network's own words; "" without a calibration."""
+        return f"; {self.calibration.described}" if self.calibration else ""
 
     @property
     def key(self) -> str:
         """What decides an answer: the same pixels and the same key give the same findings."""
-        return self.sha256 + self.finder_sha256
+        calibration = self.calibration.sha256 if self.calibration else ""
+        return self.sha256 + self.finder_sha256 + calibration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -240,6 +240,61 @@ def evaluate(
 
 
 @app.command()
+def calibrate(
+    site: Annotated[str, typer.Option(help="Name of the laboratory, as results show it.")],
+    packs: Annotated[
+        list[Path] | None, typer.Argument(help="Folders with manifest.csv and its pictures.")
+    ] = None,
+    reviews: Annotated[
+        bool, typer.Option("--reviews", help="From the smears that were signed in the console.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="New file for the calibration.")] = Path(
+        "site-calibration.toml"
+    ),
+    source: Annotated[str, typer.Option(help="Source of the packs, where they have several.")] = "",
+    normal_cells_only: Annotated[
+        bool, typer.Option("--normal-cells-only", help="Leave leukemic cells out.")
+    ] = False,
+    even_if_not_better: Annotated[
+        bool,
+        typer.Option(
+            "--even-if-not-better", help="Write it although smears left out gain nothing."
+        ),
+    ] = False,
+    as_json: AsJson = False,
+    settings: SettingsFile = None,
+) -> None:
+    """Fit the network to one laboratory's smears.
+
+    Writes a file that takes effect once model.site_calibration names it.
+    """
+    from listener.cli import calibrate as calibration
+
+    calibration.check_usage(packs or (), from_reviews=reviews, source=source)
+    calibration.check_out(out)
+    cells, network = calibration.cells_of_packs(
+        packs or (),
+        source=source,
+        normal_cells_only=normal_cells_only,
+        settings=_reader(settings)(),
+    )
+    done = calibration.calibrate(
+        cells,
+        network,
+        site=site,
+        made_from="packs",
+        out=out,
+        even_if_not_better=even_if_not_better,
+    )
+    if as_json:
+        _print_line(done.to_json())
+    else:
+        for line in calibration.lines_of(done):
+            typer.echo(line)
+    calibration.refuse_unwritten(done)
+
+
+@app.command()
 def agreement(settings: SettingsFile = None, as_json: AsJson = False) -> None:
     """Compare the network with its reviewers, cell by cell."""
     from listener.cli.review import agreement_of, lines_of

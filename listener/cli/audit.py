@@ -30,7 +30,7 @@ from reporting.durable_files import private_opener
 ASIDE = frozenset(
     {
         *("time", "event", "outcome", "actor", "seq", "prev", "hash", "chain"),
-        *("software_version", "model_sha256", "research_use_only"),
+        *("software_version", "model_sha256", "calibration_sha256", "research_use_only"),
     }
 )
 """Fields that a line for people shows elsewhere, or not at all."""
@@ -163,14 +163,16 @@ def _moment(option: str, text: str) -> datetime | None:
 
 
 def _lines(events: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """Events for people: a heading whenever software, network or machine are others than before."""
+    """Events for people, with a heading whenever machine, software or network change."""
     before = None
     for event in events:
-        made_by = (event["chain"], event["software_version"], event.get("model_sha256", ""))
+        network, calibration = event.get("model_sha256", ""), event.get("calibration_sha256", "")
+        made_by = (event["chain"], event["software_version"], network, calibration)
         if made_by != before:
             before = made_by
-            network = f", network {made_by[2][:DIGITS]}" if made_by[2] else ""
-            yield f"{made_by[0]}: smearlink {made_by[1]}{network}. {RESEARCH_USE_ONLY}"
+            words = f", network {network[:DIGITS]}" if network else ""
+            words += f", site calibration {calibration[:DIGITS]}" if calibration else ""
+            yield f"{made_by[0]}: smearlink {made_by[1]}{words}. {RESEARCH_USE_ONLY}"
         yield _line(event)
 
 

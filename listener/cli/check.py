@@ -99,7 +99,15 @@ def _checked(name: str, look: Callable[[], str]) -> Check:
 
 def _model_line(settings: Settings) -> str:
     one = load_classifier(settings).identity
-    return f"{one.name} {one.version}, sha256 {one.sha256}, runs on {one.execution_provider}"
+    calibration = (
+        f"{one.calibration.in_words}, sha256 {one.calibration.sha256}"
+        if one.calibration
+        else "not calibrated for this laboratory"
+    )
+    return (
+        f"{one.name} {one.version}, sha256 {one.sha256}, runs on {one.execution_provider}, "
+        f"{calibration}"
+    )
 
 
 def _inbox_line(settings: Settings) -> str:

@@ -15,11 +15,15 @@ _USER = re.compile(r"[A-Za-z0-9_.\-@$]{1,64}")
 
 
 def open_trail(
-    settings: Settings, *, model_sha256: str | None = None, finder_sha256: str | None = None
+    settings: Settings,
+    *,
+    model_sha256: str | None = None,
+    finder_sha256: str | None = None,
+    calibration_sha256: str | None = None,
 ) -> AuditTrail:
     """The chain of `service.worker_id`; processes of one machine share it.
 
-    Its events name the networks that are given.
+    Its events name the networks, and the calibration of the site, that are given.
     """
     audit = settings.audit
     return AuditTrail.open(
@@ -29,6 +33,7 @@ def open_trail(
         software_version=version("smearlink"),
         model_sha256=model_sha256,
         finder_sha256=finder_sha256,
+        calibration_sha256=calibration_sha256,
         actor=Actor(ae_title=settings.dicom.ae_title, host=platform.node() or None),
         policy=TrailPolicy(
             fsync=audit.fsync,

@@ -15,6 +15,7 @@ import numpy as np
 from pipeline.domain import (
     RESEARCH_USE_ONLY,
     Box,
+    CalibrationIdentity,
     Call,
     Cell,
     CellFinding,
@@ -62,7 +63,7 @@ def field_to_record(field: FieldFindings) -> dict[str, JSON]:
             "is_usable": field.quality.is_usable,
             "figures": dict(field.quality.figures),
         },
-        "model": _plain(field.model),
+        "model": _model_to_record(field.model),
         "cells": [finding_to_record(cell) for cell in field.cells],
     }
 
@@ -100,7 +101,7 @@ def _field_from_record(record: Mapping[str, Any]) -> FieldFindings:
             figures=dict(quality["figures"]),
         ),
         cells=tuple(finding_from_record(cell) for cell in record["cells"]),
-        model=ModelIdentity(**record["model"]),
+        model=_model_from_record(record["model"]),
     )
 
 
@@ -173,7 +174,25 @@ def _prediction_from_record(record: Mapping[str, Any]) -> Prediction:
     )
 
 
-def _plain(value: Box | CellShape | Scale | ModelIdentity) -> dict[str, JSON]:
+def _model_to_record(model: ModelIdentity) -> dict[str, JSON]:
+    """Without a calibration there is no word of it, as in records of versions that had none."""
+    record = _plain(model)
+    del record["calibration"]
+    if model.calibration is not None:
+        record["calibration"] = _plain(model.calibration)
+    return record
+
+
+def _model_from_record(record: Mapping[str, Any]) -> ModelIdentity:
+    values = dict(record)
+    if "calibration" in values:
+        values["calibration"] = CalibrationIdentity(**values["calibration"])
+    return ModelIdentity(**values)
+
+
+def _plain(
+    value: Box | CellShape | Scale | ModelIdentity | CalibrationIdentity,
+) -> dict[str, JSON]:
     """A flat value as its fields; its words (enums) as their text."""
     return {
         name: str(part) if isinstance(part, str) else part

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from enum import StrEnum
 
 from pipeline.domain import (
@@ -318,22 +319,17 @@ def _one_model(fields: tuple[FieldFindings, ...]) -> ModelIdentity:
     One smear may be shared out among workers with and without a GPU: same file, same answer,
     other provider.
     """
-    files = {(f.model.name, f.model.version, f.model.sha256, f.model.finder_sha256) for f in fields}
-    if len(files) > 1:
+    providers = sorted({part for f in fields for part in f.model.execution_provider.split("+")})
+    models = {replace(f.model, execution_provider="+".join(providers)) for f in fields}
+    if len(models) > 1:
         raise NeedsReview(
-            "The fields of one smear were analysed by different networks and cannot be counted "
-            "together; analyse the whole smear again with the present one.",
+            "The fields of one smear were analysed by different networks, or under different "
+            "calibrations, and cannot be counted together; analyse the whole smear again with the "
+            "present one.",
             code="smear_with_two_models",
         )
-    [(name, version, sha256, finder_sha256)] = files
-    providers = sorted({part for f in fields for part in f.model.execution_provider.split("+")})
-    return ModelIdentity(
-        name=name,
-        version=version,
-        sha256=sha256,
-        execution_provider="+".join(providers),
-        finder_sha256=finder_sha256,
-    )
+    [model] = models
+    return model
 
 
 def _grade(

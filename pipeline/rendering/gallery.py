@@ -298,9 +298,15 @@ def _card_words(pen: Pen, finding: CellFinding, room: int) -> str:
 
 def _footer(pen: Pen, smear: SmearFindings, review_words: str) -> RGB:
     model = smear.model
+    calibration = (
+        f" | calibration {model.calibration.sha256[:MODEL_HASH_DIGITS]}"
+        if model.calibration
+        else ""
+    )
     text = (
         f"{review_words} | {model.name} {model.version} | "
         f"{model.sha256[:MODEL_HASH_DIGITS]} | {provider_words(model.execution_provider)}"
+        f"{calibration}"
     )
     strip = blank(WIDTH_PX, 48, INK)
     pen.write(strip, text, (MARGIN_PX, 30), size=18, color=GRAY)

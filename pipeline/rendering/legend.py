@@ -119,7 +119,12 @@ def _draw_chip(pen: Pen, strip: RGB, chip: _Chip, x: int, base: int, text_px: in
 def _identity(findings: FieldFindings, review_words: str) -> str:
     model = findings.model
     digits = model.sha256[:MODEL_HASH_DIGITS]
-    return f"{review_words} | {model.name} {model.version} | {digits}"
+    calibration = (
+        f" | calibration {model.calibration.sha256[:MODEL_HASH_DIGITS]}"
+        if model.calibration
+        else ""
+    )
+    return f"{review_words} | {model.name} {model.version} | {digits}{calibration}"
 
 
 def _bar_length_um(scale: Scale, width: int, zoom: float) -> int | None:

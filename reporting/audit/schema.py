@@ -208,6 +208,7 @@ FIELDS: Mapping[str, Rule] = {
     "software_version": Text(re.compile(r"[0-9A-Za-z.+\-]{1,64}")),
     "model_sha256": SHA256,
     "finder_sha256": SHA256,
+    "calibration_sha256": SHA256,
     "execution_provider": Text(re.compile(r"[A-Za-z]{1,48}")),
     "worker_id": Text(re.compile(r"[A-Za-z0-9_.\-]{1,64}")),
     # The trail itself

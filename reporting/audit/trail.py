@@ -100,6 +100,7 @@ class AuditTrail:
         software_version: str,
         model_sha256: str | None = None,
         finder_sha256: str | None = None,
+        calibration_sha256: str | None = None,
         actor: Actor | None = None,
         policy: TrailPolicy | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -111,7 +112,11 @@ class AuditTrail:
         `actor` stands in events that name none: the service itself. `clock` gives aware times.
         """
         constant = {"software_version": software_version}
-        hashes = {"model_sha256": model_sha256, "finder_sha256": finder_sha256}
+        hashes = {
+            "model_sha256": model_sha256,
+            "finder_sha256": finder_sha256,
+            "calibration_sha256": calibration_sha256,
+        }
         constant |= {name: sha256 for name, sha256 in hashes.items() if sha256 is not None}
         check_fields(constant)
         policy = policy or TrailPolicy()

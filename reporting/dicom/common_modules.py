@@ -186,7 +186,8 @@ def _contributing_equipment(author: Authorship) -> Iterable[Dataset]:
     processing.ContributionDateTime = timestamp(author)
     processing.ContributionDescription = (
         f"{RESEARCH_USE_ONLY}. White cells found and classified; network sha256 "
-        f"{author.model.sha256}, run by {author.model.execution_provider}."
+        f"{author.model.sha256}, run by {author.model.execution_provider}"
+        f"{author.model.calibration_note}."
     )
     yield processing
 

@@ -184,7 +184,7 @@ def algorithm_item(author: Authorship) -> Dataset:
     item.AlgorithmFamilyCodeSequence = [code_item(ARTIFICIAL_INTELLIGENCE)]
     item.AlgorithmName = author.model.name
     item.AlgorithmVersion = author.model.version
-    item.AlgorithmParameters = f"sha256={author.model.sha256}"
+    item.AlgorithmParameters = f"sha256={author.model.sha256}{author.model.calibration_note}"
     item.AlgorithmSource = author.software
     return item
 

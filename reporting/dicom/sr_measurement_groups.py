@@ -141,6 +141,8 @@ def _hashes(author: Authorship) -> Iterator[str]:
     yield f"sha256={author.model.sha256}"
     if author.model.finder_sha256:
         yield f"cell finder sha256={author.model.finder_sha256}"
+    if author.model.calibration:
+        yield f"site calibration: {author.model.calibration.described}"
 
 
 @lru_cache(maxsize=8)

@@ -226,6 +226,7 @@ def _statement(smear: SmearFindings, author: Authorship) -> str:
         f"{RESEARCH_USE_ONLY}. {review} {GRADE_WORDS[smear.grade]}. "
         f"{smear.grade_reason} {buckets_in_words(smear)} "
         f"{shown} of {found} cells listed here, most suspicious first. Network sha256 "
-        f"{smear.model.sha256}, run by {smear.model.execution_provider}."
+        f"{smear.model.sha256}, run by {smear.model.execution_provider}"
+        f"{smear.model.calibration_note}."
         f"{replaces if context.version > 1 else ''}{comments}"
     )

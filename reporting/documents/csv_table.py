@@ -70,6 +70,9 @@ COLUMNS = (
     "decision_reason",
 )
 
+CALIBRATED_COLUMNS = ("calibration_sha256",)
+"""Only in tables of a network that was calibrated for its laboratory."""
+
 MEDIA_TYPE = "text/csv; charset=utf-8"
 
 
@@ -97,7 +100,8 @@ def build_table(
     """
     table_id = derived_id("table", smear.smear_id, smear.model.key)
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\r\n")
+    columns = (*COLUMNS, *CALIBRATED_COLUMNS) if smear.model.calibration else COLUMNS
+    writer = csv.DictWriter(text, columns, lineterminator="\r\n")
     writer.writeheader()
     writer.writerows(_rows(smear, headers, _annotated_images(image_uids), context))
     return Result(
@@ -171,11 +175,17 @@ def _cell_columns(field: FieldFindings, finding: CellFinding) -> Row:
         "call": finding.call,
         "reasons": " ".join(finding.reasons),
         "model_sha256": field.model.sha256,
+        **_calibration_column(field),
         "research_use_only": RESEARCH_USE_ONLY,
         "finding": finding_word(finding),
         "bucket": bucket_of(finding),
         **_decision_columns(finding),
     }
+
+
+def _calibration_column(field: FieldFindings) -> Row:
+    calibration = field.model.calibration
+    return dict.fromkeys(CALIBRATED_COLUMNS, calibration.sha256) if calibration else {}
 
 
 def _cell_type(finding: CellFinding) -> str:

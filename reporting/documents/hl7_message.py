@@ -109,6 +109,7 @@ def _sft(smear: SmearFindings, context: ReportContext) -> str:
     model = smear.model
     network = (
         f"{model.name} {model.version} sha256 {model.sha256} run by {model.execution_provider}"
+        f"{model.calibration_note}"
     )
     return segment(
         "SFT",

@@ -199,7 +199,7 @@ def _foot(report: _Report, number: int) -> None:
     lines = (
         f"smearlink {report.context.software_version}; network {model.name} {model.version}, run "
         f"{provider_words(model.execution_provider)}; SHA-256 {model.sha256}",
-        f"Smear {report.smear.smear_id}",
+        f"Smear {report.smear.smear_id}{model.calibration_note}",
     )
     for position, line in enumerate(lines):
         y = HEIGHT_PT - BANNER_PT - 15 + 8 * position

@@ -21,6 +21,8 @@ from reporting.fhir.elements import (
 AI_CODE = codes.AI_ROLE.code
 MODEL_SYSTEM = "urn:smearlink:model-sha256"
 """Networks, by the SHA-256 of their file."""
+CALIBRATION_SYSTEM = "urn:smearlink:calibration-sha256"
+"""Calibrations of sites, by the SHA-256 of their file."""
 MODEL_CARD_URL = f"{codes.AI_TRANSPARENCY}/StructureDefinition/aitransparency.modelCardDescription"
 ACCOUNT_SYSTEM = "urn:smearlink:account"
 """Accounts of this service's console."""
@@ -30,6 +32,11 @@ def build_device(report: SmearReport) -> Element:
     """The software with its version, the network with its hash, and what really ran it."""
     model = report.smear.model
     finder = [{"type": worded("cell finder SHA-256"), "value": model.finder_sha256}]
+    calibration = [
+        {"type": worded("site calibration"), "value": one.described}
+        for one in (model.calibration,)
+        if one
+    ]
     return resource(
         "Device",
         report.device_id,
@@ -52,6 +59,7 @@ def build_device(report: SmearReport) -> Element:
             {"type": worded("network SHA-256"), "value": model.sha256},
             {"type": worded("execution provider"), "value": model.execution_provider},
             *(finder if model.finder_sha256 else []),
+            *calibration,
         ],
         note=research_note(),
     )
@@ -92,6 +100,18 @@ def _card_reference(report: SmearReport) -> Element:
     return {**reference("DocumentReference", report.model_card_id), "display": name}
 
 
+def _calibration_entity(report: SmearReport) -> Iterator[Element]:
+    """The calibration of the site, by the hash of its file; none where there is none."""
+    calibration = report.smear.model.calibration
+    if calibration is not None:
+        what = {
+            "type": "DocumentReference",
+            "identifier": {"system": CALIBRATION_SYSTEM, "value": calibration.sha256},
+            "display": f"site-calibration.toml: {calibration.in_words}",
+        }
+        yield {"role": "derivation", "what": what}
+
+
 def build_provenance(report: SmearReport, targets: Sequence[Element]) -> Element:
     """Who made `targets` from what; one for each version of the report.
 
@@ -127,6 +147,7 @@ def build_provenance(report: SmearReport, targets: Sequence[Element]) -> Element
                 for study_uid in report.study_uids
             ),
             card,
+            *_calibration_entity(report),
         ],
     )
 

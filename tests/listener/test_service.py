@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import socket
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +17,11 @@ from listener.demo.mock_servers import MockPacs
 from listener.modality.secondary_capture import Order, to_dicom
 from listener.modality.store_scu import PeerAddress, send_images
 from listener.service import Service, open_trail, report_processes, running
+from models.site_calibration_file import SiteCalibration, as_toml
 from pipeline.domain import SmearId
 from pipeline.errors import Defect, Rejected
 from reporting.audit.trail import (
+    Event,
     EventFilter,
     load_or_make_key,
     public_path,
@@ -27,6 +32,22 @@ from reporting.audit.trail import (
 from reporting.results import ResultKind
 from tests.listener.cli.test_analyse import draw_picture
 from tests.listener.house import until
+from tests.models.test_site_calibration_file import FIGURES
+
+CALIBRATION = SiteCalibration(
+    site="St. Anna",
+    made_on=date(2026, 11, 28),
+    model_name="tiny",
+    model_version="1.0.0",
+    slope=1.2,
+    offset=0.5,
+    made_from="packs",
+    smears=9,
+    leukemic_cells=60,
+    normal_cells=300,
+    before=FIGURES,
+    after=FIGURES,
+)
 
 # --- what cannot start
 
@@ -64,7 +85,52 @@ def test_a_route_that_cannot_be_read_stops_the_start(tmp_path: Path, tiny_model:
         pass
 
 
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (as_toml(replace(CALIBRATION, model_version="0.9")), "calibration_other_model"),
+        (as_toml(replace(CALIBRATION, slope=9.0)), "calibration_out_of_range"),
+        ("slope = 1.0", "calibration_unreadable"),
+    ],
+)
+def test_a_calibration_that_cannot_be_used_stops_the_start(
+    tmp_path: Path, tiny_model: Path, content: str, code: str
+) -> None:
+    path = tmp_path / "site-calibration.toml"
+    path.write_text(content)
+    settings = _settings(tmp_path, model={"folder": str(tiny_model), "site_calibration": str(path)})
+
+    with pytest.raises(Rejected) as refusal, running(settings):
+        pass
+
+    assert refusal.value.code == code
+
+
+def test_a_calibration_that_is_not_there_is_a_fault_of_the_settings(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    missing = str(tmp_path / "none.toml")
+
+    with pytest.raises(Rejected, match=r"model\.site_calibration: there is no file"):
+        _settings(tmp_path, model={"folder": str(tiny_model), "site_calibration": missing})
+
+
 # --- what runs
+
+
+def test_a_calibrated_service_says_so_in_every_event(tmp_path: Path, tiny_model: Path) -> None:
+    path = tmp_path / "site-calibration.toml"
+    path.write_text(as_toml(CALIBRATION))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    settings = _settings(tmp_path, model={"folder": str(tiny_model), "site_calibration": str(path)})
+
+    with running(settings) as service:
+        identity = service.classifier.identity
+
+    assert identity.calibration is not None
+    assert identity.calibration.sha256 == digest
+    started = next(read_events(settings.audit_dir, EventFilter(event=Event.SERVICE_STARTED)))
+    assert started["calibration_sha256"] == digest
 
 
 def test_a_field_goes_in_by_dicom_and_every_result_comes_out(

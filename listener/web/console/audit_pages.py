@@ -35,7 +35,8 @@ from reporting.audit.trail import (
 _ASIDE = frozenset(
     {
         *("time", "event", "outcome", "actor", "seq", "prev", "hash", "chain"),
-        *("software_version", "model_sha256", "finder_sha256", "research_use_only"),
+        *("software_version", "model_sha256", "finder_sha256", "calibration_sha256"),
+        "research_use_only",
     }
 )
 _FORMS = ("jsonl", "dicom", "fhir")

@@ -119,6 +119,9 @@ class OperationsPages:
                 "smearlink": self._software_version,
                 "network": f"{self._model.name} {self._model.version}",
                 "network SHA-256": self._model.sha256,
+                "calibration": self._model.calibration.described
+                if self._model.calibration
+                else "not calibrated for this laboratory",
                 "runs on": self._model.execution_provider,
                 "Python": platform.python_version(),
             },

@@ -15,6 +15,7 @@ from hypothesis.extra import numpy as arrays
 
 from pipeline.domain import (
     Box,
+    CalibrationIdentity,
     Call,
     Cell,
     CellFinding,
@@ -101,6 +102,14 @@ findings = st.builds(
         version=st.text(max_size=8),
         sha256=st.text(max_size=8),
         execution_provider=st.text(max_size=8),
+        calibration=st.none()
+        | st.builds(
+            CalibrationIdentity,
+            site=st.text(max_size=8),
+            made_on=st.text(max_size=8),
+            smears=counts,
+            sha256=st.text(max_size=8),
+        ),
     ),
 )
 
@@ -141,6 +150,16 @@ def a_record(**changes: Any) -> dict[str, Any]:
         model=ModelIdentity(name="n", version="1", sha256="ab", execution_provider="CPU"),
     )
     return {**field_to_record(found), **changes}
+
+
+def test_a_record_without_a_calibration_has_no_word_of_it() -> None:
+    assert a_record()["model"] == {
+        "name": "n",
+        "version": "1",
+        "sha256": "ab",
+        "execution_provider": "CPU",
+        "finder_sha256": "",
+    }
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.domain import (
     Box,
+    CalibrationIdentity,
     Call,
     Cell,
     CellFinding,
@@ -184,6 +185,17 @@ def test_two_networks_are_never_counted_together(changed: str) -> None:
         gather_smear(SMEAR, [field(1), other])
 
     assert refused.value.code == "smear_with_two_models"
+
+
+def test_two_calibrations_are_never_counted_together() -> None:
+    calibration = CalibrationIdentity(site="A", made_on="2026-11-28", smears=9, sha256="ef" * 32)
+    other = replace(field(2), model=replace(MODEL, calibration=calibration))
+
+    with pytest.raises(NeedsReview) as refused:
+        gather_smear(SMEAR, [field(1), other])
+
+    assert refused.value.code == "smear_with_two_models"
+    assert gather_smear(SMEAR, [other]).model.calibration == calibration
 
 
 @pytest.mark.parametrize(("k", "n"), [(1, 0), (0, 0), (-1, 5), (6, 5)])
