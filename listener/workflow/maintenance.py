@@ -30,8 +30,9 @@ for a moment, between its claim and its first line."""
 
 LISTING_SHARE = 0.01
 """Of its time, what this thread spends on listing the inbox at most."""
-COMPARING_SHARE = 0.1
-"""The same for asking the queue which images it knows: a million take 2,000 questions."""
+COMPARING_SHARE = 0.02
+"""The same for asking the queue which images it knows: a million take 2,000 questions, and what
+they take the device that is sending and the analysis do not get."""
 SHORT_LISTING_S = 0.5
 """A listing that takes less is repeated each time that the inbox is compared with the queue."""
 

@@ -1,6 +1,7 @@
 """Images received per second, beside Orthanc, DCMTK's storescp and plain pynetdicom in one run.
 
     python -m tests.benchmarks.bench_receive [--quick] [--share 1] [--rounds 3] [--loads 0.6MB]
+        [--beside Orthanc storescp]
 
 Every receiver runs in a process of its own and receives the same files from DCMTK's storescu (or
 from pynetdicom where that is not installed), all with TCP_NODELAY=1, over one association and over
@@ -283,14 +284,13 @@ def _cpu_s(process_id: int) -> float:
     return sum(map(int, fields.split()[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
-def measure(load: Load, associations: int, files: list[Path], rounds: int) -> Row:
+def measure(
+    load: Load, associations: int, files: list[Path], rounds: int, chosen: dict[str, Receiving]
+) -> Row:
     """All receivers in turn, so many times."""
     syntax = UID(load.image.file_meta.TransferSyntaxUID)
     found = [
-        {
-            name: pace(receiving, files, associations, syntax)
-            for name, receiving in receivers().items()
-        }
+        {name: pace(receiving, files, associations, syntax) for name, receiving in chosen.items()}
         for _ in range(rounds)
     ]
     names = found[0].keys()
@@ -330,6 +330,7 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--loads", nargs="*", help="only these: 9.4MB, 0.6MB, JPEG")
+    parser.add_argument("--beside", nargs="*", help="only these: Orthanc, storescp, pynetdicom")
     parser.add_argument("--associations", nargs="*", type=int, default=[1, 4])
     asked = parser.parse_args()
     if asked.quick:
@@ -338,6 +339,11 @@ def main() -> None:
     print(
         f"images per second (CPU per image); sender {sender}; load average {os.getloadavg()[0]:.1f}"
     )
+    chosen = {
+        name: receiving
+        for name, receiving in receivers().items()
+        if name == OURS or asked.beside is None or name in asked.beside
+    }
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for load in loads(asked.share):
@@ -347,7 +353,7 @@ def main() -> None:
             place.mkdir()
             files = write_files(load, place)
             for associations in asked.associations:
-                rows.append(measure(load, associations, files, asked.rounds))
+                rows.append(measure(load, associations, files, asked.rounds, chosen))
                 print(_line(rows[-1]), flush=True)
     print(
         json.dumps(
