@@ -98,6 +98,11 @@ def probabilities_of(logits: Logits) -> NDArray[np.float64]:
     return np.asarray(0.5 * (1 + np.tanh(np.asarray(logits, np.float64) / 2)))
 
 
+def raw_probability(calibrated: float, slope: float, offset: float) -> float:
+    """The probability that the network itself gave, from that under a calibration."""
+    return float(probabilities_of((logits_of(np.array(calibrated)) - offset) / slope))
+
+
 def fit(logits: Logits, is_leukemic: Truths, smears: Smears) -> tuple[float, float]:
     """Slope and offset that bring the logits of a laboratory to its labels.
 

@@ -191,7 +191,15 @@ def _figures(table: Mapping[str, Any], name: str) -> Figures:
     told = _table(table, name)
     optional = ("sensitivity", "specificity", "called_leukemic")
     _check_keys(told, f"{name}.", _FIGURES, optional)
-    return Figures(**{key: _number(told, key) if key in told else None for key in _FIGURES})
+    shares = {key: _number(told, key) if key in told else None for key in optional}
+    return Figures(
+        sensitivity=shares["sensitivity"],
+        specificity=shares["specificity"],
+        called_leukemic=shares["called_leukemic"],
+        referred=_number(told, "referred"),
+        calibration_error=_number(told, "calibration_error"),
+        log_loss=_number(told, "log_loss"),
+    )
 
 
 def _check_keys(

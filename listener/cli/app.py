@@ -272,17 +272,23 @@ def calibrate(
 
     calibration.check_usage(packs or (), from_reviews=reviews, source=source)
     calibration.check_out(out)
-    cells, network = calibration.cells_of_packs(
-        packs or (),
-        source=source,
-        normal_cells_only=normal_cells_only,
-        settings=_reader(settings)(),
-    )
+    laboratory = _reader(settings)()
+    if reviews:
+        cells, network = calibration.cells_of_reviews(
+            laboratory, normal_cells_only=normal_cells_only
+        )
+    else:
+        cells, network = calibration.cells_of_packs(
+            packs or (),
+            source=source,
+            normal_cells_only=normal_cells_only,
+            settings=laboratory,
+        )
     done = calibration.calibrate(
         cells,
         network,
         site=site,
-        made_from="packs",
+        made_from="reviews" if reviews else "packs",
         out=out,
         even_if_not_better=even_if_not_better,
     )

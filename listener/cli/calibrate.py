@@ -11,13 +11,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from config.model import Settings
+from listener.cli import signed_cells
 from listener.cli.console import ProgressDisplay
 from listener.service import load_network, load_segmenter
+from listener.storage.data_folder import open_store
+from listener.storage.reviewed_smears import reviewed_smears
 from models.evaluation.labeled_cells import LabeledCells, ask_about_cells, labeled_rows
 from models.evaluation.pack import read_pack
 from models.site_calibration import Figures, judge, logits_of
-from models.site_calibration_file import SiteCalibration, as_toml, check_numbers, check_site
+from models.site_calibration_file import (
+    SiteCalibration,
+    as_toml,
+    check_numbers,
+    check_site,
+    parse_site_calibration,
+)
 from pipeline.analyse import Classifier
+from pipeline.domain import ModelIdentity
 from pipeline.errors import NeedsReview, Rejected
 from reporting.durable_files import publish_file
 
@@ -88,6 +98,37 @@ def cells_of_packs(
             rows, classifier=network, segmenter=load_segmenter(), on_asked=advance
         )
     return cells, network
+
+
+def cells_of_reviews(
+    settings: Settings, *, normal_cells_only: bool
+) -> tuple[LabeledCells, Classifier]:
+    """The cells of the site's signed smears, and the network as it was packaged."""
+    network, path = load_network(settings), settings.model.site_calibration
+    cells = cells_of_site(
+        settings,
+        model=network.identity,
+        calibration=parse_site_calibration(path) if path else None,
+        normal_cells_only=normal_cells_only,
+    )
+    return cells, network
+
+
+def cells_of_site(
+    settings: Settings,
+    *,
+    model: ModelIdentity,
+    calibration: SiteCalibration | None,
+    normal_cells_only: bool,
+) -> LabeledCells:
+    """As `signed_cells.cells_of_reviews`, of every smear in the site's data folder."""
+    store = open_store(settings, worker_id=settings.worker_id)
+    return signed_cells.cells_of_reviews(
+        reviewed_smears(store, readers=settings.review.readers),
+        model=model,
+        calibration=calibration,
+        normal_cells_only=normal_cells_only,
+    )
 
 
 def calibrate(

@@ -26,8 +26,8 @@ class ReviewedSmear:
         return review_smear(self.found, self.state)
 
 
-def read_smear(store: Store, smear_id: SmearId) -> ReviewedSmear:
-    """The smear as it is on disk now.
+def read_smear(store: Store, smear_id: SmearId, *, readers: int = 1) -> ReviewedSmear:
+    """The smear as it is on disk now; `readers` must sign it before it counts as signed.
 
     Raises `Defect` where nothing of it was analysed, and `NeedsReview` where two networks
     answered for it.
@@ -39,17 +39,17 @@ def read_smear(store: Store, smear_id: SmearId) -> ReviewedSmear:
     acquired = in_order_of_acquisition(store.inbox, present)
     return ReviewedSmear(
         found=gather_smear(smear_id, fields, acquired=acquired),
-        state=fold(folder.review().events()),
+        state=fold(folder.review().events(), readers=readers),
     )
 
 
-def reviewed_smears(store: Store) -> Iterator[ReviewedSmear]:
+def reviewed_smears(store: Store, *, readers: int = 1) -> Iterator[ReviewedSmear]:
     """Every smear with at least one review event; what cannot be counted is left out."""
     for smear_id in sorted(store.results.smears()):
         if store.results.smear(smear_id).review().revision() == 0:
             continue
         try:
-            yield read_smear(store, smear_id)
+            yield read_smear(store, smear_id, readers=readers)
         except SmearlinkError:
             continue
 

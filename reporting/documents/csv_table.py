@@ -70,7 +70,7 @@ COLUMNS = (
     "decision_reason",
 )
 
-CALIBRATED_COLUMNS = ("calibration_sha256",)
+CALIBRATION_COLUMN = "calibration_sha256"
 """Only in tables of a network that was calibrated for its laboratory."""
 
 MEDIA_TYPE = "text/csv; charset=utf-8"
@@ -100,7 +100,7 @@ def build_table(
     """
     table_id = derived_id("table", smear.smear_id, smear.model.key)
     text = io.StringIO()
-    columns = (*COLUMNS, *CALIBRATED_COLUMNS) if smear.model.calibration else COLUMNS
+    columns = (*COLUMNS, CALIBRATION_COLUMN) if smear.model.calibration else COLUMNS
     writer = csv.DictWriter(text, columns, lineterminator="\r\n")
     writer.writeheader()
     writer.writerows(_rows(smear, headers, _annotated_images(image_uids), context))
@@ -185,7 +185,7 @@ def _cell_columns(field: FieldFindings, finding: CellFinding) -> Row:
 
 def _calibration_column(field: FieldFindings) -> Row:
     calibration = field.model.calibration
-    return dict.fromkeys(CALIBRATED_COLUMNS, calibration.sha256) if calibration else {}
+    return {CALIBRATION_COLUMN: calibration.sha256} if calibration else {}
 
 
 def _cell_type(finding: CellFinding) -> str:
