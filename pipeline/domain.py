@@ -265,7 +265,7 @@ class CalibrationIdentity:
     """The calibration of a laboratory with which a network answered."""
 
     site: str
-    """As the laboratory calls itself."""
+    """As the laboratory calls itself; empty where results must not name it."""
     made_on: str
     """ISO date."""
     smears: int
@@ -277,7 +277,8 @@ class CalibrationIdentity:
     def in_words(self) -> str:
         """For people."""
         smears = f"{self.smears} smear{'' if self.smears == 1 else 's'}"
-        return f"calibrated for {self.site} on {self.made_on} ({smears})"
+        whose = f" for {self.site}" if self.site else ""
+        return f"calibrated{whose} on {self.made_on} ({smears})"
 
     @property
     def described(self) -> str:

@@ -58,8 +58,10 @@ def _log_startup(service: Service) -> None:
         if port is not None:
             log.info("listening", protocol=protocol, port=port)
     identity = service.classifier.identity
+    calibration = identity.calibration
     log.info(
         "model_loaded",
         model_sha256=identity.sha256,
         execution_provider=identity.execution_provider,
+        **({"calibration_sha256": calibration.sha256} if calibration else {}),
     )

@@ -113,6 +113,7 @@ class Metrics:
                 "model_sha256": model.sha256,
                 "execution_provider": model.execution_provider,
                 "research_use_only": "true",
+                **({"calibration_sha256": model.calibration.sha256} if model.calibration else {}),
             }
         )
 

@@ -32,6 +32,7 @@ from config.codes import Concept
 from pipeline.domain import (
     CellFinding,
     FieldFindings,
+    ModelIdentity,
     Reviewer,
     SeriesUID,
     SmearFindings,
@@ -269,7 +270,14 @@ class Pseudonymiser:
             study_uid=StudyUID(self.uid(field.study_uid)),
             series_uid=SeriesUID(self.uid(field.series_uid)),
             sop_instance_uid=SOPInstanceUID(self.uid(field.sop_instance_uid)),
+            model=self._model(field.model),
         )
+
+    def _model(self, model: ModelIdentity) -> ModelIdentity:
+        """The network without the name of the laboratory that it was calibrated for."""
+        if model.calibration is None or Option.RETAIN_INSTITUTION_IDENTITY in self._options:
+            return model
+        return replace(model, calibration=replace(model.calibration, site=""))
 
     def _kept_keywords(self) -> tuple[str, ...]:
         chosen = [keyword for option in self._options for keyword in KEPT_BY_OPTION[option]]

@@ -303,6 +303,8 @@ def _cell_table(
     *,
     is_pseudonymous: bool,
 ) -> bytes:
+    identity, model = opened.identity, opened.smear.model
+    calibration = model.calibration
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(
@@ -313,9 +315,9 @@ def _cell_table(
             *("nucleus_to_cell_ratio", "file", "notes"),
             *(f"probability_{kind}" for kind in CELL_TYPES),
             *("model", "model_version", "model_sha256"),
+            *(("calibration_sha256",) if calibration else ()),
         ]
     )
-    identity, model = opened.identity, opened.smear.model
     whose = (identity.accession, identity.patient_id)
     notes = identity.notes
     if is_pseudonymous:
@@ -346,6 +348,7 @@ def _cell_table(
                 spreadsheet_text(notes),
                 *(f"{one:.4f}" for one in prediction.type_probabilities),
                 *map(spreadsheet_text, (model.name, model.version, model.sha256)),
+                *((calibration.sha256,) if calibration else ()),
             ]
         )
     return b"\xef\xbb\xbf" + text.getvalue().encode()

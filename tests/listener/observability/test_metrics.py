@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from listener.observability.metrics import COUNTS, CountedAudit, Metrics
 from listener.queue.status import ParkedWork, QueueStatus, WorkflowStatus, WorkKind
+from pipeline.domain import CalibrationIdentity
 from pipeline.errors import RetryLater
 from reporting.audit.trail import Event, Outcome
 from tests.fakes import RecordingAudit
@@ -104,6 +106,19 @@ def test_queues_parked_work_model_and_disk_are_told() -> None:
         'research_use_only="true"',
     ):
         assert line in text
+
+
+def test_a_calibration_is_told_beside_the_model() -> None:
+    calibration = CalibrationIdentity(
+        site="St. Anna", made_on="2026-11-28", smears=9, sha256="c" * 64
+    )
+    metrics = Metrics(software_version="0.1.0")
+    metrics.show_model(MODEL)
+    assert "calibration" not in _text(metrics)
+
+    metrics.show_model(replace(MODEL, calibration=calibration))
+
+    assert f'calibration_sha256="{calibration.sha256}"' in _text(metrics)
 
 
 def _text(metrics: Metrics) -> str:

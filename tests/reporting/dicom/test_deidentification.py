@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Thread
@@ -15,7 +16,7 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from pipeline.domain import Call, SignOff, SmearId, SOPInstanceUID
+from pipeline.domain import CalibrationIdentity, Call, SignOff, SmearId, SOPInstanceUID
 from pipeline.errors import Defect, NeedsReview, Rejected
 from pipeline.findings.smear_summary import gather_smear
 from reporting.dicom.deidentification import Option, Pseudonymiser, Variant, read_site_key
@@ -124,6 +125,34 @@ def test_nothing_that_names_a_person_is_left() -> None:
     text = everything(variant_of())
 
     assert [secret for secret in SECRETS if secret in text] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ((), "calibrated on 2026-11-28 (9 smears)"),
+        (
+            (Option.RETAIN_INSTITUTION_IDENTITY,),
+            "calibrated for St Elsewhere on 2026-11-28 (9 smears)",
+        ),
+    ],
+)
+def test_a_calibration_names_the_laboratory_only_where_the_institution_is_kept(
+    options: tuple[Option, ...], words: str
+) -> None:
+    calibration = CalibrationIdentity(
+        site="St Elsewhere", made_on="2026-11-28", smears=9, sha256="c" * 64
+    )
+    model = replace(SMEAR.model, calibration=calibration)
+    smear = make_smear_findings([replace(field, model=model) for field in SMEAR.fields])
+
+    variant = Pseudonymiser(KEY, options=options).variant(
+        smear, read_source=sources().__getitem__, context=make_context()
+    )
+
+    assert variant.smear.model.calibration is not None
+    assert variant.smear.model.calibration.in_words == words
+    assert variant.smear.model.key == model.key
 
 
 def test_options_keep_what_they_name_and_no_more() -> None:

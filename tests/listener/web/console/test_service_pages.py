@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from listener.web.console.database import AUDIT_EVENT, ConsoleDatabase
 from listener.web.console.evaluation_figures import read_evaluation
 from listener.web.console.permissions import Role
 from models.classifier import MODEL_FOLDER
+from pipeline.domain import CalibrationIdentity
 from reporting.audit.trail import (
     Actor,
     AuditTrail,
@@ -269,6 +271,28 @@ def test_without_an_evaluation_the_page_says_so_and_shows_the_card(client: TestC
     assert "<table>" in page
 
 
+def test_a_network_without_a_calibration_says_so(client: TestClient) -> None:
+    words = "not calibrated for this laboratory"
+
+    assert words in client.get("/network").text
+    assert words in client.get("/operations").text
+
+
+def test_a_calibration_is_named_where_the_network_is(site: ConsoleSite) -> None:
+    calibration = CalibrationIdentity(
+        site="St. Anna", made_on="2026-11-28", smears=9, sha256="c0ffee" + "0" * 58
+    )
+    site.parts = replace(site.parts, model=replace(site.parts.model, calibration=calibration))
+
+    with site.client() as client:
+        sign_in(client, "root")
+        pages = [client.get(page).text for page in ("/network", "/operations")]
+
+    for page in pages:
+        assert "calibrated for St. Anna on 2026-11-28 (9 smears)" in page
+        assert "not calibrated" not in page
+
+
 def test_an_evaluation_is_drawn(site: ConsoleSite, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
@@ -292,8 +316,6 @@ def test_an_evaluation_is_drawn(site: ConsoleSite, tmp_path: Path) -> None:
         "reliability": [{"from": 0.1, "cells": 5, "said": 0.1, "leukemic": 0.12}],
     }
     (folder / "evaluation.json").write_text(json.dumps(record))
-    from dataclasses import replace
-
     site.parts = replace(site.parts, model_folder=folder)
 
     with site.client() as client:
