@@ -35,6 +35,7 @@ from listener.observability.event_log import LoggedAudit
 from listener.observability.limited_audit import LimitedAudit
 from listener.observability.logging_setup import adopt_library_loggers
 from listener.observability.metrics import CountedAudit, Metrics
+from listener.process_memory import give_back
 from listener.queue.status import WorkflowStatus
 from listener.queue.worker_lock import WorkerLease, WorkerLocks, claim_worker, worker_locks
 from listener.storage.data_folder import MEBIBYTE, Store, open_store
@@ -380,6 +381,7 @@ def _build_workflow(
         build_results=shared,
         build_variant=build_result_set,
         frames_at_once=1 + report_processes(settings),
+        give_back=give_back,
         route=routes,
         settings=ReportSettings(
             kinds=frozenset(map(ResultKind, settings.results.kinds)),

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from config.model import Settings
 from config.settings import check_reload
-from listener.cli.process_memory import limit_heap, settle
 from listener.cli.signals import Signals
 from listener.observability.logging_setup import get_log, set_up_logging
+from listener.process_memory import limit_heap, settle
 from pipeline.errors import SmearlinkError
 
 if TYPE_CHECKING:

@@ -52,7 +52,7 @@ _TMP = "tmp"
 WRITERS = 4
 """Threads that write a report's files: their waits for the disk coincide, and a journal commits
 once for all of them."""
-MOST_UNWRITTEN_BYTES = 16 * 2**20
+MOST_UNWRITTEN_BYTES = 8 * 2**20
 """Results in memory that are still to be written; a single larger one goes alone."""
 
 

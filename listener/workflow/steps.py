@@ -195,10 +195,13 @@ class ReportStep:
         build_variant: ResultBuilder | None = None,
         memory: MemoryBudget | None = None,
         frames_at_once: int = 1,
+        give_back: Callable[[], None] = lambda: None,
     ) -> None:
         """`build_variant` builds what reads other sources than the inbox's, as under pseudonyms;
-        `frames_at_once` are worked on by `build_results`.
+        `frames_at_once` are worked on by `build_results`; `give_back` gives free memory back, of
+        the analysis before a report and of the report after it.
         """
+        self._give_back = give_back
         self._memory = memory
         self._frames_at_once = frames_at_once
         self._pseudonyms = pseudonyms
@@ -247,7 +250,9 @@ class ReportStep:
             ):
                 return _closing(ReportStatus.UNCHANGED, latest)
             with _reserved(self._memory, self._inbox, analysed, at_once=self._frames_at_once):
+                self._give_back()
                 index = self._report(smear_id, folder, analysed, latest)
+        self._give_back()
         self._audit.record(
             Event.SMEAR_REPORTED,
             smear_id=smear_id,

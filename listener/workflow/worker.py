@@ -12,7 +12,9 @@ import logging
 import random
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -118,6 +120,8 @@ class Workflow:
         self._audit = audit
         self._retention = retention
         self._received: SimpleQueue[_Received] = SimpleQueue()
+        # OpenCV keeps 8 MB of fonts for each thread that has ever drawn: always the same ones draw.
+        self._report_threads = ThreadPoolExecutor(settings.report_workers, "report")
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self._parts: _Parts | None = None
@@ -290,7 +294,11 @@ class Workflow:
 
     def _functions(self) -> Mapping[JobKind, Callable[..., None]]:
         def close_smear(smear_id: str, trigger: str, known: int | None, attempt: int) -> None:
-            self._run(lambda flow: flow.close_smear(SmearId(smear_id), trigger, known, attempt))
+            def report(flow: Transitions) -> None:
+                close = partial(flow.close_smear, SmearId(smear_id), trigger, known, attempt)
+                self._report_threads.submit(copy_context().run, close).result()
+
+            self._run(report)
 
         def deliver(*arguments: Any) -> None:
             self._run(lambda flow: flow.deliver(DeliveryAttempt.of(arguments)))

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom import Dataset
@@ -16,6 +17,7 @@ from listener.workflow.steps import CloseResult, ReportSettings, ReportStatus, R
 from pipeline.domain import FieldFindings, SmearId, SOPInstanceUID
 from pipeline.errors import RetryLater
 from reporting.audit.trail import Event
+from reporting.results import Result
 from tests.fakes import RecordingAudit
 from tests.findings import MODEL
 from tests.listener.house import (
@@ -217,6 +219,33 @@ def test_a_report_holds_the_memory_of_all_images_worked_on_at_once(
 
     one = bytes_needed(header, to_read=house.inbox.bytes_to_read(image))
     assert memory.wanted == [one * frames]
+
+
+def test_free_memory_is_given_back_before_and_after_a_report(house: WorkflowSite) -> None:
+    """What the analysis has left lies free beneath what the report is about to take."""
+    analysed(house, 1)
+    acts: list[str] = []
+
+    def build(*smear: Any, **asked: Any) -> Iterator[Result]:
+        acts.append("report")
+        return quick_results(*smear, **asked)
+
+    reports = ReportStep(
+        inbox=house.inbox,
+        results=house.results,
+        analysis=house.analysis,
+        build_results=build,
+        route=to_all(house.destinations),
+        settings=ReportSettings(kinds=KINDS, compress_images=True, software_version="0.1.0"),
+        audit=house.audit,
+        clock=lambda: NOW,
+        give_back=lambda: acts.append("give back"),
+    )
+
+    reports.close(SMEAR, known=None, is_waiting=False)
+    reports.close(SMEAR, known=None, is_waiting=False)
+
+    assert acts == ["give back", "report", "give back"]
 
 
 def close(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
 import pytest
 
 from listener.queue.status import WorkKind
 from listener.workflow.destinations import DestinationQueue
+from listener.workflow.steps import CloseResult
 from listener.workflow.worker import Workflow
 from pipeline.domain import SmearId, SOPInstanceUID
 from pipeline.errors import Rejected
@@ -247,3 +250,25 @@ def test_ready_means_that_the_database_answers(running: Running) -> None:
     running.workflow.check_ready()
 
     assert running.workflow.status().workers in ((), ("w1",))
+
+
+def test_reports_are_drawn_by_as_many_threads_as_report_workers(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenCV keeps its fonts for each thread that has ever drawn."""
+    threads: set[int] = set()
+    close = running.house.reports.close
+
+    def noted(smear_id: SmearId, **asked: Any) -> CloseResult:
+        threads.add(threading.get_ident())
+        return close(smear_id, **asked)
+
+    monkeypatch.setattr(running.house.reports, "close", noted)
+    smears = [f"1.2.8.{next(_series)}" for _ in range(3)]
+
+    for series in smears:
+        running.bring(series)
+    for series in smears:
+        until(lambda one=series: running.version(one))
+
+    assert len(threads) == 1

@@ -8,8 +8,9 @@ from typing import Any
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 """Of `malloc.h`."""
-_ARENAS = 2
-"""Each thread would get an arena of its own, and keep what a large image once took there."""
+_ARENAS = 1
+"""Each thread would get an arena of its own, and keep what a large image once took there. One is
+enough: the interpreter's threads allocate one after the other."""
 _OWN_MAPPING_BYTES = 4 * 2**20
 """Larger blocks are given back as soon as they are free. Left alone, glibc raises this to 32 MB
 with the first large image, and what lies above a free block keeps it. Blocks of small fields stay
@@ -36,6 +37,11 @@ def settle() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER, 10, 10)
+    give_back()
+
+
+def give_back() -> None:
+    """Give free memory back that lies between what is in use; takes some 2 ms."""
     if (malloc_trim := _of_libc("malloc_trim")) is not None:
         malloc_trim(0)
 

@@ -18,7 +18,7 @@ def run(code: str) -> str:
 
 def test_what_the_start_made_is_left_out_of_garbage_collections() -> None:
     told = run(
-        "import gc; from listener.cli.process_memory import settle; settle();"
+        "import gc; from listener.process_memory import settle; settle();"
         "print(gc.get_freeze_count() > 1000, gc.isenabled())"
     )
 
@@ -27,7 +27,7 @@ def test_what_the_start_made_is_left_out_of_garbage_collections() -> None:
 
 def test_another_c_library_is_no_obstacle() -> None:
     told = run(
-        "from listener.cli import process_memory as memory;"
+        "from listener import process_memory as memory;"
         "memory.ctypes.CDLL = lambda _name: object();"
         "memory.limit_heap(); memory.settle(); print('done')"
     )
@@ -38,7 +38,7 @@ def test_another_c_library_is_no_obstacle() -> None:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no mallopt")
 def test_what_a_large_image_took_is_given_back_though_newer_blocks_lie_behind_it() -> None:
     told = run(
-        "import os; from listener.cli.process_memory import limit_heap; limit_heap()\n"
+        "import os; from listener.process_memory import limit_heap; limit_heap()\n"
         "def resident_mb():\n"
         "    pages = int(open('/proc/self/statm').read().split()[1])\n"
         "    return pages * os.sysconf('SC_PAGE_SIZE') / 2**20\n"
