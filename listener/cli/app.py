@@ -270,7 +270,7 @@ def calibrate(
     """
     from listener.cli import calibrate as calibration
 
-    calibration.check_usage(packs or (), from_reviews=reviews, source=source)
+    calibration.check_usage(packs or (), from_reviews=reviews, source=source, site=site)
     calibration.check_out(out)
     laboratory = _reader(settings)()
     if reviews:

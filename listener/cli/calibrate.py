@@ -59,8 +59,9 @@ class Calibrated:
         }
 
 
-def check_usage(packs: Sequence[Path], *, from_reviews: bool, source: str) -> None:
-    """Raise Rejected (usage) unless cells come from packs or from reviews."""
+def check_usage(packs: Sequence[Path], *, from_reviews: bool, source: str, site: str) -> None:
+    """Raise Rejected (usage, calibration_site) unless cells come from packs or from reviews."""
+    check_site(site)
     if bool(packs) == from_reviews:
         raise Rejected("Name one or more packs, or give --reviews", code="usage")
     if from_reviews and source:
@@ -68,7 +69,7 @@ def check_usage(packs: Sequence[Path], *, from_reviews: bool, source: str) -> No
 
 
 def check_out(out: Path) -> None:
-    """Raise Rejected (calibration_exists, no_such_folder) before anything long is begun."""
+    """Raise Rejected (calibration_exists, no_such_folder) where nothing can be written."""
     if out.exists():
         raise Rejected(
             f"{out} is there already; results may name it by its hash. Keep it, and write the new "
@@ -145,7 +146,7 @@ def calibrate(
     found = judge(logits_of(probabilities), is_leukemic, smears, network.policy)
     check_numbers(found.slope, found.offset)
     calibration = SiteCalibration(
-        site=check_site(site),
+        site=site,
         made_on=datetime.now(UTC).date(),
         model_name=network.identity.name,
         model_version=network.identity.version,

@@ -8,12 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from listener.demo.phantom import Recipe, draw_field
+from listener.demo.phantom.field import BLASTS, HEALTHY_CELLS
+from models.calibrated_classifier import calibrated
 from models.classifier import MODEL_FOLDER, OnnxClassifier
 from models.evaluation.cells import cut_row
 from models.evaluation.metrics import area_under_roc
 from models.evaluation.pack import read_pack
 from models.manifest import read_manifest
 from models.segmenter import OnnxSegmenter
+from pipeline.domain import SOPInstanceUID, SourceImage
 from pipeline.findings.crops import cut_crops
 from pipeline.segmentation.find_cells import find_cells
 
@@ -39,6 +43,27 @@ def test_the_card_names_this_model() -> None:
     assert f"smearnet {MANIFEST.version}" in card
     for file in MANIFEST.files.values():
         assert file.sha256[:12] in card
+
+
+def test_its_types_can_be_composed_again_for_another_probability() -> None:
+    """A site calibration relies on how this graph composes types from the probability."""
+    drawn = draw_field(3, Recipe(white_cells=(*HEALTHY_CELLS[2:8], *BLASTS)))
+    image = SourceImage(
+        sop_instance_uid=SOPInstanceUID("1.2"), frame=1, pixels=drawn.pixels, spacing_um=0.1
+    )
+    found = find_cells(image)
+    crops = cut_crops(image, found.cells, found.scale)
+    blended = (crops // 2 + crops[::-1] // 2).astype(np.uint8)
+    classifier = OnnxClassifier.load(providers=["CPUExecutionProvider"], threads=1)
+
+    for said in classifier.classify(np.concatenate([crops, blended])):
+        types = np.array(said.type_probabilities)
+        there = calibrated(said, 1.3, 1.5)
+        back = calibrated(there, 1 / 1.3, -1.5 / 1.3)
+        assert np.array(calibrated(said, 1.0, 0.0).type_probabilities) == pytest.approx(
+            types, abs=1e-6
+        )
+        assert np.array(back.type_probabilities) == pytest.approx(types, abs=5e-3)
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,35 @@ def test_retry_wants_either_a_key_or_all(run: Run, arguments: list[str]) -> None
     assert "either a KEY" in err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "one or more packs, or give --reviews"),
+        (("pack", "--reviews"), "one or more packs, or give --reviews"),
+        (("--reviews", "--out", "none/c.toml"), "There is no folder none"),
+        (("--reviews",), "0 normal cells of 0 smears"),
+        (("nowhere",), "manifest.csv"),
+    ],
+)
+def test_a_calibration_says_what_it_lacks_and_writes_nothing(
+    run: Run,
+    tmp_path: Path,
+    tiny_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SMEARLINK_MODEL__FOLDER", str(tiny_model))
+
+    code, out, err = run("calibrate", *arguments, "--site", "St. Anna")
+
+    assert code == WRONG_USE
+    assert words in err
+    assert out == ""
+    assert not (tmp_path / "site-calibration.toml").exists()
+
+
 def test_a_receiver_that_is_no_address_is_refused(run: Run, tmp_path: Path) -> None:
     draw_picture(tmp_path / "in" / "a.png")
 

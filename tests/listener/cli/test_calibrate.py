@@ -68,9 +68,16 @@ def test_cells_come_from_packs_or_from_reviews(
     packs: list[Path], from_reviews: bool, source: str
 ) -> None:
     with pytest.raises(Rejected) as refusal:
-        check_usage(packs, from_reviews=from_reviews, source=source)
+        check_usage(packs, from_reviews=from_reviews, source=source, site="St. Anna")
 
     assert refusal.value.code == "usage"
+
+
+def test_a_name_that_results_cannot_show_is_refused_before_the_work() -> None:
+    with pytest.raises(Rejected) as refusal:
+        check_usage([Path("pack")], from_reviews=False, source="", site="Köln")
+
+    assert refusal.value.code == "calibration_site"
 
 
 def test_a_calibration_in_use_is_never_written_over(tmp_path: Path) -> None:
