@@ -19,7 +19,7 @@ from typing import Protocol
 from pydicom import Dataset
 
 from listener.storage.inbox import Inbox
-from listener.storage.results import ReportIndex, ResultsFolder, SmearFolder
+from listener.storage.results import ReportIndex, ResultsFolder, SmearFolder, WrittenResult
 from listener.storage.smear_grouping import in_order_of_acquisition
 from listener.workflow.error_boundary import translate_errors
 from listener.workflow.memory_budget import MOST_SHARED_BYTES, MemoryBudget, bytes_needed
@@ -50,6 +50,9 @@ LEAST_STEP = timedelta(seconds=1)
 
 ResultBuilder = Callable[..., Iterator[Result]]
 """`reporting.result_set.build_result_set`."""
+
+SharedBuilder = Callable[..., Iterator[Result | WrittenResult]]
+"""The same, some of it written already by a process beside."""
 
 Pseudonyms = Callable[[Sequence[str]], Pseudonymiser | None]
 """What makes the pseudonyms, or None when none of these destinations wants them."""
@@ -186,13 +189,13 @@ class ReportStep:
         inbox: Inbox,
         results: ResultsFolder,
         analysis: Analysis,
-        build_results: ResultBuilder,
+        build_results: SharedBuilder,
+        build_variant: ResultBuilder,
         route: Router,
         settings: ReportSettings,
         audit: AuditSink,
         clock: Callable[[], datetime],
         pseudonyms: Pseudonyms = lambda _destinations: None,
-        build_variant: ResultBuilder | None = None,
         memory: MemoryBudget | None = None,
         frames_at_once: int = 1,
         give_back: Callable[[], None] = lambda: None,
@@ -209,7 +212,7 @@ class ReportStep:
         self._results = results
         self._analysis = analysis
         self._build_results = build_results
-        self._build_variant = build_variant or build_results
+        self._build_variant = build_variant
         self._route = route
         self._settings = settings
         self._audit = audit

@@ -236,6 +236,7 @@ def make_house(
             results=results,
             analysis=analysis,
             build_results=quick_results,
+            build_variant=quick_results,
             route=to_all(queues),
             settings=ReportSettings(kinds=KINDS, compress_images=True, software_version="0.1.0"),
             audit=audit,

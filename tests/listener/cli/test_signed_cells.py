@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from pipeline.domain import (
     Call,
     CellType,
     FieldFindings,
+    ModelIdentity,
     Reviewer,
     SmearId,
     SOPInstanceUID,
@@ -60,7 +62,7 @@ def site(root: Path, **more: object) -> Settings:
     return make_settings({"service": {"data_dir": str(root / "data")}, **more})
 
 
-def found(store: Store, **changed: object) -> list[CellKey]:
+def found(store: Store, **changed: Any) -> list[CellKey]:
     """A smear of one field with four cells."""
     field = make_field_findings(calls=CALLS, **changed)
     store.results.smear(SmearId(SERIES)).save_fields(
@@ -208,11 +210,11 @@ def test_a_cell_that_a_person_added_is_left_out(tmp_path: Path, store: Store) ->
     assert taken(tmp_path).left_out == {signed_cells.ADDED: 1, signed_cells.NO_LABEL: 1}
 
 
-@pytest.mark.parametrize("change", [{"version": "0.0.1"}, {"name": "other"}])
+@pytest.mark.parametrize("model", [replace(MODEL, version="0.0.1"), replace(MODEL, name="other")])
 def test_cells_of_another_network_are_left_out(
-    tmp_path: Path, store: Store, change: dict[str, str]
+    tmp_path: Path, store: Store, model: ModelIdentity
 ) -> None:
-    act(store, Act.SEEN, found(store, model=replace(MODEL, **change)))
+    act(store, Act.SEEN, found(store, model=model))
     act(store, Act.SIGN)
 
     assert taken(tmp_path).left_out == {signed_cells.OTHER_NETWORK: 4}

@@ -56,6 +56,7 @@ def report(house: WorkflowSite, pseudonyms: Any) -> int:
         results=house.results,
         analysis=house.analysis,
         build_results=build_result_set,
+        build_variant=build_result_set,
         route=lambda smear, *, header, image: tuple(one.name for one in house.destinations),
         settings=ReportSettings(kinds=KINDS, compress_images=True, software_version="0.1.0"),
         audit=house.audit,

@@ -182,7 +182,7 @@ def sharing(site: Site, command: Sequence[str] = START, **limits: float) -> Iter
         processes=1,
         least_parts_to_start=1,
         command=command,
-        **limits,  # type: ignore[arg-type]  # seconds only
+        **limits,
     )
     try:
         yield shared

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -188,9 +188,11 @@ class _Noted(MemoryBudget):
         super().__init__(2**40)
         self.wanted: list[int] = []
 
-    def reserved(self, wanted: int) -> AbstractContextManager[None]:
+    @contextmanager
+    def reserved(self, wanted: int) -> Iterator[None]:
         self.wanted.append(wanted)
-        return super().reserved(wanted)
+        with super().reserved(wanted):
+            yield
 
 
 @pytest.mark.parametrize(("most_shared", "frames"), [(MOST_SHARED_BYTES, 3), (1, 1)])
@@ -207,6 +209,7 @@ def test_a_report_holds_the_memory_of_all_images_worked_on_at_once(
         results=house.results,
         analysis=house.analysis,
         build_results=quick_results,
+        build_variant=quick_results,
         route=to_all(house.destinations),
         settings=ReportSettings(kinds=KINDS, compress_images=True, software_version="0.1.0"),
         audit=house.audit,
@@ -235,6 +238,7 @@ def test_free_memory_is_given_back_before_and_after_a_report(house: WorkflowSite
         results=house.results,
         analysis=house.analysis,
         build_results=build,
+        build_variant=build,
         route=to_all(house.destinations),
         settings=ReportSettings(kinds=KINDS, compress_images=True, software_version="0.1.0"),
         audit=house.audit,

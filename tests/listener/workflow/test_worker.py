@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -269,6 +270,6 @@ def test_reports_are_drawn_by_as_many_threads_as_report_workers(
     for series in smears:
         running.bring(series)
     for series in smears:
-        until(lambda one=series: running.version(one))
+        until(partial(running.version, series))
 
     assert len(threads) == 1
