@@ -265,7 +265,7 @@ def label(
                 for cell in cells.cells:
                     sheet.ignored |= np.asarray(cv2.dilate(sheet.masks(cell)[0], disc(8)), np.uint8)
         elif row.source in BOXED:
-            boxed = _well_placed(truth.boxes.get(row.file, np.zeros((0, 4))), Path(row.file).stem)
+            boxed = well_placed(truth.boxes.get(row.file, np.zeros((0, 4))), Path(row.file).stem)
             _lay_boxes(sheet, cells.cells, np.concatenate([boxed, _unboxed(row)]))
         elif row.source not in ONE_CELL:
             for cell in cells.cells:
@@ -343,7 +343,7 @@ def _unboxed(row: PackRow) -> NDArray[np.float64]:
     return np.array(UNBOXED.get(Path(row.file).stem, ()), np.float64).reshape(-1, 4)
 
 
-def _well_placed(boxes: NDArray[np.float64], stem: str) -> NDArray[np.float64]:
+def well_placed(boxes: NDArray[np.float64], stem: str) -> NDArray[np.float64]:
     """Without those that lie on red cells."""
     wrong = MISPLACED.get(stem, ())
     keep = [not any(np.hypot(*(box[:2] - corner)) < 1 for corner in wrong) for box in boxes]

@@ -33,7 +33,7 @@ SOURCES = {
     "chula": 0.10,
     "hs2": 0.06,
     "iml": 0.05,
-    "vivax": 0.03,
+    "vivax": 0.01,
 }
 """How often each is drawn."""
 DRAWN = ("bccd", "zheng1")
@@ -99,7 +99,8 @@ STAINS = {
         red_rows=0.5,
     ),
 }
-"""The first packaged networks learned in the wider ones first, then in the usual ones."""
+"""The first packaged networks learned in the wider ones, then in the usual ones; the present one
+learned in the foreign ones last."""
 LEAST_COLORED = 150
 """Pixels of a part from which its color is known."""
 EXCHANGED_BY = (0.3, 1.2)

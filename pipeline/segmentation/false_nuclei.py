@@ -1,7 +1,7 @@
-"""Drops cells whose nucleus is none: heaps of red cells, and their dark rims, in a strange stain.
+"""Drops cells whose nucleus is none: heaps of red cells and of platelets, in a strange stain.
 
 A nucleus is darker than red cells; where red cells are stained as dark, it is darker than the rest
-of its own cell. And however many lobes it has, its rim stays short.
+of its own cell, and the network is sure of it. And however many lobes it has, its rim stays short.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pipeline.field.masks import Mask
 from pipeline.field.optical_density import Map
 from pipeline.field.overview import sampled
 from pipeline.field.percentiles import median
+from pipeline.segmentation.instances import SURE_OF_NUCLEUS
 from pipeline.segmentation.morphometry import PixelTransform
 
 RAGGED_FROM = 2.7
@@ -24,8 +25,8 @@ RAGGED_FROM = 2.7
 2.3 at most; six round lobes of one size have 2.6, heaps of red cells up to 3.9."""
 DARKER_THAN_RED_CELLS = 1.4
 DARKER_THAN_REST = 1.5
-"""Green density of a nucleus over that of red cells, and of the rest of its cell. One of both is
-enough: in all but one source each nucleus has the first, and in that one each has the second."""
+"""Green density of a nucleus over that of red cells, and of the rest of its cell. In all but one
+source each nucleus has the first; in that one each has the second, and a confidence above 0.8."""
 LEAST_PX = 8
 LEAST_RED_PX = 50
 
@@ -48,7 +49,7 @@ def _is_ragged(cell: Cell) -> bool:
 
 
 def _is_pale(cell: Cell, green: Map, of_red_cells: float, ground: PixelTransform) -> bool:
-    """Whether a nucleus is hardly darker than red cells are, and than the rest of its cell."""
+    """Whether a nucleus is hardly darker than red cells are, and no sure one in a paler cell."""
     view, corner = _view(cell.box, green.shape, ground)
     own = green[view]
     nucleus = _drawn(cell.nucleus_contours, corner, own.shape, ground)
@@ -57,8 +58,10 @@ def _is_pale(cell: Cell, green: Map, of_red_cells: float, ground: PixelTransform
     if len(inside) < LEAST_PX:
         return False
     density = median(inside)
+    if density > DARKER_THAN_RED_CELLS * of_red_cells:
+        return False
     is_darker_than_rest = len(rest) < LEAST_PX or density > DARKER_THAN_REST * median(rest)
-    return not (is_darker_than_rest or density > DARKER_THAN_RED_CELLS * of_red_cells)
+    return not (is_darker_than_rest and cell.confidence >= SURE_OF_NUCLEUS)
 
 
 def _view(

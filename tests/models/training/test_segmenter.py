@@ -11,7 +11,8 @@ torch = pytest.importorskip("torch", reason="the training environment is not ins
 pytest.importorskip("onnx", reason="the training environment is not installed")
 
 from models.segmenter import OnnxSegmenter  # noqa: E402
-from models.training.segmenter import Network, export, go_on  # noqa: E402
+from models.training.segmenter import Network, export, go_on, train  # noqa: E402
+from models.training.segmenter_samples import Sample, Sampler  # noqa: E402
 from pipeline.segmentation.network_maps import MAP_COUNT  # noqa: E402
 
 CROPS = torch.rand(4, 3, 96, 96, generator=torch.Generator().manual_seed(5))
@@ -44,3 +45,26 @@ def test_a_network_goes_on_from_the_file_as_it_was(trained: Network, tmp_path: P
     go_on(again, tmp_path / "segmenter.onnx", [CROPS])
 
     torch.testing.assert_close(again.eval()(CROPS), trained(CROPS), rtol=1e-3, atol=1e-3)
+
+
+class Glass(Sampler):
+    """Crops in which there is nothing."""
+
+    def __init__(self) -> None:
+        pass
+
+    def draw(self) -> Sample:
+        maps = np.zeros((MAP_COUNT, 32, 32), np.float32)
+        return np.zeros((3, 32, 32), np.float32), maps, np.ones_like(maps)
+
+
+def test_a_training_shows_the_network_after_each_step() -> None:
+    seen = []
+
+    def keep(step: int, average: Network) -> None:
+        seen.append((step, float(average.head.bias[0].detach())))
+
+    train(Network(), Glass(), lambda step: step / 3, rate=1e-2, on_step=keep)
+
+    assert [step for step, _ in seen] == [1, 2, 3]
+    assert len({bias for _, bias in seen}) == 3

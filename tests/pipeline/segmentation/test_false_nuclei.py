@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -90,6 +92,14 @@ def test_a_nucleus_darker_than_red_cells_is_one(rest: float) -> None:
 
 def test_where_red_cells_are_as_dark_the_rest_of_the_cell_tells() -> None:
     assert kept(ROUND, nucleus=NUCLEUS, red_cells=0.6)
+
+
+def test_a_clump_of_platelets_paler_than_red_cells_is_none() -> None:
+    assert not kept(replace(ROUND, confidence=0.5), nucleus=0.18, rest=0.02)
+
+
+def test_a_nucleus_darker_than_red_cells_need_not_be_sure() -> None:
+    assert kept(replace(ROUND, confidence=0.41), nucleus=NUCLEUS)
 
 
 def test_a_cell_that_is_all_nucleus_is_judged_by_its_rim_alone() -> None:
