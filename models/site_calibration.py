@@ -42,6 +42,9 @@ LEAST_SMEARS, LEAST_NORMAL_CELLS = 5, 200
 LEAST_LEUKEMIC_SMEARS, LEAST_LEUKEMIC_CELLS = 3, 50
 
 FOLDS = 5
+LEAST_GAIN_ERRORS = 2.0
+"""A fall in log loss counts from this many standard errors: in a laboratory that the network knows,
+one fit in three seems to gain a little, and next to none does (docs/adr/0039)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,16 +74,20 @@ class Judgment:
     after: Figures
     """Of cells of smears left out of the fit."""
     has_both_labels: bool
+    gain_error: float
+    """Standard error of the fall in log loss, over smears."""
 
     @property
     def is_better(self) -> bool:
         """Whether smears left out are answered better after than before.
 
-        With both labels, by the log loss. With normal cells alone, by how near the share of them
-        above one half comes to `NORMAL_ABOVE_HALF`.
+        With both labels the log loss falls by more than chance would have it, from smear to smear.
+        With normal cells alone, the share of them above one half comes nearer to
+        `NORMAL_ABOVE_HALF`.
         """
         if self.has_both_labels:
-            return self.after.log_loss < self.before.log_loss
+            gain = self.before.log_loss - self.after.log_loss
+            return gain > LEAST_GAIN_ERRORS * self.gain_error
         before, after = (_from_target(one) for one in (self.before, self.after))
         return after < before
 
@@ -228,7 +235,33 @@ def judge(logits: Logits, is_leukemic: Truths, smears: Smears, policy: DecisionP
         before=_figures(logits, is_leukemic, weights, policy),
         after=_figures(left_out, is_leukemic, weights, policy),
         has_both_labels=bool(is_leukemic.any()),
+        gain_error=_gain_error(
+            weights * (_losses(logits, is_leukemic) - _losses(left_out, is_leukemic)),
+            is_leukemic,
+            smears,
+            weights,
+        ),
     )
+
+
+def _gain_error(
+    gains: NDArray[np.float64],
+    is_leukemic: Truths,
+    smears: Smears,
+    weights: NDArray[np.float64],
+) -> float:
+    """Of the sum of the gains: whole smears vary, within each label, whose weight is fixed."""
+    spread = 0.0
+    for label in (False, True):
+        chosen = is_leukemic == label
+        _, inverse = np.unique(smears[chosen], return_inverse=True)
+        count = int(inverse.max(initial=-1)) + 1
+        if count < 2:
+            continue
+        mean = gains[chosen].sum() / weights[chosen].sum()
+        apart = np.bincount(inverse, gains[chosen] - mean * weights[chosen])
+        spread += count / (count - 1) * float((apart**2).sum())
+    return float(np.sqrt(spread) / weights.sum())
 
 
 def _folds(is_leukemic: Truths, smears: Smears) -> Sequence[Truths]:

@@ -176,9 +176,9 @@ def refuse_unwritten(done: Calibrated) -> None:
     """Raise NeedsReview (calibration_not_better) where nothing was written."""
     if not done.is_written:
         raise NeedsReview(
-            "Smears left out of the fit are not answered better after it than before: nothing was "
-            "written, and the network is used as it is. To write it all the same, add "
-            "--even-if-not-better.",
+            "Smears left out of the fit are not answered better after it than before, or by no "
+            "more than chance: nothing was written, and the network is used as it is. To write it "
+            "all the same, add --even-if-not-better.",
             code="calibration_not_better",
         )
 

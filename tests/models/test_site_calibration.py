@@ -182,10 +182,12 @@ def test_a_shifted_laboratory_is_answered_better_on_smears_left_out() -> None:
 
 
 def test_a_laboratory_that_the_network_knows_gains_nothing() -> None:
-    found = judge(*laboratory(seed=5), POLICY)
+    """The log loss falls by chance in some of these draws, and never by enough."""
+    found = [judge(*laboratory(seed=seed), POLICY) for seed in range(20)]
 
-    assert not found.is_better
-    assert found.after.log_loss > found.before.log_loss
+    fell = [one for one in found if one.after.log_loss < one.before.log_loss]
+    assert 0 < len(fell) < 20
+    assert not [one for one in found if one.is_better]
 
 
 def test_normal_cells_are_judged_by_their_share_above_one_half() -> None:
