@@ -57,8 +57,10 @@ PER_ROUND = 60
 before the pause is begun at once."""
 WARM_UP = 20
 ROUNDS = 12
+MEASURED = ("accept_ms", "start_ms")
 MOST = 1.1
-"""A backlog ten thousand times as long may cost this much more, and no more."""
+"""A backlog ten thousand times as long may cost this much more: with a lower quartile above it the
+benchmark fails."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,11 +263,10 @@ def main() -> None:
             urls = [_new_database(server, waiting) for waiting in asked.waiting]
             measured.append(_shown(measure("PostgreSQL", urls, asked.waiting, asked.rounds)))
     ratios = {
-        one.database: {name: round(one.ratios(name)[1], 2) for name in ("accept_ms", "start_ms")}
-        for one in measured
+        one.database: {name: round(one.ratios(name)[1], 2) for name in MEASURED} for one in measured
     }
     print(json.dumps({"load_average": round(os.getloadavg()[0], 1), "ratios": ratios}))
-    sys.exit(any(ratio > MOST for found in ratios.values() for ratio in found.values()))
+    sys.exit(any(one.ratios(name)[0] > MOST for one in measured for name in MEASURED))
 
 
 def _new_database(server: PostgresServer, waiting: int) -> str:
