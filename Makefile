@@ -109,7 +109,7 @@ siege: install
 
 # Under ten minutes on two cores; each can be run alone with more: see docs/performance.md.
 benchmarks: install
-	@echo "== the service beside the bare analysis"; $(RUN)/python -m tests.benchmarks.bench_end_to_end --images 32 --large 4
+	@echo "== the service beside the bare analysis"; $(RUN)/python -m tests.benchmarks.bench_end_to_end --images 64 --large 4 $(if $(FIELDS),--data $(FIELDS))
 	@echo "== receiving"; $(RUN)/python -m tests.benchmarks.bench_receive --quick
 	@echo "== the queue"; $(RUN)/python -m tests.benchmarks.bench_queue --waiting 100 100000 --rounds 100 --trials 1
 	@echo "== reports"; $(RUN)/python -m tests.benchmarks.bench_report
