@@ -41,6 +41,19 @@ COMMON = (
 )
 LEFT_OUT = (*COMMON, ("five mature types", "mature_types"))
 HELD_BACK = (*COMMON, ("all types", "types"))
+LOCALLY_CALIBRATED = (
+    ("sensitivity", "sensitivity"),
+    ("specificity", "specificity"),
+    ("called leukemic", "called_leukemic"),
+    ("referred", "referred"),
+    ("calibration error", "ece"),
+)
+LEARNED = (
+    ("as it comes", "before"),
+    ("normal cells", "normal_cells"),
+    ("cells of both labels", "both_labels"),
+)
+"""What a laboratory calibrated with."""
 
 
 def main() -> None:
@@ -56,7 +69,7 @@ def with_tables(card: str, figures: Mapping[str, Any]) -> str:
     """The card with its tables as the figures are; raises ValueError where a place is missing."""
     for name, columns in (("left_out", LEFT_OUT), ("held_back", HELD_BACK)):
         card = _replaced(card, name, table(figures[name], columns))
-    return card
+    return _replaced(card, "locally_calibrated", local_table(figures["locally_calibrated"]))
 
 
 def table(lines: Sequence[Line], columns: Sequence[tuple[str, str]]) -> str:
@@ -67,6 +80,23 @@ def table(lines: Sequence[Line], columns: Sequence[tuple[str, str]]) -> str:
         + [_FORMATS.get(key, _interval)(one[key]) for _, key in columns]
         for one in lines
     ]
+    return _markdown(head, rows)
+
+
+def local_table(lines: Sequence[Line]) -> str:
+    """Of each laboratory one row for each way to calibrate it, in Markdown."""
+    head = ["laboratory", "calibrated with", *(title for title, _ in LOCALLY_CALIBRATED)]
+    rows = [
+        [DESCRIBED[one["laboratory"]], title]
+        + [_FORMATS.get(key, _interval)(one[way][key]) for _, key in LOCALLY_CALIBRATED]
+        for one in lines
+        for title, way in LEARNED
+        if one[way] is not None
+    ]
+    return _markdown(head, rows)
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(
         "| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)
     )

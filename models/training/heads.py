@@ -15,6 +15,7 @@ fitted together, the last stage, which knows its laboratories best, speaks for b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -51,12 +52,31 @@ GATE_SLOPE, GATE_FROM = 8.0, 0.6
 """Of the gate's logit: nearly all of marrow is above, nearly nothing else is."""
 SMUDGE_SLOPE, SMUDGE_FROM = 3.0, 1.1
 """Of the smudge head's logit: one blast in a hundred is above, half of the smudge cells are."""
+SHARES_IN_BLOOD = {
+    CellType.NEUTROPHIL: 0.58,
+    CellType.LYMPHOCYTE: 0.28,
+    CellType.MONOCYTE: 0.07,
+    CellType.EOSINOPHIL: 0.03,
+    CellType.BASOPHIL: 0.01,
+}
+"""Of the white cells of healthy blood (Dacie and Lewis, 12th ed., ch. 2)."""
+SHARES_BESIDE = {
+    CellType.PLATELET: 0.03,
+    CellType.IMMATURE_GRANULOCYTE: 0.01,
+    CellType.ERYTHROBLAST: 0.01,
+}
+"""How often something else that the cell finder shows is one of these, roughly."""
+WEIGHT_OF_SHARES = 0.2
+"""Smears come to be looked at because something may be wrong with them."""
 LOG_CHANCES = {
     CellType.PROMYELOCYTE: -1.5,
     CellType.REACTIVE_LYMPHOCYTE: -1.0,
     CellType.PLASMA_CELL: -1.0,
+} | {
+    kind: WEIGHT_OF_SHARES * math.log(share / 0.1)
+    for kind, share in (SHARES_IN_BLOOD | SHARES_BESIDE).items()
 }
-"""How much rarer than the other types these are before a cell is looked at, as a logarithm."""
+"""How often a cell is of each type before it is looked at, as a logarithm."""
 CALL_POWER = 4
 """How firmly types follow the call: a cell a little below one half is of a normal type."""
 BLASTS = (CellType.BLAST, CellType.PROMYELOCYTE)

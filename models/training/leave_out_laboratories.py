@@ -44,6 +44,7 @@ from models.training.heads import (
     fit_heads,
     sigmoid,
 )
+from models.training.local_calibration import LabeledCells, locally_calibrated
 from models.training.pooled import Pooled, read_pooled
 from pipeline.domain import CELL_TYPES, CellType
 
@@ -134,26 +135,25 @@ def main() -> None:
     abroad = pieced(rows, said)
     calibration = calibrated(rows, everything, without=())
     band = choose_band(rows, abroad, calibration)
-    table = [
-        judged(
-            name,
-            rows,
-            np.isin(sources, left),
-            calibrated(rows, everything, without=left),
-            one,
-            band,
-        )
+    abroad_each = [
+        (name, np.isin(sources, left), calibrated(rows, everything, without=left), one)
         for name, left, one in (
             *((name, LEFT_OUT[name], one) for name, one in said.items()),
             *((name, left, everything) for name, left in NEVER_LEARNED.items()),
         )
     ]
+    table = [judged(name, rows, of_it, own, one, band) for name, of_it, own, one in abroad_each]
     result = {
         "made_by": "python -m models.training.leave_out_laboratories",
         "version": options.version,
         "policy": {"refer_above": band[0], "leukemic_from": band[1]},
         "calibration": asdict(calibration),
         "left_out": table,
+        "locally_calibrated": [
+            {"laboratory": name, **figures}
+            for name, of_it, own, one in abroad_each
+            if (figures := locally_calibrated(labeled(rows, of_it, own, one), band)) is not None
+        ],
         "summary": summary(table),
         "held_back": [
             judged(f"{name}, other patients", rows, other, calibration, everything, band)
@@ -311,6 +311,19 @@ def judged(
             lambda k: float((likeliest[k] == SMUDGE).mean()), np.flatnonzero(types == SMUDGE)
         ),
     }
+
+
+def labeled(
+    rows: Sequence[CropRow], chosen: Mask, calibration: HeadCalibration, said: Said
+) -> LabeledCells:
+    """The chosen rows whose label is known."""
+    labels = np.array([row.leukemic for row in rows])
+    known = chosen & (labels != UNKNOWN)
+    return LabeledCells(
+        leukemic=calibration.leukemic(said)[known],
+        truths=labels[known] == 1,
+        subjects=np.array([row.subject for row in rows])[known],
+    )
 
 
 def summary(table: Sequence[Mapping[str, object]]) -> dict[str, object]:

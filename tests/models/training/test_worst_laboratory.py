@@ -28,10 +28,11 @@ from models.training.prepare import _pack_picture
 
 PICTURES = {"deepapl": 120, "lmu": 30, "aria": 16, "pbc": 60, "zheng1": 20, "chula_cells": 20}
 """Of each label of a source, spread evenly over its pictures."""
-LEAST = {"deepapl": 0.92, "aria": 0.90, "lmu": 0.99}
-"""AUC of the packaged trunk on this part, less 0.015 for another processor's rounding. Raise them
-with a better network."""
-LEAST_MEAN = 0.94
+LEAST = {"deepapl": 0.91, "aria": 0.875, "lmu": 0.985}
+"""AUC of the packaged trunk on this part, as the cell finder of ADR 38 cuts it, less 0.015 for
+another processor's rounding. Raise them with a better network. With few cells of deepapl to learn
+from, aria is ranked worse than with all of them (0.952)."""
+LEAST_MEAN = 0.928
 """Their mean, less 0.01: what one laboratory loses another rarely gains."""
 SIDE_BY_SIDE = 16
 
