@@ -11,7 +11,7 @@ import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,9 @@ FORMAT = 1
 LEAST_SLOPE, MOST_SLOPE = 0.2, 5.0
 MOST_OFFSET = 8.0
 LONGEST_SITE = 64
+MOST_COUNT = 10**9
+MOST_BYTES = 64 * 1024
+"""A calibration has less than 2 KB."""
 MADE_FROM = ("packs", "reviews")
 TOP_KEYS = (
     *("format", "site", "made_on", "slope", "offset"),
@@ -138,7 +141,7 @@ def read_site_calibration(path: Path, model: ModelIdentity) -> SiteCalibration:
 def parse_site_calibration(path: Path) -> SiteCalibration:
     """As `read_site_calibration`, whatever network it was made for."""
     try:
-        content = path.read_bytes()
+        content = _content(path)
         calibration = _calibration(
             tomllib.loads(content.decode("utf-8")), hashlib.sha256(content).hexdigest()
         )
@@ -150,8 +153,22 @@ def parse_site_calibration(path: Path) -> SiteCalibration:
         raise _unreadable(path, f"lacks the key {err.args[0]}") from err
     except (TypeError, ValueError) as err:
         raise _unreadable(path, str(err)) from err
+    except (OverflowError, RecursionError) as err:
+        raise _unreadable(path, f"is no calibration ({type(err).__name__})") from err
     check_numbers(calibration.slope, calibration.offset)
     return calibration
+
+
+def _content(path: Path) -> bytes:
+    """Of a regular file: a pipe would be waited for, and a device may have no end."""
+    if not path.is_file():
+        path.stat()
+        raise ValueError("is no file")
+    with path.open("rb") as stream:
+        content = stream.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"has more than {MOST_BYTES} bytes, and is no calibration")
+    return content
 
 
 def _calibration(table: Mapping[str, Any], sha256: str) -> SiteCalibration:
@@ -161,7 +178,7 @@ def _calibration(table: Mapping[str, Any], sha256: str) -> SiteCalibration:
     model, made_from = _table(table, "model"), _table(table, "made_from")
     _check_keys(model, "model.", ("name", "version"))
     _check_keys(made_from, "made_from.", ("kind", "smears", "leukemic_cells", "normal_cells"))
-    if not isinstance(table["made_on"], date):
+    if not isinstance(table["made_on"], date) or isinstance(table["made_on"], datetime):
         raise TypeError("has no date in made_on")
     site = _text(table, "site")
     if not _is_site(site):
@@ -220,7 +237,7 @@ def _table(table: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 def _text(table: Mapping[str, Any], key: str) -> str:
-    if not isinstance(table[key], str):
+    if not isinstance(table[key], str) or not table[key].isprintable():
         raise TypeError(f"has no text in {key}")
     return str(table[key])
 
@@ -234,7 +251,7 @@ def _number(table: Mapping[str, Any], key: str) -> float:
 
 def _whole(table: Mapping[str, Any], key: str) -> int:
     value = table[key]
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_COUNT:
         raise TypeError(f"has no count in {key}")
     return value
 

@@ -5,10 +5,12 @@ What is written changes nothing by itself: a site takes it into use with model.s
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from config.model import Settings
 from listener.cli import signed_cells
@@ -69,8 +71,10 @@ def check_usage(packs: Sequence[Path], *, from_reviews: bool, source: str, site:
 
 
 def check_out(out: Path) -> None:
-    """Raise Rejected (calibration_exists, no_such_folder) where nothing can be written."""
-    if out.exists():
+    """Raise Rejected (calibration_exists, no_such_folder, calibration_not_writable) where nothing
+    can be written: before the long work, not after it.
+    """
+    if os.path.lexists(out):
         raise Rejected(
             f"{out} is there already; results may name it by its hash. Keep it, and write the new "
             "calibration under another name.",
@@ -78,6 +82,15 @@ def check_out(out: Path) -> None:
         )
     if not out.absolute().parent.is_dir():
         raise Rejected(f"There is no folder {out.parent}; make it first.", code="no_such_folder")
+    try:
+        with TemporaryFile(dir=out.absolute().parent):
+            pass
+    except OSError as err:
+        raise Rejected(
+            f"No file can be written to the folder {out.parent} ({type(err).__name__}); name "
+            "another one with --out.",
+            code="calibration_not_writable",
+        ) from err
 
 
 def cells_of_packs(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -62,10 +63,14 @@ def written(folder: Path, text: str) -> Path:
         ("offset = -0.75", "", "lacks the key offset"),
         ("offset = -0.75", "offset = -0.75\nbias = 1", "unknown key 'bias'"),
         ("format = 1", "format = 2", "another format"),
+        ("slope = 1.25", f"slope = 1{'0' * 400}", "OverflowError"),
         ("smears = 9", "smears = -1", "no count in smears"),
+        ("smears = 9", f"smears = 1{'0' * 400}", "no count in smears"),
         ("smears = 9", "smears = 9\npatients = 3", "unknown key made_from.'patients'"),
         ('version = "1.0"', "version = 1.0", "no text in version"),
         ("made_on = 2026-11-28", 'made_on = "today"', "no date in made_on"),
+        ("made_on = 2026-11-28", "made_on = 2026-11-28T10:00:00Z", "no date in made_on"),
+        ('name = "net"', 'name = "net\\u001b[2J"', "no text in name"),
         ('kind = "reviews"', 'kind = "guess"', "made_from.kind"),
         ("[after]", "[afterwards]", "unknown key 'afterwards'"),
         ("format = 1", "format = ", "no TOML"),
@@ -85,7 +90,11 @@ def test_a_file_that_is_not_whole_is_refused(tmp_path: Path, old: str, new: str,
     assert told in refusal.value.message
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe", b"", b"\x00" * 40])
+@pytest.mark.parametrize(
+    "content",
+    [b"\xff\xfe", b"", b"\x00" * 40, b"\xef\xbb\xbf", b"a = " + b"[" * 60_000, b"#" * 70_000],
+    ids=["utf16", "empty", "zeros", "bom", "deep", "long"],
+)
 def test_bytes_that_are_no_calibration_are_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "site-calibration.toml"
     path.write_bytes(content)
@@ -101,6 +110,17 @@ def test_a_file_that_is_missing_is_refused(tmp_path: Path) -> None:
         read_site_calibration(tmp_path / "none.toml", MODEL)
 
     assert refusal.value.code == "calibration_unreadable"
+
+
+def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    for path in (pipe, Path("/dev/zero"), tmp_path):
+        with pytest.raises(Rejected, match="is no file") as refusal:
+            read_site_calibration(path, MODEL)
+
+        assert refusal.value.code == "calibration_unreadable"
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,23 @@ def test_a_folder_that_is_not_there_is_refused_before_the_work(tmp_path: Path) -
     assert refusal.value.code == "no_such_folder"
 
 
+def test_a_folder_that_takes_no_file_is_refused_before_the_work() -> None:
+    with pytest.raises(Rejected, match="--out") as refusal:
+        check_out(Path("/proc/site-calibration.toml"))
+
+    assert refusal.value.code == "calibration_not_writable"
+
+
+def test_a_link_to_nothing_is_not_written_over(tmp_path: Path) -> None:
+    out = tmp_path / "site-calibration.toml"
+    out.symlink_to("none")
+
+    with pytest.raises(Rejected) as refusal:
+        check_out(out)
+
+    assert refusal.value.code == "calibration_exists"
+
+
 def test_too_few_smears_write_nothing(tmp_path: Path) -> None:
     out = tmp_path / "c.toml"
 
