@@ -156,7 +156,10 @@ def calibrate(
 ) -> Calibrated:
     """Fit, judge on smears left out, and write where that is better or asked for all the same."""
     probabilities, is_leukemic, smears = cells.columns
-    found = judge(logits_of(probabilities), is_leukemic, smears, network.policy)
+    try:
+        found = judge(logits_of(probabilities), is_leukemic, smears, network.policy)
+    except Rejected as err:
+        raise _with_left_out(err, cells.left_out) from err
     check_numbers(found.slope, found.offset)
     calibration = SiteCalibration(
         site=site,
@@ -183,6 +186,12 @@ def calibrate(
         out=out,
         is_written=is_written,
     )
+
+
+def _with_left_out(refusal: Rejected, left_out: Mapping[str, int]) -> Rejected:
+    """The refusal with the reasons for which cells or smears did not count."""
+    lines = [refusal.message, *(f"left out: {count}, {why}" for why, count in left_out.items())]
+    return Rejected("\n".join(lines), code=refusal.code)
 
 
 def refuse_unwritten(done: Calibrated) -> None:

@@ -123,6 +123,17 @@ def test_too_few_smears_write_nothing(tmp_path: Path) -> None:
     assert not out.exists()
 
 
+def test_too_few_smears_say_why_others_were_left_out(tmp_path: Path) -> None:
+    unsigned = cells(2, smears=3)
+    unsigned.left_out["smears that are not signed"] += 4
+
+    with pytest.raises(Rejected, match="needs") as refusal:
+        calibrate(unsigned, NETWORK, site="St. Anna", made_from="reviews", out=tmp_path / "c.toml")
+
+    assert "left out: 4, smears that are not signed" in refusal.value.message
+    assert refusal.value.code == "calibration_too_few"
+
+
 def test_a_laboratory_that_gains_nothing_needs_the_plain_flag(tmp_path: Path) -> None:
     out = tmp_path / "c.toml"
 

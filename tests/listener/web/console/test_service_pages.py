@@ -293,6 +293,34 @@ def test_a_calibration_is_named_where_the_network_is(site: ConsoleSite) -> None:
         assert "not calibrated" not in page
 
 
+@pytest.mark.parametrize("is_calibrated", [False, True])
+def test_figures_of_the_network_are_not_taken_for_those_of_a_calibrated_one(
+    site: ConsoleSite, tmp_path: Path, is_calibrated: bool
+) -> None:
+    record = {
+        "version": "0.0.1",
+        "made_by": "m",
+        "left_out": [],
+        "held_back": [],
+        "confusion": {"labels": ["blast"], "true_by_said": [[1]]},
+        "roc": {},
+        "reliability": [],
+    }
+    (tmp_path / "evaluation.json").write_text(json.dumps(record))
+    calibration = CalibrationIdentity(
+        site="St. Anna", made_on="2026-11-28", smears=9, sha256="c0ffee" + "0" * 58
+    )
+    model = replace(site.parts.model, calibration=calibration if is_calibrated else None)
+    site.parts = replace(site.parts, model=model, model_folder=tmp_path)
+
+    with site.client() as client:
+        sign_in(client, "root")
+        page = client.get("/network").text
+
+    assert "Laboratories left out" in page
+    assert ("of the network without the calibration" in page) is is_calibrated
+
+
 def test_an_evaluation_is_drawn(site: ConsoleSite, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
