@@ -26,7 +26,7 @@ DESCRIBED: Mapping[str, str] = {
     "chula_cells": "a poor camera (`chula_cells`)",
     "healthy fields": "BCCD, Raabin, draaslan, taken for healthy",
     "allidb1": "ALL-IDB1, nothing ever learns from it",
-    "malaria fields": "malaria fields, nothing ever learns from them",
+    "malaria fields": "malaria fields, no head ever learns from them",
 }
 """What a reader calls each laboratory; any other keeps its name."""
 
