@@ -51,9 +51,14 @@ def check_files(settings: Settings) -> Iterator[str]:
     """Files that must exist and are missing, and secrets that others can read."""
     for key, path in _paths(settings):
         name = key.split(".")[-1]
-        if name in MUST_EXIST and not path.is_file():
+        try:
+            is_there = path.is_file()
+        except OSError as err:
+            yield f"{key}: {path} cannot be reached ({type(err).__name__}); correct path or rights."
+            continue
+        if name in MUST_EXIST and not is_there:
             yield f"{key}: there is no file {path}; put it there or correct the path."
-        elif name in SECRET_FILES and path.is_file() and path.stat().st_mode & OTHERS_MAY:
+        elif name in SECRET_FILES and is_there and path.stat().st_mode & OTHERS_MAY:
             yield f"{key}: {path} can be read or changed by others; run chmod 600 on it."
     folder = settings.model.folder
     if folder is not None and not folder.is_dir():

@@ -76,6 +76,7 @@ def problems_of(table: dict[str, Any]) -> str:
         ({"dicom": {"tls": {"enabled": True}}}, "dicom.tls: is enabled without certificate"),
         ({"dicom": {"peer": [{"ae_title": "A", "addresses": ["x"]}]}}, "dicom.peer[A].addresses"),
         ({"web": {"token_file": "/nowhere/token"}}, "web.token_file: there is no file"),
+        ({"model": {"site_calibration": f"/{'a' * 300}"}}, "cannot be reached (OSError)"),
     ],
 )
 def test_unusable_settings_name_the_key_and_the_rule(table: dict[str, Any], expected: str) -> None:
