@@ -80,13 +80,12 @@ class PartBuilder:
             child.process.kill()
 
     def close(self) -> None:
-        """End the process and its thread."""
+        """End the process and its thread; one that was stopped does not end by itself."""
         with self._lock:
             self._is_closed = True
             thread = self._thread
             self._reports.put(None)
-            if self._is_busy:
-                self.kill()
+            self.kill()
         if thread is not None:
             thread.join(timeout=CLOSE_S)
 

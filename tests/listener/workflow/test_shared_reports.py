@@ -295,6 +295,16 @@ class TestAProcessThatDies:
         until(lambda: not is_running(pid))
         service.stdout.close()
 
+    def test_one_that_is_stopped_and_idle_ends_with_the_service(self, site: Site) -> None:
+        tmp = site.root / "results" / "tmp"
+        with sharing(site, idle_s=300) as shared:
+            build(site, shared, lambda: any(tmp.glob("*/staged-*/process-0/*.dcm")))
+            [pid] = shared.pids
+            os.kill(pid, signal.SIGSTOP)
+
+        assert not is_running(pid)
+        assert shared.pids == []
+
     def test_it_ends_with_its_socket_while_it_builds(self, site: Site, tmp_path: Path) -> None:
         marker = tmp_path / "seen"
         child = start(script(BUILDS_FOR_EVER, marker))
