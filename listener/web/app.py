@@ -38,7 +38,7 @@ from listener.web.console.app import Console
 from listener.web.console.gate import NOBODY
 from listener.web.stow_rs import StowReader, response_dataset, response_status
 from pipeline.domain import RESEARCH_USE_ONLY, ModelIdentity
-from pipeline.errors import Rejected, RetryLater, SmearlinkError
+from pipeline.errors import NeedsReview, Rejected, RetryLater, SmearlinkError
 from reporting.audit.trail import Actor, AuditSink, Event, Outcome, latest_events
 
 DICOM_JSON = "application/dicom+json"
@@ -133,6 +133,7 @@ def build_app(
         exception_handlers={
             HTTPException: problems.http,
             RetryLater: problems.later,
+            NeedsReview: problems.for_a_person,
             Exception: problems.ours,
         },
     )
@@ -400,6 +401,13 @@ class _Problems:
             return self._page(request, 503, "try_later")
         later = err if isinstance(err, RetryLater) else RetryLater("Try again", code="try_later")
         return _try_later(later)
+
+    async def for_a_person(self, request: Request, err: Exception) -> Response:
+        """What is asked for stands in a state that a person must end."""
+        code = err.code if isinstance(err, NeedsReview) else "needs_review"
+        if self._wants_page(request):
+            return self._page(request, 409, code)
+        return _problem(409, code, "A person must look at this first; see `smearlink status`.")
 
     async def ours(self, request: Request, err: Exception) -> Response:
         """Told in the log, answered without details."""

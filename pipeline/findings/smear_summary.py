@@ -324,8 +324,8 @@ def _one_model(fields: tuple[FieldFindings, ...]) -> ModelIdentity:
     if len(models) > 1:
         raise NeedsReview(
             "The fields of one smear were analysed by different networks, or under different "
-            "calibrations, and cannot be counted together; analyse the whole smear again with the "
-            "present one.",
+            "calibrations, and cannot be counted together. The last report stands; send the late "
+            "image in a series of its own.",
             code="smear_with_two_models",
         )
     [model] = models

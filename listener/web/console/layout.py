@@ -43,6 +43,9 @@ PROBLEMS: Mapping[str, str] = {
     "field_absent": "This smear has no such field.",
     "image_retired": "The image is past its retention period and was deleted. What was found in "
     "it, and the reports, are kept.",
+    "smear_with_two_models": "An image of this smear came after its review and was analyzed by "
+    "another network, or under another calibration, so that its cells cannot be counted with the "
+    "others. The reports that went out stand; send the image as a smear of its own.",
     "no_such_file": "There is no such file.",
     "http_404": "There is nothing at this address.",
     "http_405": "This address does not take this request.",

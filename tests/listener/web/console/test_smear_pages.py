@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -15,10 +16,16 @@ from config.sections import ConsoleSettings
 from listener.web.console.galleries import CellOrder, class_of, in_order, place_cells
 from listener.web.console.permissions import Role
 from listener.web.console.smear import RecentViews
-from pipeline.domain import Call, CellType, FieldFindings, QualityFlag, SmearId
+from pipeline.domain import CalibrationIdentity, Call, CellType, FieldFindings, QualityFlag, SmearId
 from pipeline.rendering.sprite import TILE_PX, sprite_place
 from reporting.audit.trail import Event
-from tests.findings import make_cell, make_cell_finding, make_field_findings, make_smear_findings
+from tests.findings import (
+    MODEL,
+    make_cell,
+    make_cell_finding,
+    make_field_findings,
+    make_smear_findings,
+)
 from tests.listener.web.console.site import PATIENT, ConsoleSite, csrf_of, sign_in
 
 NAMES = {
@@ -64,6 +71,25 @@ def test_names_of_every_kind_are_shown_as_text(tmp_path: Path, words: dict[str, 
         assert "<b>1</b>" not in page
         shown = words["PatientID"].replace("<", "&lt;").replace(">", "&gt;")
         assert shown in page
+
+
+def test_a_late_image_of_another_calibration_is_no_fault_of_ours(tmp_path: Path) -> None:
+    site = ConsoleSite(tmp_path)
+    smear = site.put_smear([make_field_findings()], builds=False)
+    calibration = CalibrationIdentity(site="A", made_on="2026-11-28", smears=9, sha256="ef" * 32)
+    late = make_field_findings(
+        sop_instance_uid="1.2.4.99", model=replace(MODEL, calibration=calibration)
+    )
+    site.store.results.smear(smear).save_fields(late.sop_instance_uid, [late])
+
+    with site.client() as client:
+        page = client.get(f"/smears/{smear}", headers={"accept": "text/html"})
+        answer = client.get(f"/smears/{smear}", headers={"accept": "application/json"})
+
+    assert page.status_code == 409
+    assert "another calibration" in page.text
+    assert answer.status_code == 409
+    assert answer.json()["title"] == "smear_with_two_models"
 
 
 def test_every_cell_is_in_a_gallery_with_both_probabilities(tmp_path: Path) -> None:
