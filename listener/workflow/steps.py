@@ -161,6 +161,7 @@ class ImageStep:
             )
 
     def _analyse(self, image: SOPInstanceUID, folder: SmearFolder) -> None:
+        self._check_that_it_can_join(folder)
         with _reserved(self._memory, self._inbox, (image,)):
             began = self._monotonic()
             fields = self._analysis(self._inbox.read(image))
@@ -178,6 +179,21 @@ class ImageStep:
             execution_provider=fields[0].model.execution_provider,
         )
         folder.save_fields(image, fields)
+
+    def _check_that_it_can_join(self, folder: SmearFolder) -> None:
+        """Raise NeedsReview where people decided about cells that another network found.
+
+        They keep their findings, and a smear with two networks could neither be reported nor read.
+        """
+        if not folder.review().revision():
+            return
+        known = (field for one in folder.analysed() for field in folder.fields(one))
+        if any(field.model.key != self._analysis.model_key for field in known):
+            raise NeedsReview(
+                "Its smear was reviewed with findings of another network or calibration, and "
+                "cannot take it. Send it in a series of its own.",
+                code="reviewed_with_another_network",
+            )
 
 
 class ReportStep:

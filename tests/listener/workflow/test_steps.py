@@ -14,8 +14,9 @@ from pydicom import Dataset
 
 from listener.workflow.memory_budget import MOST_SHARED_BYTES, MemoryBudget, bytes_needed
 from listener.workflow.steps import CloseResult, ReportSettings, ReportStatus, ReportStep
-from pipeline.domain import FieldFindings, SmearId, SOPInstanceUID
+from pipeline.domain import FieldFindings, Reviewer, SmearId, SOPInstanceUID
 from pipeline.errors import RetryLater
+from pipeline.findings.review import Act, ReviewEvent, cell_key
 from reporting.audit.trail import Event
 from reporting.results import Result
 from tests.fakes import RecordingAudit
@@ -55,6 +56,20 @@ def analysed(house: WorkflowSite, *numbers: int, smear: SmearId = SMEAR) -> list
 NOW = datetime(2026, 11, 24, 20, tzinfo=UTC)
 
 
+def review_a_cell(house: WorkflowSite, image: SOPInstanceUID) -> None:
+    """A person looks at the first cell of an image."""
+    folder = house.results.smear(SMEAR)
+    [field] = folder.fields(image)
+    seen = ReviewEvent(
+        id="seen-1",
+        at=NOW,
+        reviewer=Reviewer(account="jm", name="J. Meyer"),
+        act=Act.SEEN,
+        cells=(cell_key(field, field.cells[0].cell),),
+    )
+    folder.review().append(seen, seen_revision=0)
+
+
 class TestImages:
     def test_an_image_is_analysed_once_however_often_the_step_runs(
         self, house: WorkflowSite, audit: RecordingAudit
@@ -85,6 +100,35 @@ class TestImages:
         code = house.images.analyse(receive(house.inbox, SMEAR, 1).sop_instance_uid, SMEAR)
 
         assert code == "defect"
+
+    def test_a_reviewed_smear_takes_no_image_of_another_network(
+        self, house: WorkflowSite, tmp_path: Path
+    ) -> None:
+        """It stays as it is: it can be read, corrected and reported."""
+        [first] = analysed(house, 1)
+        review_a_cell(house, first)
+        newer = _Newer()
+        later = make_house(tmp_path, audit=RecordingAudit(), analysis=newer)
+        late = receive(later.inbox, SMEAR, 2).sop_instance_uid
+
+        code = later.images.analyse(late, SMEAR)
+
+        assert code == "reviewed_with_another_network"
+        assert list(later.inbox.parked()) == [(late, code)]
+        assert later.results.smear(SMEAR).analysed() == {first}
+        assert newer.seen == {}
+        closed = later.reports.close(SMEAR, known=None, is_waiting=False)
+        assert closed.standing is ReportStatus.REPORTED
+
+    def test_a_reviewed_smear_takes_a_late_image_of_the_same_network(
+        self, house: WorkflowSite
+    ) -> None:
+        [first] = analysed(house, 1)
+        review_a_cell(house, first)
+
+        [late] = analysed(house, 2)
+
+        assert house.results.smear(SMEAR).analysed() == {first, late}
 
     def test_a_world_that_is_not_ready_parks_nothing(self, tmp_path: Path) -> None:
         trouble = RetryLater("The disk is away", code="storage_unavailable")
