@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import socket
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from listener.demo.mock_servers import MockPacs
 from listener.modality.secondary_capture import Order, to_dicom
 from listener.modality.store_scu import PeerAddress, send_images
 from listener.service import Service, open_trail, report_processes, running
-from models.site_calibration_file import SiteCalibration, as_toml
+from models.site_calibration_file import as_toml
 from pipeline.domain import SmearId
 from pipeline.errors import Defect, Rejected
 from reporting.audit.trail import (
@@ -32,22 +31,9 @@ from reporting.audit.trail import (
 from reporting.results import ResultKind
 from tests.listener.cli.test_analyse import draw_picture
 from tests.listener.house import until
-from tests.models.test_site_calibration_file import FIGURES
+from tests.models.site_calibrations import make_calibration
 
-CALIBRATION = SiteCalibration(
-    site="St. Anna",
-    made_on=date(2026, 11, 28),
-    model_name="tiny",
-    model_version="1.0.0",
-    slope=1.2,
-    offset=0.5,
-    made_from="packs",
-    smears=9,
-    leukemic_cells=60,
-    normal_cells=300,
-    before=FIGURES,
-    after=FIGURES,
-)
+CALIBRATION = make_calibration(model_name="tiny", model_version="1.0.0")
 
 # --- what cannot start
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import date
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,20 +9,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from models.calibrated_classifier import CalibratedClassifier, calibrated
-from models.site_calibration import Figures, logits_of, probabilities_of
-from models.site_calibration_file import SiteCalibration
+from models.site_calibration import logits_of, probabilities_of
 from pipeline.domain import CELL_TYPES, CellType, DecisionPolicy, ModelIdentity, Prediction
 from pipeline.findings.decision import LEUKEMIC_TYPES, most_likely_type
 from tests.models.graph_types import graph_answer
+from tests.models.site_calibrations import make_calibration
 
-FIGURES = Figures(
-    sensitivity=0.5,
-    specificity=0.9,
-    called_leukemic=0.02,
-    referred=0.1,
-    calibration_error=0.2,
-    log_loss=0.5,
-)
 HALF = 0.5
 
 types_logits = st.lists(st.floats(-8, 8), min_size=len(CELL_TYPES), max_size=len(CELL_TYPES))
@@ -138,21 +128,7 @@ class Shifted:
 
 
 def test_a_calibrated_classifier_answers_for_its_laboratory_and_says_so() -> None:
-    calibration = SiteCalibration(
-        site="St. Anna",
-        made_on=date(2026, 11, 28),
-        model_name="net",
-        model_version="1",
-        slope=1.0,
-        offset=4.0,
-        made_from="packs",
-        smears=9,
-        leukemic_cells=60,
-        normal_cells=300,
-        before=FIGURES,
-        after=FIGURES,
-        sha256="c" * 64,
-    )
+    calibration = make_calibration(slope=1.0, offset=4.0, sha256="c" * 64)
 
     classifier = CalibratedClassifier(Shifted(), calibration)
     (said,) = classifier.classify(np.zeros((1, 224, 224, 3), np.uint8))

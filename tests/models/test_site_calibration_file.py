@@ -5,16 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.site_calibration import Figures
 from models.site_calibration_file import (
-    SiteCalibration,
     as_toml,
     check_numbers,
     check_site,
@@ -22,27 +19,15 @@ from models.site_calibration_file import (
 )
 from pipeline.domain import ModelIdentity
 from pipeline.errors import Rejected
+from tests.models.site_calibrations import FIGURES, make_calibration
 
 MODEL = ModelIdentity(name="net", version="1.0", sha256="a" * 64, execution_provider="CPU")
-FIGURES = Figures(
-    sensitivity=0.5,
-    specificity=0.9,
-    called_leukemic=0.02,
-    referred=0.1,
-    calibration_error=0.2,
-    log_loss=0.5,
-)
-WHOLE = SiteCalibration(
+WHOLE = make_calibration(
     site='Hospital "South", 2nd floor',
-    made_on=date(2026, 11, 28),
-    model_name="net",
-    model_version="1.0",
     slope=1.25,
     offset=-0.75,
     made_from="reviews",
-    smears=9,
     leukemic_cells=0,
-    normal_cells=300,
     before=replace(FIGURES, sensitivity=None),
     after=replace(FIGURES, sensitivity=None),
 )

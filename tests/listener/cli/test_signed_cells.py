@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,24 +31,17 @@ from pipeline.domain import (
 )
 from pipeline.findings.review import Act, CellKey, ReviewEvent, cell_key, field_of
 from tests.findings import MODEL, make_cell, make_cell_finding, make_field_findings
-from tests.models.test_site_calibration_file import FIGURES
+from tests.models.site_calibrations import make_calibration
 
 SERIES = "1.2.840.1"
 CALLS = (Call.LEUKEMIC, Call.NORMAL, Call.NORMAL, Call.REFERRED)
 LEUKEMIC, NORMAL, OTHER, REFERRED = range(4)
-CALIBRATION = SiteCalibration(
-    site="St. Anna",
-    made_on=date(2026, 11, 28),
+CALIBRATION = make_calibration(
     model_name=MODEL.name,
     model_version=MODEL.version,
     slope=1.5,
     offset=2.0,
     made_from="reviews",
-    smears=9,
-    leukemic_cells=60,
-    normal_cells=300,
-    before=FIGURES,
-    after=FIGURES,
     sha256="c" * 64,
 )
 
