@@ -9,6 +9,7 @@ stays apart. Both groups keep their inner shares. Activation map and novelty sta
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,11 @@ from models.site_calibration_file import SiteCalibration
 from pipeline.analyse import Classifier
 from pipeline.domain import CELL_TYPES, CellType, DecisionPolicy, ModelIdentity, Prediction
 
+Shares = TypeVar("Shares", float, NDArray[np.float64])
+
 CALL_POWER = 4
-"""As in the graph: how firmly types follow the call."""
+"""How firmly types follow the call, here and in the graph: a cell a little below one half is of a
+normal type."""
 BLAST = CELL_TYPES.index(CellType.BLAST)
 PROMYELOCYTE = CELL_TYPES.index(CellType.PROMYELOCYTE)
 SMUDGE = CELL_TYPES.index(CellType.SMUDGE_CELL)
@@ -69,7 +73,7 @@ def calibrated(said: Prediction, slope: float, offset: float) -> Prediction:
 def _composed(types: NDArray[np.float64], given: float, moved: float) -> NDArray[np.float64]:
     """The types for the probability `moved`, from those for `given`."""
     cell = 1 - types[SMUDGE]
-    among_leukemic, among_normal = _groups(types, cell, float(followed(given)))
+    among_leukemic, among_normal = _groups(types, cell, followed(given))
     share = followed(moved)
     composed = cell * (share * among_leukemic + (1 - share) * among_normal)
     composed[SMUDGE] = types[SMUDGE]
@@ -95,7 +99,7 @@ def _groups(
     return among_leukemic, among_normal
 
 
-def followed(probability: float) -> float:
-    """The share of leukemic types; one half stays one half."""
+def followed(probability: Shares) -> Shares:
+    """The share of leukemic types by the leukemic probability; one half stays one half."""
     ahead, behind = probability**CALL_POWER, (1 - probability) ** CALL_POWER
     return ahead / (ahead + behind)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.evaluation.metrics import calibration_error
+from models.evaluation.metrics import calibration_error, sensitivity, specificity
 from pipeline.domain import DecisionPolicy
 from pipeline.errors import Rejected
 
@@ -232,8 +232,8 @@ def judge(logits: Logits, is_leukemic: Truths, smears: Smears, policy: DecisionP
     return Judgment(
         slope=slope,
         offset=offset,
-        before=_figures(logits, is_leukemic, weights, policy),
-        after=_figures(left_out, is_leukemic, weights, policy),
+        before=figures_of(logits, is_leukemic, weights, policy),
+        after=figures_of(left_out, is_leukemic, weights, policy),
         has_both_labels=bool(is_leukemic.any()),
         gain_error=_gain_error(
             weights * (_losses(logits, is_leukemic) - _losses(left_out, is_leukemic)),
@@ -273,18 +273,19 @@ def _folds(is_leukemic: Truths, smears: Smears) -> Sequence[Truths]:
     return [np.isin(smears, ordered[place::count]) for place in range(count)]
 
 
-def _figures(
+def figures_of(
     logits: Logits,
     is_leukemic: Truths,
     weights: NDArray[np.float64],
     policy: DecisionPolicy,
 ) -> Figures:
+    """How cells with these logits are answered; `weights` are those of `cell_weights`."""
     said = probabilities_of(logits)
     is_called = said >= policy.leukemic_from
     is_referred = (said >= policy.refer_above) & ~is_called
     return Figures(
-        sensitivity=_share(said[is_leukemic] >= 0.5),
-        specificity=_share(said[~is_leukemic] < 0.5),
+        sensitivity=sensitivity(is_leukemic, said >= 0.5),
+        specificity=specificity(is_leukemic, said >= 0.5),
         called_leukemic=_share(is_called[~is_leukemic & ~is_referred]),
         referred=float(is_referred.mean()),
         calibration_error=calibration_error(is_leukemic, said) or 0.0,

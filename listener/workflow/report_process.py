@@ -6,7 +6,6 @@ whatever it is doing: what it leaves behind is in a folder of drafts.
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import sys
@@ -21,6 +20,7 @@ from queue import SimpleQueue
 import cv2
 from pydicom import Dataset
 
+from listener.process_memory import settle
 from listener.storage.inbox import Inbox
 from listener.storage.results import ResultWriters, WrittenResult
 from listener.workflow.report_parts import READY, PartBuilt, PartRefused, ReportTask
@@ -28,9 +28,6 @@ from pipeline.domain import SOPInstanceUID
 from pipeline.rendering.gallery import Card
 from reporting.dicom.source_attributes import header_of
 from reporting.field_results import FieldResults
-
-COLLECT_AFTER = 5000
-"""As in the service: new containers until the youngest are looked at."""
 
 Request = ReportTask | int
 Answer = PartBuilt | PartRefused
@@ -45,8 +42,7 @@ def main(descriptor: int) -> None:
     requests: SimpleQueue[Request] = SimpleQueue()
     threading.Thread(target=_listen, args=(connection, requests), daemon=True).start()
     cv2.setNumThreads(1)
-    gc.freeze()
-    gc.set_threshold(COLLECT_AFTER, 10, 10)
+    settle()
     connection.send(READY)
     with ResultWriters() as writers:
         build_parts(requests, connection.send, writers)

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from models.calibrated_classifier import CALL_POWER
 from models.training.export import places
 from models.training.graph_nodes import (
     THIRD_STRIDE,
@@ -22,7 +23,7 @@ from models.training.graph_nodes import (
     last_means,
     third_stage_of_the_cell,
 )
-from models.training.heads import CALL_POWER, SMUDGE, leukemic_types, log_chances, normal_types
+from models.training.heads import SMUDGE, leukemic_types, log_chances, normal_types
 from models.training.network import CROP_PX, MAP_SIDE
 from pipeline.domain import CELL_TYPES
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from models.calibrated_classifier import followed
 from models.training.data import UNKNOWN, CropRow
 from pipeline.domain import CELL_TYPES, CellType
 
@@ -77,8 +78,6 @@ LOG_CHANCES = {
     for kind, share in (SHARES_IN_BLOOD | SHARES_BESIDE).items()
 }
 """How often a cell is of each type before it is looked at, as a logarithm."""
-CALL_POWER = 4
-"""How firmly types follow the call: a cell a little below one half is of a normal type."""
 BLASTS = (CellType.BLAST, CellType.PROMYELOCYTE)
 """What a leukemic cell may be called; a promyelocyte may be normal as well."""
 SMUDGE = CELL_TYPES.index(CellType.SMUDGE_CELL)
@@ -350,12 +349,6 @@ def composed(leukemic: Array, smudge: Array, types: Array, temperature: float = 
         )
         + smudge[:, None] * (np.arange(types.shape[1]) == SMUDGE)
     )
-
-
-def followed(leukemic: Array) -> Array:
-    """The share of leukemic types; one half stays one half."""
-    ahead, behind = leukemic**CALL_POWER, (1 - leukemic) ** CALL_POWER
-    return np.asarray(ahead / (ahead + behind))
 
 
 def log_chances() -> Array:

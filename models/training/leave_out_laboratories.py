@@ -46,7 +46,7 @@ from models.training.heads import (
 )
 from models.training.local_calibration import LabeledCells, locally_calibrated
 from models.training.pooled import Pooled, read_pooled
-from pipeline.domain import CELL_TYPES, CellType
+from pipeline.domain import CELL_TYPES, CellType, DecisionPolicy
 
 Array = NDArray[np.float64]
 
@@ -135,6 +135,9 @@ def main() -> None:
     abroad = pieced(rows, said)
     calibration = calibrated(rows, everything, without=())
     band = choose_band(rows, abroad, calibration)
+    policy = DecisionPolicy(
+        refer_above=band[0], leukemic_from=band[1], novelty_limit=NO_NOVELTY_LIMIT
+    )
     abroad_each = [
         (name, np.isin(sources, left), calibrated(rows, everything, without=left), one)
         for name, left, one in (
@@ -152,7 +155,7 @@ def main() -> None:
         "locally_calibrated": [
             {"laboratory": name, **figures}
             for name, of_it, own, one in abroad_each
-            if (figures := locally_calibrated(labeled(rows, of_it, own, one), band)) is not None
+            if (figures := locally_calibrated(labeled(rows, of_it, own, one), policy)) is not None
         ],
         "summary": summary(table),
         "held_back": [

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.evaluation.metrics import calibration_error, sensitivity, specificity
-from models.site_calibration import fit, logits_of, probabilities_of
+from models.site_calibration import Figures, cell_weights, figures_of, fit, logits_of
+from pipeline.domain import DecisionPolicy
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -25,6 +25,14 @@ LEAST_JUDGED = 4
 """Subjects that are left to judge by."""
 DRAWS = 20
 SEED = 10
+KEYS: Mapping[str, str] = {
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "called_leukemic": "called_leukemic",
+    "referred": "referred",
+    "calibration_error": "ece",
+}
+"""Of the figures, as `models/evaluation.json` calls them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -37,7 +45,7 @@ class LabeledCells:
     subjects: NDArray[np.str_]
 
 
-def locally_calibrated(cells: LabeledCells, band: tuple[float, float]) -> dict[str, Any] | None:
+def locally_calibrated(cells: LabeledCells, policy: DecisionPolicy) -> dict[str, Any] | None:
     """Figures before and after, each the mean over draws with their range (5 to 95 of 100).
 
     None where too few subjects are left to judge by. `both_labels` is None for a laboratory
@@ -51,11 +59,11 @@ def locally_calibrated(cells: LabeledCells, band: tuple[float, float]) -> dict[s
     return {
         "smears": SMEARS,
         "draws": DRAWS,
-        "before": _summed(cells, draws, band, lambda _: (1.0, 0.0)),
+        "before": _summed(cells, draws, policy, lambda _: (1.0, 0.0)),
         "normal_cells": _summed(
-            cells, draws, band, lambda own: _fitted(cells, own & ~cells.truths)
+            cells, draws, policy, lambda own: _fitted(cells, own & ~cells.truths)
         ),
-        "both_labels": _summed(cells, draws, band, lambda own: _fitted(cells, own))
+        "both_labels": _summed(cells, draws, policy, lambda own: _fitted(cells, own))
         if has_both
         else None,
     }
@@ -81,31 +89,21 @@ def _fitted(cells: LabeledCells, learned: Mask) -> tuple[float, float]:
 def _summed(
     cells: LabeledCells,
     draws: Sequence[Mask],
-    band: tuple[float, float],
+    policy: DecisionPolicy,
     fitted: Callable[[Mask], tuple[float, float]],
 ) -> dict[str, Mapping[str, float] | None]:
     each = []
     for own in draws:
         slope, offset = fitted(own)
-        said = probabilities_of(slope * logits_of(cells.leukemic[~own]) + offset)
-        each.append(_figures(said, cells.truths[~own], band))
-    return {name: _mean_and_range([one[name] for one in each]) for name in each[0]}
+        truths = cells.truths[~own]
+        weights = cell_weights(truths, cells.subjects[~own])
+        logits = slope * logits_of(cells.leukemic[~own]) + offset
+        each.append(figures_of(logits, truths, weights, policy))
+    return {key: _mean_and_range(each, name) for name, key in KEYS.items()}
 
 
-def _figures(said: Array, truths: Mask, band: tuple[float, float]) -> dict[str, float | None]:
-    is_referred = (said >= band[0]) & (said < band[1])
-    healthy = ~truths & ~is_referred
-    return {
-        "sensitivity": sensitivity(truths, said >= 0.5),
-        "specificity": specificity(truths, said >= 0.5),
-        "called_leukemic": float((said[healthy] >= band[1]).mean()) if healthy.any() else None,
-        "referred": float(is_referred.mean()),
-        "ece": calibration_error(truths, said),
-    }
-
-
-def _mean_and_range(values: Sequence[float | None]) -> Mapping[str, float] | None:
-    known = [value for value in values if value is not None]
+def _mean_and_range(each: Sequence[Figures], name: str) -> Mapping[str, float] | None:
+    known = [value for one in each if (value := getattr(one, name)) is not None]
     if not known:
         return None
     low, high = np.quantile(known, [0.05, 0.95])

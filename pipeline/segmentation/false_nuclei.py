@@ -97,6 +97,5 @@ def _drawn(
     """1 inside contours, in source pixels, on a part of the working picture."""
     drawn: Mask = np.zeros(shape, np.uint8)
     for contour in contours:
-        points = np.rint((contour + 0.5) / ground.grow - 0.5).astype(np.int32) - corner
-        cv2.fillPoly(drawn, [points.astype(np.int32)], 1)
+        cv2.fillPoly(drawn, [ground.worked(contour).astype(np.int32) - corner], 1)
     return drawn

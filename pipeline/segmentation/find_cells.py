@@ -8,7 +8,7 @@ picture.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import cv2
@@ -118,12 +118,14 @@ def find_stages(image: SourceImage, segmenter: Segmenter | None = None) -> Stage
 
 def _other_scales(
     image: SourceImage, overview: Overview, scale: Scale, found: FieldCells
-) -> tuple[Scale, ...]:
+) -> Iterator[Scale]:
     """Where else to begin, when noise or parts of cells may have been taken for red cells."""
-    by_nucleus = scale_without_red_cells(overview)
-    if not _may_be_one_cell(_ground(image, ASSUMED_SCALE, 1.0)):
-        return (by_nucleus,) if _may_be_noise(scale, found.quality) else ()
-    return (ASSUMED_SCALE, by_nucleus) if _central_cell_um(found, image) > WIDEST_CELL_UM else ()
+    if _may_be_one_cell(_ground(image, ASSUMED_SCALE, 1.0)):
+        if _central_cell_um(found, image) > WIDEST_CELL_UM:
+            yield ASSUMED_SCALE
+            yield scale_without_red_cells(overview)
+    elif _may_be_noise(scale, found.quality):
+        yield scale_without_red_cells(overview)
 
 
 def _is_likelier(again: FieldCells, before: FieldCells, image: SourceImage) -> bool:

@@ -37,6 +37,10 @@ class PixelTransform:
         """Points of the working picture in source pixels; middles of pixels are whole numbers."""
         return (points + 0.5) * self.grow - 0.5
 
+    def worked(self, contour: Contour) -> NDArray[np.float64]:
+        """The inverse: points of the source, on the nearest pixels of the working picture."""
+        return np.asarray(np.rint((contour + 0.5) / self.grow - 0.5))
+
 
 def describe(lobes: tuple[Contour, ...], outline: Outline, ground: PixelTransform) -> Cell | None:
     """A cell without number and confidence; None when nothing of it is left.

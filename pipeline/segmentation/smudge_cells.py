@@ -75,7 +75,7 @@ def _are_like_red_cells(nuclei: Density, red_cells: Density) -> NDArray[np.bool_
 
 def _nuclear_density(cell: Cell, density: Density, ground: PixelTransform) -> Density:
     """Usual density, red, green, blue, inside a nucleus and off its rim."""
-    lobes = [np.rint((lobe + 0.5) / ground.grow - 0.5) for lobe in cell.nucleus_contours]
+    lobes = [ground.worked(lobe) for lobe in cell.nucleus_contours]
     limits = np.array([density.shape[1] - 1, density.shape[0] - 1])
     points = [np.clip(lobe, 0, limits).astype(np.int32) for lobe in lobes]
     corner = np.min([lobe.min(axis=0) for lobe in points], axis=0)

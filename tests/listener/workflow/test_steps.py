@@ -13,7 +13,13 @@ import pytest
 from pydicom import Dataset
 
 from listener.workflow.memory_budget import MOST_SHARED_BYTES, MemoryBudget, bytes_needed
-from listener.workflow.steps import CloseResult, ReportSettings, ReportStatus, ReportStep
+from listener.workflow.steps import (
+    CloseResult,
+    ReportSettings,
+    ReportStatus,
+    ReportStep,
+    ResultBuilder,
+)
 from pipeline.domain import FieldFindings, Reviewer, SmearId, SOPInstanceUID
 from pipeline.errors import RetryLater
 from pipeline.findings.review import Act, ReviewEvent, cell_key
@@ -227,6 +233,24 @@ class TestReports:
         assert field.model.sha256 == newer.model_key
 
 
+def reports_of(
+    house: WorkflowSite, build: ResultBuilder = quick_results, **more: Any
+) -> ReportStep:
+    """The step that reports what the house has analyzed."""
+    return ReportStep(
+        inbox=house.inbox,
+        results=house.results,
+        analysis=house.analysis,
+        build_results=build,
+        build_variant=build,
+        route=to_all(house.destinations),
+        settings=ReportSettings(kinds=KINDS, compress_images=True, software_version="0.1.0"),
+        audit=house.audit,
+        clock=lambda: NOW,
+        **more,
+    )
+
+
 class _Noted(MemoryBudget):
     def __init__(self) -> None:
         super().__init__(2**40)
@@ -248,19 +272,7 @@ def test_a_report_holds_the_memory_of_all_images_worked_on_at_once(
     [image] = analysed(house, 1)
     header = house.inbox.read_header(image)
     memory = _Noted()
-    reports = ReportStep(
-        inbox=house.inbox,
-        results=house.results,
-        analysis=house.analysis,
-        build_results=quick_results,
-        build_variant=quick_results,
-        route=to_all(house.destinations),
-        settings=ReportSettings(kinds=KINDS, compress_images=True, software_version="0.1.0"),
-        audit=house.audit,
-        clock=lambda: NOW,
-        memory=memory,
-        frames_at_once=3,
-    )
+    reports = reports_of(house, memory=memory, frames_at_once=3)
 
     reports.close(SMEAR, known=None, is_waiting=False)
 
@@ -277,18 +289,7 @@ def test_free_memory_is_given_back_before_and_after_a_report(house: WorkflowSite
         acts.append("report")
         return quick_results(*smear, **asked)
 
-    reports = ReportStep(
-        inbox=house.inbox,
-        results=house.results,
-        analysis=house.analysis,
-        build_results=build,
-        build_variant=build,
-        route=to_all(house.destinations),
-        settings=ReportSettings(kinds=KINDS, compress_images=True, software_version="0.1.0"),
-        audit=house.audit,
-        clock=lambda: NOW,
-        give_back=lambda: acts.append("give back"),
-    )
+    reports = reports_of(house, build, give_back=lambda: acts.append("give back"))
 
     reports.close(SMEAR, known=None, is_waiting=False)
     reports.close(SMEAR, known=None, is_waiting=False)

@@ -14,8 +14,9 @@ from models.training.local_calibration import (
     LabeledCells,
     locally_calibrated,
 )
+from pipeline.domain import DecisionPolicy
 
-BAND = (0.3, 0.7)
+POLICY = DecisionPolicy(refer_above=0.3, leukemic_from=0.7, novelty_limit=1e6)
 SUBJECTS, EACH = 40, 30
 
 
@@ -29,11 +30,11 @@ def shifted_by(offset: float, subjects: int = SUBJECTS) -> LabeledCells:
 
 
 def test_too_few_subjects_are_not_judged() -> None:
-    assert locally_calibrated(shifted_by(0, SMEARS + LEAST_JUDGED - 1), BAND) is None
+    assert locally_calibrated(shifted_by(0, SMEARS + LEAST_JUDGED - 1), POLICY) is None
 
 
 def test_an_offset_is_found_by_either_way() -> None:
-    told = locally_calibrated(shifted_by(-3), BAND)
+    told = locally_calibrated(shifted_by(-3), POLICY)
 
     assert told is not None
     before, normal, both = (told[way] for way in ("before", "normal_cells", "both_labels"))
@@ -47,7 +48,7 @@ def test_an_offset_is_found_by_either_way() -> None:
 
 
 def test_a_laboratory_that_needs_none_is_left_as_it_is() -> None:
-    told = locally_calibrated(shifted_by(0), BAND)
+    told = locally_calibrated(shifted_by(0), POLICY)
 
     assert told is not None
     for figure in ("sensitivity", "specificity"):
@@ -64,7 +65,7 @@ def test_without_leukemic_cells_only_normal_ones_calibrate() -> None:
         subjects=cells.subjects[~cells.truths],
     )
 
-    told = locally_calibrated(healthy, BAND)
+    told = locally_calibrated(healthy, POLICY)
 
     assert told is not None
     assert told["both_labels"] is None
@@ -74,4 +75,4 @@ def test_without_leukemic_cells_only_normal_ones_calibrate() -> None:
 
 
 def test_draws_are_the_same_each_time() -> None:
-    assert locally_calibrated(shifted_by(1), BAND) == locally_calibrated(shifted_by(1), BAND)
+    assert locally_calibrated(shifted_by(1), POLICY) == locally_calibrated(shifted_by(1), POLICY)
