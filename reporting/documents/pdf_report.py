@@ -194,16 +194,22 @@ def _named(canvas: Canvas, identifiers: Sequence[BusinessIdentifier]) -> list[st
 
 
 def _foot(report: _Report, number: int) -> None:
-    """What made the report: software, network with its hash, and what really ran it."""
+    """What made the report: software, network with its hash, what really ran it, and the site's
+    calibration on a line of its own, so that its hash is never cut off.
+    """
     canvas, model = report.canvas, report.smear.model
-    lines = (
+    lines = [
         f"smearlink {report.context.software_version}; network {model.name} {model.version}, run "
         f"{provider_words(model.execution_provider)}; SHA-256 {model.sha256}",
-        f"Smear {report.smear.smear_id}{model.calibration_note}",
-    )
-    for position, line in enumerate(lines):
-        y = HEIGHT_PT - BANNER_PT - 15 + 8 * position
-        fitted = canvas.shortened(line, width=INNER_PT - 60, size=6.5)
+        f"Smear {report.smear.smear_id}",
+    ]
+    if model.calibration:
+        lines.insert(0, model.calibration.described)
+    for position, line in enumerate(lines, start=-len(lines)):
+        y = HEIGHT_PT - BANNER_PT + 1 + 8 * position
+        is_above_page = position < -2
+        width = INNER_PT if is_above_page else INNER_PT - 60
+        fitted = canvas.shortened(line, width=width, size=6.5)
         canvas.text(MARGIN_PT, y, fitted, size=6.5, color=GRAY)
     page = f"Page {number} of {report.pages}"
     x = WIDTH_PT - MARGIN_PT - canvas.width(page, size=6.5)

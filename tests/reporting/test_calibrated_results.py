@@ -93,6 +93,18 @@ def test_the_printed_report_names_it(calibrated: Mapping[ResultKind, Result]) ->
     assert WORDS in printed_text(calibrated[ResultKind.PDF_REPORT].content)
 
 
+def test_the_printed_report_shows_the_whole_hash_beside_long_names() -> None:
+    named = replace(
+        CALIBRATION, site="University Hospital of St. Anna and St. Barbara, Building 12 Eas"
+    )
+    field = make_field_findings(model=replace(MODEL, calibration=named))
+    assert len(named.site) == 64
+
+    text = printed_text(results(field)[ResultKind.PDF_REPORT].content)
+
+    assert "sha256 c0ffee000000" in text
+
+
 def test_the_message_names_it(calibrated: Mapping[ResultKind, Result]) -> None:
     assert WORDS in calibrated[ResultKind.HL7_MESSAGE].content.decode()
 
